@@ -1,0 +1,88 @@
+"""The one prompt of BIGRec, for tuning and for inference alike (method.md section 3).
+
+The authors' tuning and inference prompts differ by a space; here one template serves both.
+A history that does not fit its token budget loses its oldest titles, never the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bigrec_lib.files import StudyError
+
+PREAMBLE = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request."
+)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The words a prompt uses for what is recommended."""
+
+    one: str
+    many: str
+    consumed: str
+
+    @property
+    def instruction(self) -> str:
+        return (
+            f"Given a list of {self.many} the user has {self.consumed} before, please recommend "
+            f"a new {self.one} that the user likes to the user."
+        )
+
+    @property
+    def lead(self) -> str:
+        return f"The user has {self.consumed} the following {self.many} before:"
+
+
+DOMAINS = {
+    "movies": Domain("movie", "movies", "watched"),
+    "games": Domain("video game", "video games", "played"),
+    "items": Domain("item", "items", "chosen"),
+}
+
+
+def domain(name: str) -> Domain:
+    """The wording for a domain. Raises StudyError for a name that is not in DOMAINS."""
+    if name not in DOMAINS:
+        raise StudyError(f"unknown domain {name!r}: choose one of {', '.join(DOMAINS)}")
+    return DOMAINS[name]
+
+
+def alpaca(instruction: str, context: str = "") -> str:
+    """An alpaca-format prompt up to and with the line before the response."""
+    shown = f"### Input:\n{context}\n\n" if context else ""
+    return f"{PREAMBLE}\n\n### Instruction:\n{instruction}\n\n{shown}### Response:\n"
+
+
+def prompt(titles: Sequence[str], words: Domain) -> str:
+    """The prompt for a history of clean titles, oldest first."""
+    return alpaca(words.instruction, words.lead + ", ".join(f'"{title}"' for title in titles))
+
+
+def answer(title: str) -> str:
+    """What the tuned LLM writes for a title; the end-of-sequence token follows it."""
+    return f'"{title}"'
+
+
+def title_of(text: str) -> str:
+    """The title in generated text: its first line without quotes and outer spaces."""
+    lines = text.strip().splitlines()
+    return lines[0].strip(' "') if lines else ""
+
+
+def fitted_prompt(tokenizer, titles: Sequence[str], words: Domain, max_tokens: int) -> str:
+    """The prompt with the longest run of newest titles that takes at most `max_tokens` tokens.
+
+    Raises StudyError if the prompt is too long even with the newest title alone.
+    """
+    for oldest in range(len(titles)):
+        text = prompt(titles[oldest:], words)
+        if len(tokenizer(text)["input_ids"]) <= max_tokens:
+            return text
+    raise StudyError(
+        f"a prompt with the one title {titles[-1]!r} takes more than {max_tokens} tokens: "
+        "raise max_tokens or drop that title"
+        if titles
+        else "a history is empty: every example needs at least one title"
+    )

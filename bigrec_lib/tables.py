@@ -15,7 +15,9 @@ def save(frame: pd.DataFrame, folder: Path, name: str, digits: int = 4) -> pd.Da
     frame.columns.name = None
     rounded = frame.map(lambda value: shown(value, digits))
     write_text(frame.to_csv(index=False), folder / f"{name}.csv")
-    write_text(rounded.to_markdown(index=False, disable_numparse=True) + "\n", folder / f"{name}.md")
+    write_text(
+        rounded.to_markdown(index=False, disable_numparse=True) + "\n", folder / f"{name}.md"
+    )
     write_text(latex(rounded), folder / f"{name}.tex")
     return frame
 

@@ -1,0 +1,73 @@
+"""One self-contained page from the executed notebooks: their prose, tables and figures."""
+
+import html
+from pathlib import Path
+
+from bigrec_lib.files import StudyError, write_text
+
+STYLE = """
+body { font: 16px/1.55 Georgia, serif; color: #222; margin: 0 auto; max-width: 60rem;
+       padding: 1rem 1.5rem 4rem; }
+nav { font-family: sans-serif; font-size: .85rem; border-bottom: 1px solid #ccc;
+      padding-bottom: .8rem; }
+nav a { margin-right: 1rem; white-space: nowrap; }
+section { border-top: 3px solid #0173b2; margin-top: 3rem; }
+.source { font: .8rem sans-serif; color: #666; }
+h1, h2, h3 { font-family: sans-serif; line-height: 1.25; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; } h3 { font-size: 1.05rem; }
+table { border-collapse: collapse; font: .85rem/1.4 sans-serif; margin: 1rem 0;
+        font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+thead th { border-bottom: 1.5px solid #222; border-top: 1.5px solid #222; }
+tbody tr:last-child td, tbody tr:last-child th { border-bottom: 1.5px solid #222; }
+th, td { padding: .25rem .7rem; text-align: right; vertical-align: top; }
+pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; font-size: .8rem;
+      white-space: pre-wrap; }
+img { max-width: 100%; }
+.anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
+@media print { section { break-before: page; } }
+"""
+
+
+def write(results: Path, study: str) -> Path:
+    """Write `report.html` into a study's results folder and return its path.
+
+    The page needs no network: figures are embedded, there is no script. Analyses come first,
+    then the data sets and runs they rest on. Raises StudyError if no notebook was executed.
+    """
+    executed = sorted((results / "notebooks").glob("*.ipynb"), key=reading_order)
+    if not executed:
+        raise StudyError(f"{results}/notebooks is empty: run the study first")
+    sections = [section(path) for path in executed]
+    links = "\n".join(f'<a href="#{path.stem}">{html.escape(path.stem)}</a>' for path in executed)
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>BIGRec study: {html.escape(study)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{STYLE}</style></head><body>
+<h1>BIGRec, study “{html.escape(study)}”</h1>
+<nav>{links}</nav>
+{"".join(sections)}
+</body></html>
+"""
+    write_text(page, results / "report.html")
+    return results / "report.html"
+
+
+def reading_order(path: Path) -> tuple[int, str]:
+    """Analyses first (their names carry no data set), then one data set and run at a time."""
+    return (path.stem.count("."), path.stem)
+
+
+def section(path: Path) -> str:
+    """An executed notebook as HTML, without code and progress bars."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, sanitize_html=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    name = html.escape(path.stem)
+    source = f'<p class="source">notebooks/{html.escape(path.name)}</p>'
+    return f'<section id="{name}">{source}\n{body}</section>\n'

@@ -1,0 +1,46 @@
+# Two commands from a fresh clone: `make study` and `make test`. Each sets itself up.
+PYTHON ?= python3
+STUDY ?= quick
+BENCHMARKS := $(filter-out common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: study plan report lab test lint bench lock
+
+study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
+	@python -m bigrec_lib.batch study $(STUDY)
+
+plan: .venv/ready  ## print what would run and why; run nothing
+	@python -m bigrec_lib.batch plan $(STUDY)
+
+report: .venv/ready  ## rebuild the report page from the executed notebooks
+	@python -m bigrec_lib.batch report $(STUDY)
+
+lab: .venv/ready  ## open the notebooks in JupyterLab
+	@jupyter lab --notebook-dir=. notebooks/
+
+test: lint  ## lint, then every test
+	@HF_HUB_OFFLINE=1 python -m pytest
+
+lint: .venv/ready
+	@ruff check . && ruff format --check . && nbstripout --verify notebooks/*.ipynb
+
+bench: .venv/ready  ## time the library against what one would use instead; leave the machine alone
+	@for name in $(BENCHMARKS); do python benchmarks/$$name.py --json benchmarks/$$name.json || exit 1; done
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.11"; exit 1; }
+	@rm -f $@; test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing pinned packages into .venv"
+	@{ python -m pip install --quiet --requirement requirements.lock && \
+		python -m pip install --quiet --no-deps --editable . ; } || \
+		{ echo "error: pip could not install requirements.lock: check that a package index is reachable, then run make again"; exit 1; }
+	@touch $@
+
+lock:  ## pin the newest versions that pyproject.toml allows
+	rm -rf .venv.lock && $(PYTHON) -m venv .venv.lock
+	.venv.lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[test]'
+	.venv.lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
+	rm -rf .venv.lock

@@ -1,0 +1,51 @@
+"""Tables round and escape; the report shows text as text and needs no network."""
+
+import nbformat
+import pandas as pd
+import pytest
+
+from bigrec_lib import batch, report, tables
+from bigrec_lib.files import StudyError
+
+
+def test_tables_round_for_reading_and_keep_precision_for_computing(tmp_path):
+    frame = pd.DataFrame({"method": ["a_b", "50 %"], "NDCG@20": [0.123456789, None]})
+    tables.save(frame, tmp_path, "t")
+    assert pd.read_csv(tmp_path / "t.csv")["NDCG@20"][0] == 0.123456789
+    assert "0.1235" in (tmp_path / "t.md").read_text()
+    latex = (tmp_path / "t.tex").read_text()
+    assert r"a\_b" in latex and r"50 \%" in latex and r"\toprule" in latex and "--" in latex
+
+
+def executed_notebook(folder, name, *outputs):
+    cell = nbformat.v4.new_code_cell("secret_code()", outputs=list(outputs))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Question"), cell])
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def test_the_report_escapes_titles_and_hides_code_and_progress(tmp_path):
+    frame = pd.DataFrame({"title": ["<script>alert(1)</script>"]})
+    shown = nbformat.v4.new_output("display_data", {"text/html": frame.to_html()})
+    image = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    progress = nbformat.v4.new_output("stream", name="stderr", text="50%|###")
+    executed_notebook(tmp_path / "notebooks", "07_overall_performance", shown, image, progress)
+    executed_notebook(tmp_path / "notebooks", "toy.01_prepare_data")
+    text = report.write(tmp_path, "toy").read_text()
+    assert "<script" not in text and "&lt;script&gt;alert(1)" in text
+    assert "secret_code" not in text and "50%|" not in text
+    assert "data:image/png;base64,iVBORw0KGgo=" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.index('id="07_overall_performance"') < text.index('id="toy.01_prepare_data"')
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="run the study first"):
+        report.write(tmp_path, "toy")
+
+
+def test_executed_notebooks_keep_the_last_state_of_a_progress_bar(tmp_path):
+    progress = nbformat.v4.new_output("stream", name="stderr", text="\r 1%\r 50%\r100%\ndone\n")
+    executed_notebook(tmp_path, "n", progress)
+    batch.settle_output(tmp_path / "n.ipynb")
+    assert nbformat.read(tmp_path / "n.ipynb", 4).cells[1].outputs[0].text == "100%\ndone\n"

@@ -8,11 +8,14 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bigrec_lib.files import StudyError, remove, sha256, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -313,3 +316,30 @@ def environment(project: Path) -> dict[str, object]:
 
 def read_manifest(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
+    """Every method's ranks of a study in one frame: dataset, run, method, example, rank, ties.
+
+    Raises StudyError if the study has none yet.
+    """
+    import pandas as pd
+
+    frames = []
+    for path in sorted(results.glob(f"*/*/*/ranks/{split}/*.parquet")):
+        dataset, run = path.relative_to(results).parts[:2]
+        keys = {"dataset": dataset, "run": run, "method": path.stem}
+        frames.append(pd.read_parquet(path).assign(**keys)[[*keys, "example", "rank", "ties"]])
+    if not frames:
+        raise StudyError(f"no ranks below {results}: run the study first")
+    return pd.concat(frames, ignore_index=True)
+
+
+def read_metrics(results: Path) -> pd.DataFrame:
+    """The metrics every job of a study wrote, in one long frame (metrics.csv)."""
+    import pandas as pd
+
+    frames = [pd.read_csv(path) for path in sorted(results.glob("*/*/*/metrics.csv"))]
+    if not frames:
+        raise StudyError(f"no metrics below {results}: run the study first")
+    return pd.concat(frames, ignore_index=True)

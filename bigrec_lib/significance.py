@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 RESAMPLES = 9_999
 
@@ -64,3 +65,34 @@ def sign_flip_p(differences: np.ndarray, resamples: int = RESAMPLES, seed: int =
         signs = rng.integers(0, 2, size=(count, moving.size), dtype=np.int8) * 2.0 - 1
         as_far += int((np.abs(signs @ moving) >= observed).sum())
     return (as_far + 1) / (resamples + 1)
+
+
+def compare(frame: pd.DataFrame, pairs: list[tuple[str, str]], value: str) -> pd.DataFrame:
+    """Paired comparison of methods on the same examples, one row a data set, run and pair.
+
+    frame: columns dataset, run, method, example and `value`, one row an example and method.
+    Columns of the result: dataset, run, method, against, n, difference (mean of method minus
+    against), low, high (95 % interval), p. A pair whose methods are not both there is left out.
+    """
+    rows = []
+    for (dataset, run), group in frame.groupby(["dataset", "run"], sort=False):
+        wide = group.pivot(index="example", columns="method", values=value)
+        for method, against in pairs:
+            if not {method, against} <= set(wide.columns):
+                continue
+            differences = (wide[method] - wide[against]).dropna().to_numpy()
+            found = interval(differences)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "run": run,
+                    "method": method,
+                    "against": against,
+                    "n": len(differences),
+                    "difference": found.mean,
+                    "low": found.low,
+                    "high": found.high,
+                    "p": sign_flip_p(differences),
+                }
+            )
+    return pd.DataFrame(rows)

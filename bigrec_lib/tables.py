@@ -33,3 +33,15 @@ def latex(frame: pd.DataFrame) -> str:
     """A booktabs table of already formatted cells, its special characters escaped."""
     alignment = "".join("l" if column == 0 else "r" for column in range(frame.shape[1]))
     return frame.to_latex(index=False, escape=True, column_format=alignment).replace("–", "--")
+
+
+def headline(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row a data set, training size and method; one column a metric and K; mean over seeds.
+
+    metrics: long form with columns dataset, n_train, method, metric, k, value (metrics.csv).
+    """
+    named = metrics.assign(column=metrics.metric + "@" + metrics.k.astype(str))
+    columns = named.sort_values(["metric", "k"]).column.unique()
+    keys = ["dataset", "n_train", "method"]
+    wide = named.pivot_table(index=keys, columns="column", values="value", sort=False)
+    return wide[columns].reset_index()

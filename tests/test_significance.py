@@ -3,9 +3,10 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from bigrec_lib.significance import interval, sign_flip_p
+from bigrec_lib.significance import compare, interval, sign_flip_p
 
 
 def zero_inflated(rng, n):
@@ -60,3 +61,19 @@ def test_a_seed_gives_the_same_digits():
     values = zero_inflated(np.random.default_rng(2), 100)
     assert interval(values, seed=3) == interval(values, seed=3)
     assert sign_flip_p(values, seed=3) == sign_flip_p(values, seed=3)
+
+
+def test_compare_pairs_methods_on_the_same_examples():
+    frame = pd.DataFrame(
+        {
+            "dataset": "d",
+            "run": "r",
+            "method": ["a"] * 3 + ["b"] * 3,
+            "example": [1, 2, 3, 3, 2, 1],
+            "ndcg": [1.0, 0.5, 0.0, 0.0, 0.5, 0.25],
+        }
+    )
+    (row,) = compare(frame, [("a", "b"), ("a", "absent")], value="ndcg").itertuples()
+    assert (row.method, row.against, row.n) == ("a", "b", 3)
+    assert row.difference == pytest.approx(0.25)
+    assert row.low <= 0.25 <= row.high

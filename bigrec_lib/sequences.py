@@ -1,0 +1,106 @@
+"""Corpus -> time-ordered examples, their split, seeded samples, leakage checks (method.md § 3).
+
+Examples live in columns, never as Python lists: the histories of millions of examples are one
+array of items and one of offsets, inside a pyarrow table.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from bigrec_lib.datasets import Corpus, DataError
+
+SPLITS = ("train", "valid", "test")
+SHARES = (0.8, 0.1, 0.1)
+
+
+def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table:
+    """Every position of every user as a sample: up to `history` items before it -> the item.
+
+    first: 'full' begins at the position that has a full history (the authors' movie rule);
+        'any' begins at min(history, length - 1), so that every user with two interactions or
+        more gives a sample (their games rule).
+    Columns: example int64 (the row number; rows are sorted by target time, then user, then
+    position), user int32, history list<int32> oldest first, target int32, time int64.
+    Raises DataError if no user has enough interactions.
+    """
+    user = corpus.interactions.user.to_numpy()
+    item = corpus.interactions["item"].to_numpy()
+    time = corpus.interactions.time.to_numpy()
+    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+    lengths = np.diff(np.r_[starts, len(user)])
+    position = np.arange(len(user)) - np.repeat(starts, lengths)
+    begin = np.full(len(lengths), history)
+    if first == "any":
+        begin = np.maximum(np.minimum(history, lengths - 1), 1)
+    targets = np.flatnonzero(position >= np.repeat(begin, lengths))
+    if not targets.size:
+        raise DataError(
+            f"{corpus.name}: no user has {history + 1 if first == 'full' else 2} interactions, "
+            "so there is no example: lower `history` or take more data"
+        )
+    targets = targets[np.argsort(time[targets], kind="stable")]
+    size = np.minimum(position[targets], history)
+    offsets = np.r_[0, np.cumsum(size)]
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], size)
+    values = item[np.repeat(targets - size, size) + within]
+    return pa.table(
+        {
+            "example": pa.array(np.arange(len(targets), dtype=np.int64)),
+            "user": pa.array(user[targets]),
+            "history": pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values),
+            "target": pa.array(item[targets]),
+            "time": pa.array(time[targets]),
+        }
+    )
+
+
+def split(table: pa.Table) -> dict[str, pa.Table]:
+    """Cut time-sorted examples by count into the first 80 %, the next 10 % and the last 10 %.
+
+    Raises DataError if a part would be empty.
+    """
+    first = int(len(table) * SHARES[0])
+    second = int(len(table) * (SHARES[0] + SHARES[1]))
+    parts = {
+        "train": table.slice(0, first),
+        "valid": table.slice(first, second - first),
+        "test": table.slice(second),
+    }
+    empty = [name for name, part in parts.items() if not len(part)]
+    if empty:
+        raise DataError(f"{len(table)} examples are too few to split: {', '.join(empty)} is empty")
+    return parts
+
+
+def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
+    """`n` rows drawn without replacement under a seed, in their old order; all if fewer exist."""
+    if n >= len(table):
+        return table
+    chosen = np.random.default_rng(seed).choice(len(table), size=n, replace=False)
+    return table.take(pa.array(np.sort(chosen)))
+
+
+def check(parts: dict[str, pa.Table], n_items: int) -> None:
+    """Assert what no split may break: targets in the catalogue, disjoint, in time order.
+
+    Raises DataError that names the split.
+    """
+    latest = None
+    for name, part in parts.items():
+        target = part["target"].to_numpy()
+        if target.min() < 0 or target.max() >= n_items:
+            raise DataError(f"{name}: a target is not in the catalogue of {n_items} items")
+        time = part["time"].to_numpy()
+        if latest is not None and time.min() < latest:
+            raise DataError(f"{name}: an example is older than the split before it")
+        latest = time.max()
+    ids = np.concatenate([part["example"].to_numpy() for part in parts.values()])
+    if len(np.unique(ids)) != len(ids):
+        raise DataError("an example is in two splits")
+
+
+def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
+    """Interactions of each item in the training period (I,) int64: none later than its end."""
+    end = parts["train"]["time"].to_numpy().max()
+    seen = corpus.interactions["item"][corpus.interactions.time <= end]
+    return np.bincount(seen, minlength=len(corpus.items)).astype(np.int64)

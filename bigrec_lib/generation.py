@@ -1,0 +1,647 @@
+"""Step 1: beam search over titles, several times faster than Hugging Face `generate`, resumable.
+
+Tree attention. `generate` copies the prompt's keys and values to every beam and reorders them at
+every step. Here a prompt is one batch row whatever the number of beams B. A step feeds the last
+tokens of its B beams as B query positions of that row, appends their keys and values to the row's
+cache, and lets the attention mask say which entries each beam may see: the prompt and the beam's
+own ancestors. Nothing is ever copied or reordered; only the mask follows the beams.
+
+    cache of one row   shared prefix | rest of the prompt | step 1: a b c d | step 2: e f g h | …
+    beam g = c→g sees  ■■■■■■■■■■■■■   ■■■■■■■■■■■■■■■■■■           ■               ■
+
+Position ids are explicit, so that several entries may hold the same position. The tokens that all
+prompts share (the instruction) go through the model once per run.
+
+Which hypotheses run, finish and win is exactly what `generate` does for `num_beams`,
+`length_penalty`, `max_new_tokens`, one end-of-sequence token and `early_stopping=False`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from bigrec_lib import prompts
+from bigrec_lib.files import StudyError, remove, write_json, write_parquet, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from bigrec_lib.llm import LLM
+
+NONE = -1e9  # score of a hypothesis that does not exist
+
+
+class GenerationError(StudyError):
+    """Titles cannot be generated as asked."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of beam search, named as in `generate`, and how many prompts go together."""
+
+    max_new_tokens: int
+    beams: int = 4
+    length_penalty: float = 1.0
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Beam:
+    """One generation: its text as decoded, and sum of log-probabilities / length**penalty."""
+
+    text: str
+    score: float
+
+
+# ------------------------------------------------------------------------------ what to search
+
+
+def answer_tokens(tokenizer, titles: Sequence[str]) -> list[list[int]]:
+    """The tokens of every title as the tuned LLM writes it, end of sequence included."""
+    texts = [prompts.answer(title) for title in titles]
+    tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [[*answer, tokenizer.eos_token_id] for answer in tokens]
+
+
+class Trie:
+    """The answers that constrained decoding may write.
+
+    A node is a range of rows in the sorted table of all answers: those that share what has been
+    written so far. Its children are the distinct tokens in the column that follows.
+    """
+
+    def __init__(self, answers: Sequence[Sequence[int]]):
+        if not answers:
+            raise GenerationError("constrained decoding needs at least one title")
+        self.depth = max(map(len, answers))
+        self.table = np.full((len(answers), self.depth), -1)  # (N, depth), -1 after the end
+        for row, answer in zip(self.table, answers, strict=True):
+            row[: len(answer)] = answer
+        self.table = np.unique(self.table, axis=0)
+        self.root = (0, len(self.table))
+
+    def children(self, node: tuple[int, int], depth: int) -> np.ndarray:
+        """The tokens that may follow a node at this depth."""
+        tokens = np.unique(self.table[slice(*node), depth]) if depth < self.depth else np.empty(0)
+        return tokens[tokens >= 0]
+
+    def child(self, node: tuple[int, int], depth: int, token: int) -> tuple[int, int]:
+        """The node after one more token; an empty range if no answer goes on like that."""
+        low, high = node
+        column = self.table[low:high, depth]
+        return (
+            low + int(column.searchsorted(token)),
+            low + int(column.searchsorted(token, "right")),
+        )
+
+
+# ---------------------------------------------------------------------------------- the search
+
+
+@dataclass
+class Hypotheses:
+    """The beams of R prompts: what is running and what has finished. T = most new tokens."""
+
+    tokens: Tensor  # (R, B, T) int64, running
+    scores: Tensor  # (R, B) float32, sums of log-probabilities
+    finished: Tensor  # (R, B, T) int64, best first, filled up with the end of sequence
+    finished_scores: Tensor  # (R, B) float32, with length penalty; NONE where there is none
+    nodes: Tensor  # (R, B, 2) int64, where in the trie a running beam is
+    open: Tensor  # (R,) bool, whether a running beam can still get among the finished
+
+    @classmethod
+    def start(cls, rows: int, search: Search, eos: int, trie: Trie | None, device) -> Hypotheses:
+        """Each prompt has one running beam, which is empty, and none that has finished."""
+        shape = (rows, search.beams, search.max_new_tokens)
+        root = torch.tensor(trie.root if trie else (0, 0), device=device)
+        return cls(
+            tokens=torch.full((rows, 1, search.max_new_tokens), eos, device=device),
+            scores=torch.zeros((rows, 1), device=device),
+            finished=torch.full(shape, eos, device=device),
+            finished_scores=torch.full(shape[:2], NONE, device=device),
+            nodes=root.expand(rows, 1, 2),
+            open=torch.ones(rows, dtype=torch.bool, device=device),
+        )
+
+    def rows(self, keep: Tensor) -> Hypotheses:
+        """Only some prompts."""
+        return Hypotheses(**{name: value[keep] for name, value in vars(self).items()})
+
+
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """values (R, N, ...) at index (R, K) -> (R, K, ...)."""
+    return values[torch.arange(len(index), device=index.device)[:, None], index]
+
+
+def advance(
+    beams: Hypotheses, logits: Tensor, step: int, search: Search, eos: int, trie: Trie | None
+) -> tuple[Hypotheses, Tensor]:
+    """One step of beam search. logits: (R, B, V), of the token that follows each running beam.
+
+    Of all continuations the 2B likeliest are kept: at most B of them end, so B can run on. One
+    that ends counts only if it is among the B likeliest. Returns the new hypotheses and, for each
+    running beam, the index of the beam it continues, (R, B).
+    """
+    width, length = 2 * search.beams, step + 1
+    logits = logits.float()
+    total = logits.logsumexp(-1, keepdim=True)  # over all tokens, as `generate` has it
+    if trie is not None:
+        logits = logits + forbidden(beams.nodes, step, trie, logits)
+    best, tokens = logits.topk(width)  # (R, B, 2B)
+    scores = (beams.scores[:, :, None] + (best - total)).flatten(1)
+    scores, index = scores.topk(width)  # (R, 2B)
+    parents = index // width
+    tokens = tokens.flatten(1).gather(1, index)
+    paths = pick(beams.tokens, parents)  # (R, 2B, T)
+    paths[:, :, step] = tokens
+
+    ends = (tokens == eos) | (length == search.max_new_tokens)
+    counts = ends & beams.open[:, None]
+    counts[:, search.beams :] = False
+    ended = (scores / length**search.length_penalty).masked_fill(~counts, NONE)
+    finished_scores, order = torch.cat((beams.finished_scores, ended), 1).topk(search.beams)
+    finished = pick(torch.cat((beams.finished, paths), 1), order)
+
+    running, order = scores.masked_fill(ends, -torch.inf).topk(search.beams)  # (R, B)
+    parents, tokens = parents.gather(1, order), tokens.gather(1, order)
+    nodes = pick(beams.nodes, parents)
+    improves = running[:, 0] / length**search.length_penalty > finished_scores[:, -1]
+    return Hypotheses(
+        tokens=pick(paths, order),
+        scores=running,
+        finished=finished,
+        finished_scores=finished_scores,
+        nodes=nodes if trie is None else descend(nodes, step, tokens, trie),
+        open=beams.open & improves,
+    ), parents
+
+
+def forbidden(nodes: Tensor, depth: int, trie: Trie, logits: Tensor) -> Tensor:
+    """-inf for the tokens that may not follow, 0 for those that may; shape of logits (R, B, V)."""
+    mask = torch.full_like(logits, -torch.inf)
+    for row, beams in enumerate(nodes.tolist()):
+        for beam, node in enumerate(beams):
+            mask[row, beam, trie.children(node, depth)] = 0
+    return mask
+
+
+def descend(nodes: Tensor, depth: int, tokens: Tensor, trie: Trie) -> Tensor:
+    """The trie nodes (R, B, 2) of beams at `nodes` that go on with `tokens` (R, B)."""
+    pairs = zip(nodes.flatten(0, 1).tolist(), tokens.flatten().tolist(), strict=True)
+    after = [trie.child(node, depth, token) for node, token in pairs]
+    return torch.tensor(after, device=nodes.device).view_as(nodes)
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean attention mask (R, Q, S) as one to add to attention scores, (R, 1, Q, S)."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens all prompts begin with, leaving each at least one of its own."""
+    first, last = min(prompts), max(prompts)
+    longest = min(map(len, prompts)) - 1
+    same = 0
+    while same < longest and first[same] == last[same]:
+        same += 1
+    return list(first[:same])
+
+
+def left_padded(prompts: Sequence[Sequence[int]], fill: int, device) -> tuple[Tensor, Tensor]:
+    """Token ids (R, W) that end at the right edge, and which of them are real, (R, W) bool."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[fill] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    real = torch.arange(width) >= width - torch.tensor([len(prompt) for prompt in prompts])[:, None]
+    return ids.to(device), real.to(device)
+
+
+@torch.inference_mode()
+def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> DynamicCache:
+    """A cache of one row that holds these tokens."""
+    cache = DynamicCache(config=model.config)
+    if tokens:
+        ids = torch.tensor([tokens], device=model.device)
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def copied(cache: DynamicCache, rows: int) -> DynamicCache:
+    """A new cache with the one row of `cache` in each of its rows."""
+    copy = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        shape = (rows, -1, -1, -1)
+        copy.update(layer.keys.expand(shape), layer.values.expand(shape), index)
+    return copy
+
+
+@torch.inference_mode()
+def beam_search(
+    model: PreTrainedModel,
+    prefix: DynamicCache,
+    prompts: Sequence[Sequence[int]],
+    search: Search,
+    eos: int,
+    trie: Trie | None = None,
+) -> list[list[tuple[list[int], float]]]:
+    """The finished beams of every prompt, best first: tokens without the end, and score.
+
+    prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token.
+    """
+    rows, known, device = len(prompts), prefix.get_seq_length(), model.device
+    cache = copied(prefix, rows)
+    ids, real = left_padded(prompts, eos, device)  # (R, W)
+    positions = known + (real.cumsum(1) - 1).clamp(min=0)
+    seen = torch.cat((real.new_ones(rows, known), real), 1)  # (R, S)
+    causal = torch.ones(ids.shape[1], seen.shape[1], dtype=torch.bool, device=device).tril(known)
+    itself = causal.triu(known)  # so that padding, too, has something to see
+    logits = model(
+        input_ids=ids,
+        attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+    positions = positions[:, -1:]  # (R, 1)
+    lineage = seen[:, None]  # (R, B, S): the cache entries each running beam sees
+    own = torch.eye(search.beams, dtype=torch.bool, device=device)
+    beams = Hypotheses.start(rows, search, eos, trie, device)
+    where = torch.arange(rows, device=device)  # which prompt a row is
+    results = {}
+
+    for step in range(search.max_new_tokens):
+        beams, parents = advance(beams, logits, step, search, eos, trie)
+        running = int(beams.open.sum())
+        if not running or step + 1 == search.max_new_tokens:
+            break
+        if running <= len(where) // 2:  # leave behind what is done
+            results |= finished(beams.rows(~beams.open), where[~beams.open], eos)
+            cache.batch_select_indices(beams.open.nonzero().flatten())
+            parents, lineage, positions, where = (
+                value[beams.open] for value in (parents, lineage, positions, where)
+            )
+            beams = beams.rows(beams.open)
+        lineage = torch.cat((pick(lineage, parents), own.expand(len(where), -1, -1)), 2)
+        positions = positions + 1
+        logits = model(
+            input_ids=beams.tokens[:, :, step],
+            attention_mask=additive(lineage, model.dtype),
+            position_ids=positions.expand(-1, search.beams),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+    results |= finished(beams, where, eos)
+    return [results[row] for row in range(rows)]
+
+
+def finished(
+    beams: Hypotheses, where: Tensor, eos: int
+) -> dict[int, list[tuple[list[int], float]]]:
+    """The finished beams of each prompt in `where` (R,); fewer than B if the trie has no more."""
+    rows = zip(beams.finished.tolist(), beams.finished_scores.tolist(), strict=True)
+    return {
+        prompt: [
+            (tokens[: tokens.index(eos)] if eos in tokens else tokens, score)
+            for tokens, score in zip(*row, strict=True)
+            if score > NONE
+        ]
+        for prompt, row in zip(where.tolist(), rows, strict=True)
+    }
+
+
+def hugging_face(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    search: Search,
+    eos: int,
+    trie: Trie | None = None,
+) -> list[list[tuple[list[int], float]]]:
+    """What `beam_search` returns, by `generate`: for models whose cache is no plain attention."""
+    ids, real = left_padded(prompts, eos, model.device)
+    width = ids.shape[1]
+
+    def allowed(_, written: Tensor) -> list[int]:
+        node = trie.root
+        for depth, token in enumerate(written[width:].tolist()):
+            node = trie.child(node, depth, token)
+        return trie.children(node, len(written) - width).tolist() or [eos]
+
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=real.long(),
+        max_new_tokens=search.max_new_tokens,
+        num_beams=search.beams,
+        num_return_sequences=search.beams,
+        length_penalty=search.length_penalty,
+        early_stopping=False,
+        do_sample=False,
+        eos_token_id=eos,
+        pad_token_id=eos,
+        prefix_allowed_tokens_fn=allowed if trie else None,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    tokens = out.sequences[:, width:].unflatten(0, (len(prompts), search.beams))
+    scores = out.sequences_scores.view(len(prompts), search.beams)
+    beams = Hypotheses(None, None, tokens, scores, None, None)
+    return list(finished(beams, torch.arange(len(prompts)), eos).values())
+
+
+# ---------------------------------------------------------------------------- model and adapter
+
+
+@contextmanager
+def plain(model) -> Iterator[PreTrainedModel]:
+    """The model without PEFT around it, a LoRA adapter added into its weights while in use.
+
+    The sum is made in float32 and rounded once to the weights' dtype, an error of the size of one
+    more rounding of each layer's output. Quantised layers keep their adapter separate. On leaving,
+    every layer is the very object it was.
+    """
+    from peft import PeftModel
+    from peft.tuners.lora import Linear
+
+    if not isinstance(model, PeftModel):
+        yield model
+        return
+    base, adapter = model.get_base_model(), model.active_adapter
+    replaced = {}
+    for name, layer in list(base.named_modules()):
+        if isinstance(layer, Linear) and type(layer.base_layer) is torch.nn.Linear:
+            with torch.no_grad():
+                weight = layer.base_layer.weight
+                merged = torch.nn.Linear(1, 1, bias=False, device="meta")
+                total = weight.float() + layer.get_delta_weight(adapter).float()
+                merged.weight = torch.nn.Parameter(total.to(weight.dtype), requires_grad=False)
+                merged.bias = layer.base_layer.bias
+            replaced[name] = layer
+            base.set_submodule(name, merged)
+    try:
+        yield base
+    finally:
+        for name, layer in replaced.items():
+            base.set_submodule(name, layer)
+
+
+@torch.inference_mode()
+def tree_works(model: PreTrainedModel) -> bool:
+    """Whether two beams over one cached prompt get the logits they get on their own.
+
+    False, with a warning that says why, for a model that has no plain attention cache or takes no
+    4-D mask.
+    """
+    prompt, ends = [5, 6, 7, 8, 9, 10], [[11, 12], [13, 14]]
+    try:
+        alone = torch.cat(
+            [model(input_ids=torch.tensor([prompt + end], device=model.device)).logits[:, -1:]
+             for end in ends], 1,
+        )  # fmt: skip
+        cache, lineage = prefill(model, prompt), torch.ones(1, 2, len(prompt), dtype=torch.bool)
+        for step in range(2):
+            lineage = torch.cat((lineage, torch.eye(2, dtype=torch.bool)[None]), 2)
+            together = model(
+                input_ids=torch.tensor([[end[step] for end in ends]], device=model.device),
+                attention_mask=additive(lineage, model.dtype).to(model.device),
+                position_ids=torch.full((1, 2), len(prompt) + step, device=model.device),
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+        error = (together - alone).float().norm() / (alone - alone.mean()).float().norm()
+        problem = "" if error < 0.05 else f"logits differ by {error:.0%}"
+    except Exception as raised:  # whatever a foreign model does not support
+        problem = f"{type(raised).__name__}: {raised}"
+    if problem:
+        warnings.warn(f"beam search by `generate`, slower: {problem}", stacklevel=2)
+    return not problem
+
+
+# ------------------------------------------------------------------------------ many prompts
+
+
+@dataclass(frozen=True)
+class Work:
+    """All prompts of a run, cut into batches of similar length; batches depend on nothing else."""
+
+    tokens: list[list[int]]
+    batches: list[list[int]]  # positions in `tokens`
+
+    @classmethod
+    def plan(cls, llm: LLM, texts: Sequence[str], search: Search) -> Work:
+        """Tokenise, check and batch. Raises GenerationError for a prompt that is too long."""
+        if llm.tokenizer.eos_token_id is None:
+            raise GenerationError(
+                f"the tokenizer of {llm.name} has no end-of-sequence token: set one before tuning"
+            )
+        tokens = llm.tokenizer(list(texts))["input_ids"] if len(texts) else []
+        room = llm.model.config.max_position_embeddings - search.max_new_tokens
+        for number, prompt in enumerate(tokens):
+            if not 0 < len(prompt) <= room:
+                raise GenerationError(
+                    f"prompt {number} has {len(prompt)} tokens, and {llm.name} has room for {room} "
+                    f"before {search.max_new_tokens} new ones: lower max_tokens of the prompts"
+                )
+        order = sorted(range(len(tokens)), key=lambda number: (-len(tokens[number]), number))
+        size = search.batch_size
+        return cls(tokens, [order[start : start + size] for start in range(0, len(order), size)])
+
+
+def run(
+    llm: LLM, work: Work, todo: Sequence[int], search: Search, trie: Trie | None = None
+) -> Iterator[tuple[int, list[list[Beam]]]]:
+    """For each batch number of `todo`: the number, and the beams of each of its prompts."""
+    if trie is not None and trie.depth > search.max_new_tokens:
+        raise GenerationError(
+            f"max_new_tokens is {search.max_new_tokens}, but the longest title needs {trie.depth}"
+        )
+    if not todo:
+        return
+    eos = llm.tokenizer.eos_token_id
+    with plain(llm.model) as model:
+        fast = tree_works(model)
+        start = shared_prefix(work.tokens) if fast else []
+        prefix = prefill(model, start) if fast else None
+        for number in todo:
+            rows = [work.tokens[position][len(start) :] for position in work.batches[number]]
+            found = (
+                beam_search(model, prefix, rows, search, eos, trie)
+                if fast
+                else hugging_face(model, rows, search, eos, trie)
+            )
+            yield number, [
+                [Beam(llm.tokenizer.decode(tokens, skip_special_tokens=True), score)
+                 for tokens, score in beams]
+                for beams in found
+            ]  # fmt: skip
+
+
+def generate(
+    llm: LLM, texts: Sequence[str], search: Search, trie: Trie | None = None
+) -> list[list[Beam]]:
+    """The beams of every prompt, best first, in the order of `texts`.
+
+    With a `trie`, only its answers come out, and fewer than B where it has no more.
+    Raises GenerationError for a prompt that leaves no room for `max_new_tokens` in the context.
+    """
+    work = Work.plan(llm, texts, search)
+    results: list[list[Beam]] = [[] for _ in texts]
+    for number, found in run(llm, work, range(len(work.batches)), search, trie):
+        for position, beams in zip(work.batches[number], found, strict=True):
+            results[position] = beams
+    return results
+
+
+# ------------------------------------------------------------------------------- to a file
+
+
+def generate_file(
+    llm: LLM,
+    examples: Sequence[int],
+    texts: Sequence[str],
+    path: Path,
+    search: Search,
+    trie: Trie | None = None,
+    folder: Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> None:
+    """Generate for every example and write `path`: example int64, beam int8, text, score float32.
+
+    Finished batches go to `folder` (by default `path` with the suffix .parts) at once, so a run
+    that was killed goes on where it was, and the file is the same to the byte. `shard` (i, n) does
+    every n-th batch only and writes nothing but to `folder`; a run of the whole (1, 1) afterwards
+    collects what all shards have done, does what is missing, writes `path`, removes `folder`.
+    Raises GenerationError if `folder` holds work done with other parameters.
+    """
+    folder = folder or path.with_suffix(".parts")
+    index, count = shard
+    if not 1 <= index <= count:
+        raise GenerationError(f"shard {index}/{count}: give (i, n) with i from 1 to n")
+    if len(set(examples)) != len(texts):
+        raise GenerationError(f"{len(set(examples))} distinct examples for {len(texts)} prompts")
+    work = Work.plan(llm, texts, search)
+    claim(folder, settings(llm, examples, texts, search, trie))
+    own = folder / f"{index}-of-{count}.jsonl"
+    for part in sorted(folder.glob("*.jsonl")) if count == 1 else [own]:
+        mend(part)  # not what another shard may be writing
+    done = read_parts(folder)
+    todo = [n for n in range(index - 1, len(work.batches), count) if n not in done]
+    bar = tqdm(total=sum(len(work.batches[n]) for n in todo), unit="example", desc=path.stem)
+    with open(own, "a", encoding="utf-8") as part, bar:
+        for number, found in run(llm, work, todo, search, trie):
+            rows = [[(beam.text, beam.score) for beam in beams] for beams in found]
+            part.write(sealed(json.dumps([number, rows])))
+            part.flush()
+            bar.update(len(found))
+    if count == 1:
+        write_parquet(table(read_parts(folder), work, examples), path)
+        remove(folder)
+
+
+def table(parts: dict[int, list], work: Work, examples: Sequence[int]):
+    """All parts as one pyarrow Table, sorted by example and beam."""
+    import pyarrow as pa
+
+    rows = sorted(
+        (int(examples[position]), rank, text, score)
+        for number, found in parts.items()
+        for position, beams in zip(work.batches[number], found, strict=True)
+        for rank, (text, score) in enumerate(beams)
+    )
+    schema = {"example": pa.int64(), "beam": pa.int8(), "text": pa.string(), "score": pa.float32()}
+    columns = zip(*rows, strict=True) if rows else [[]] * 4
+    return pa.table(
+        {name: pa.array(column, schema[name]) for name, column in zip(schema, columns, strict=True)}
+    )
+
+
+def settings(
+    llm: LLM, examples: Sequence[int], texts: Sequence[str], search: Search, trie: Trie | None
+) -> dict[str, object]:
+    """All that the generations follow from, hashed where it is long."""
+    return {
+        "model": llm.name,
+        "dtype": str(llm.model.dtype),
+        "weights": fingerprint(llm.model),
+        "examples": digest(json.dumps([int(example) for example in examples])),
+        "prompts": digest(json.dumps(list(texts))),
+        "titles": digest(trie.table.tobytes()) if trie else "any",
+        **asdict(search),
+    }
+
+
+def digest(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash over a sample of each parameter's values: tells tuned adapters apart, in no time."""
+    state = hashlib.sha256()
+    for name, value in model.named_parameters():
+        flat = value.detach().flatten()
+        sample = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
+        state.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + sample.tobytes())
+    return state.hexdigest()[:16]
+
+
+def claim(folder: Path, wanted: dict[str, object]) -> None:
+    """Make `folder` for this work, or refuse one that was made for other work."""
+    path = folder / "settings.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = [name for name in wanted if found.get(name) != wanted[name]]
+        if other:
+            told = ", ".join(f"{name} {found.get(name)!r}, now {wanted[name]!r}" for name in other)
+            raise GenerationError(
+                f"{folder} holds unfinished work with other parameters ({told}): "
+                "finish it with those, or delete the folder"
+            )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(wanted, path)
+
+
+def sealed(text: str) -> str:
+    """A line of a part: a checksum, then JSON."""
+    return f"{zlib.crc32(text.encode()):08x} {text}\n"
+
+
+def lines(part: Path) -> list[str]:
+    """The lines of a part, whole or damaged."""
+    return part.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+
+
+def whole(line: str) -> bool:
+    return line == sealed(line[9:].removesuffix("\n"))
+
+
+def mend(part: Path) -> None:
+    """Drop damaged lines, with a warning: their batches will be done again."""
+    found = lines(part) if part.exists() else []
+    good = [line for line in found if whole(line)]
+    if len(good) < len(found):
+        write_text("".join(good), part)
+        warnings.warn(
+            f"{part}: dropped {len(found) - len(good)} damaged of {len(found)} batches, "
+            "which will be done again",
+            stacklevel=2,
+        )
+
+
+def read_parts(folder: Path) -> dict[int, list]:
+    """The finished batches of all shards: number -> beams of each prompt, as [text, score]."""
+    parts = sorted(folder.glob("*.jsonl"))
+    return dict(json.loads(line[9:]) for part in parts for line in lines(part) if whole(line))

@@ -96,7 +96,7 @@ def job_keys(cls: type[runs.Parameters], study: Study) -> list[dict[str, object]
 def job(name: str, study: Study, notebook: str, keys: dict[str, object]) -> runs.Parameters:
     """The checked parameters of one job."""
     cls = runs.NOTEBOOKS[notebook]
-    given: dict[str, object] = {"study": name, **keys}
+    given: dict[str, object] = {"study": name, "root": ".", **keys}
     if cls is runs.PrepareData:
         given |= study.datasets[str(keys["dataset"])]
     if issubclass(cls, runs.ModelParameters):
@@ -150,6 +150,7 @@ def execute(source: Path, output: Path, parameters: dict[str, object]) -> None:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
         raise StudyError(

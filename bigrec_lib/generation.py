@@ -37,6 +37,7 @@ from bigrec_lib import prompts
 from bigrec_lib.files import StudyError, remove, write_json, write_parquet, write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -71,10 +72,31 @@ class Beam:
 
 
 def answer_tokens(tokenizer, titles: Sequence[str]) -> list[list[int]]:
-    """The tokens of every title as the tuned LLM writes it, end of sequence included."""
-    texts = [prompts.answer(title) for title in titles]
-    tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return [[*answer, tokenizer.eos_token_id] for answer in tokens]
+    """The tokens of every title as the tuned LLM writes it, end of sequence included.
+
+    Tokenised after the line that ends a prompt: some tokenizers begin a text differently.
+    """
+    lead = prompts.alpaca("").splitlines(keepends=True)[-1]
+    texts = [lead + prompts.answer(title) for title in titles]
+    found = tokenizer(texts, return_offsets_mapping=True)
+    return [
+        [
+            token
+            for token, (start, end) in zip(ids, offsets, strict=True)
+            if start >= len(lead) and end > start
+        ]
+        + [tokenizer.eos_token_id]
+        for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
+    ]
+
+
+def room_for(answers: Sequence[Sequence[int]], share: float = 0.999) -> int:
+    """The number of tokens within which this share of the answers fits.
+
+    Catalogues hold a few freaks: the longest title of Amazon games takes 175 tokens, while 70 are
+    enough for 99.9 %.
+    """
+    return int(np.quantile([len(answer) for answer in answers], share, method="higher"))
 
 
 class Trie:
@@ -645,3 +667,40 @@ def read_parts(folder: Path) -> dict[int, list]:
     """The finished batches of all shards: number -> beams of each prompt, as [text, score]."""
     parts = sorted(folder.glob("*.jsonl"))
     return dict(json.loads(line[9:]) for part in parts for line in lines(part) if whole(line))
+
+
+# --------------------------------------------------------------------------- what came out
+
+
+def judged(
+    generations: pd.DataFrame, examples: pd.DataFrame, titles: Sequence[str]
+) -> pd.DataFrame:
+    """Generations with what they are: `title` (the text without quotes), `real` (in the catalogue)
+    and `repeats` (in the history of its example).
+
+    generations: columns example, beam, text, score. examples: columns example, history (items).
+    titles: of every item, (I,).
+    """
+    histories = {
+        example: {titles[item] for item in history}
+        for example, history in zip(examples.example, examples.history, strict=True)
+    }
+    title = generations.text.map(prompts.title_of)
+    pairs = zip(generations.example, title, strict=True)
+    return generations.assign(
+        title=title,
+        real=title.isin(set(titles)),
+        repeats=[name in histories[example] for example, name in pairs],
+    )
+
+
+def validity(judged: pd.DataFrame) -> dict[str, float]:
+    """Shares and counts over generations from `judged`: real titles, distinct titles, the share of
+    the most frequent one, and the share that repeats the history."""
+    return {
+        "generations": len(judged),
+        "real": judged.real.mean(),
+        "distinct": judged.title.nunique(),
+        "most frequent": judged.title.value_counts(normalize=True).max(),
+        "repeats": judged.repeats.mean(),
+    }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 
 from bigrec_lib.files import atomic
@@ -50,6 +51,34 @@ def save(figure: plt.Figure, folder: Path, name: str) -> None:
 def label(method: str) -> str:
     """The name of a method as figures and tables print it."""
     return LABELS.get(method, method)
+
+
+# 03_generate_titles
+
+
+def generations(titles, lengths) -> plt.Figure:
+    """How few titles cover everybody, and how long they are.
+
+    titles: name -> one title an example. lengths: name -> numbers of tokens.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.0))
+    for name, shown in titles.items():
+        covered = pd.Series(shown).value_counts(normalize=True).cumsum()
+        left.step(range(1, len(covered) + 1), covered, where="post", label=name)
+    left.set(xscale="log", ylim=(0, 1.02), xlabel="k most frequent titles", ylabel="share covered")
+    left.legend()
+    long = pd.DataFrame(
+        [(name, length) for name, each in lengths.items() for length in each],
+        columns=["of", "tokens"],
+    )
+    sns.histplot(
+        long, x="tokens", hue="of", stat="proportion", common_norm=False, discrete=True,
+        element="step", alpha=0.25, ax=right,
+    )  # fmt: skip
+    right.set(xlim=(0, long.tokens.quantile(0.995) + 2), xlabel="tokens", ylabel="share")
+    right.get_legend().set_title("")
+    figure.tight_layout()
+    return figure
 
 
 # 07_overall_performance

@@ -178,10 +178,16 @@ class GenerateTitles(ModelParameters):
     max_new_tokens: Annotated[int, Field(ge=0)] = 0
     batch_size: Count = 16
     max_tokens: Count = 512
+    constrained: bool = False
 
     @property
     def output(self) -> Path:
         return self.generations
+
+    @property
+    def unfinished(self) -> Path:
+        """Where generation keeps what it has done until a split is complete."""
+        return self.runs / self.dataset / self.run / "generation"
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -1,0 +1,58 @@
+"""Ranks -> HR and NDCG (method.md section 2). One held-out target per example.
+
+    HR@K = mean[r < K]        NDCG@K = mean[(r < K) / log2(r + 2)]
+
+r = 0 is the top of the list. Where candidates tie with the target, r follows a policy: `expected`
+takes the mean of the places the target may have, `best` the first, `worst` the last.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.files import StudyError
+
+KS = (1, 3, 5, 10, 20)
+TIES = {"best": 0.0, "expected": 0.5, "worst": 1.0}
+
+
+def effective_rank(ranks: pd.DataFrame, ties: str = "expected") -> np.ndarray:
+    """The rank (n,) float64 that metrics see, from columns rank and ties of ranks.parquet.
+
+    Raises StudyError for a policy that is not in TIES.
+    """
+    if ties not in TIES:
+        raise StudyError(f"unknown tie policy {ties!r}: choose one of {', '.join(TIES)}")
+    return ranks["rank"].to_numpy(np.float64) + TIES[ties] * ranks["ties"].to_numpy(np.float64)
+
+
+def hr(rank: np.ndarray, k: int) -> np.ndarray:
+    """Hit of each example, 1.0 where its rank is below k; shape of `rank`, float64."""
+    return (np.asarray(rank) < k).astype(np.float64)
+
+
+def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
+    """NDCG of each example, 1 / log2(rank + 2) where its rank is below k; shape of `rank`."""
+    rank = np.asarray(rank, dtype=np.float64)
+    return np.where(rank < k, 1 / np.log2(rank + 2), 0.0)
+
+
+METRICS = {"HR": hr, "NDCG": ndcg}
+
+
+def summary(ranks: pd.DataFrame, ks: Sequence[int] = KS, ties: str = "expected") -> pd.DataFrame:
+    """Mean HR and NDCG at every k: columns metric, k, value, n.
+
+    ranks: columns example, rank, ties. Raises StudyError if there is no example.
+    """
+    if ranks.empty:
+        raise StudyError("no ranks to average: the split is empty, so draw examples for it first")
+    rank = effective_rank(ranks, ties)
+    return pd.DataFrame(
+        [
+            {"metric": name, "k": k, "value": float(metric(rank, k).mean()), "n": len(rank)}
+            for name, metric in METRICS.items()
+            for k in ks
+        ]
+    )

@@ -68,8 +68,7 @@ def encode(tokenizer, sample: Sample) -> Encoded:
 def collate(batch: list[Encoded], pad: int, device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Left-padded model inputs (B, T), T a multiple of BUCKET, and the answers' labels (B, A).
 
-    Answers end at the right edge, so the model need only compute the last A positions' logits.
-    A label of -100 is not learnt.
+    Answers end at the right edge, so labels cover the last A positions; -100 is not learnt.
     """
     import torch
 
@@ -91,13 +90,19 @@ def collate(batch: list[Encoded], pad: int, device) -> tuple[dict[str, torch.Ten
 
 
 def answer_loss(model, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-    """Sum of the cross-entropies of all answer tokens, in fp32."""
+    """Sum of the cross-entropies of all answer tokens, in fp32.
+
+    Only the positions that are learnt reach the output layer. They are gathered into one matrix:
+    on a slice of the batch, PyTorch would copy the output weights once per row.
+    """
     import torch.nn.functional as F
 
-    logits = model(**inputs, use_cache=False, logits_to_keep=labels.shape[1] + 1).logits[:, :-1]
-    return F.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
-    )
+    causal = model.get_base_model()
+    hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state  # (B, T, d)
+    learnt = labels != -100
+    before = hidden[:, -labels.shape[1] - 1 : -1][learnt]  # (N, d)
+    logits = causal.get_output_embeddings()(before)
+    return F.cross_entropy(logits.float(), labels[learnt], reduction="sum")
 
 
 def batches(samples: list[Encoded], size: int, seed: int | None = None) -> list[list[Encoded]]:

@@ -1,0 +1,130 @@
+"""Vectors of texts: the last token's last hidden state, cached by content (method.md section 4).
+
+The authors embed with the base LLM, without the adapter; load the model that way to do the same.
+
+Texts are padded on the right. Attention is causal, so the last token of a text never sees the
+padding, and its position ids count from 0 as if it were alone: company changes nothing. Batches
+have a fixed number of rows and widths that depend on the text's own length only, so that even the
+rounding is the same whatever else is embedded, in whatever order, and whatever the cache holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bigrec_lib.files import StudyError, atomic
+
+if TYPE_CHECKING:
+    from bigrec_lib.llm import LLM
+
+WIDTH = 8  # batches are as wide as a multiple of this many tokens
+PART = 2048  # texts after which the cache is written, so that a killed run keeps them
+
+
+class EmbeddingError(StudyError):
+    """Texts cannot be embedded, or their cache cannot be read."""
+
+
+def embed(
+    llm: LLM, texts: Sequence[str], batch_size: int = 32, cache: Path | None = None
+) -> np.ndarray:
+    """Embed texts with the model as it is loaded; equal texts get equal vectors.
+
+    The text without a token is embedded as the end-of-sequence token alone. `cache` is a folder:
+    what it holds for this very model is read, what is missing is computed and added.
+    Returns (len(texts), d) float32. Raises EmbeddingError for vectors that are not finite.
+    """
+    known: dict[bytes, torch.Tensor] = {}
+    folder = cache / fingerprint(llm) if cache else None
+    if folder:
+        known = read(folder)
+    keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    tokens = tokenise(llm, list(missing.values()))
+    order = sorted(zip(missing, tokens, strict=True), key=lambda pair: len(pair[1]))
+    with tqdm(total=len(order), desc="embedding", unit="text", disable=not order) as bar:
+        for start in range(0, len(order), PART):
+            part = order[start : start + PART]
+            vectors = compute(llm, [ids for _, ids in part], batch_size, bar)
+            for (key, _), vector in zip(part, vectors, strict=True):
+                if not torch.isfinite(vector).all():
+                    raise EmbeddingError(
+                        f"the embedding of {missing[key]!r} is not finite: try dtype float32"
+                    )
+                known[key] = vector
+            if folder:
+                write([key for key, _ in part], vectors, folder)
+    if not keys:
+        return np.empty((0, llm.model.config.hidden_size), dtype=np.float32)
+    return torch.stack([known[key] for key in keys]).float().numpy()
+
+
+def tokenise(llm: LLM, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, at least one."""
+    if not texts:
+        return []
+    return [ids or [llm.tokenizer.eos_token_id] for ids in llm.tokenizer(texts)["input_ids"]]
+
+
+@torch.inference_mode()
+def compute(llm: LLM, tokens: list[list[int]], batch_size: int, bar: tqdm) -> torch.Tensor:
+    """Last token's last hidden state of token lists sorted by length -> (N, d), model's dtype."""
+    decoder = llm.model.get_decoder()
+    vectors = []
+    start = 0
+    while start < len(tokens):
+        width = -(-len(tokens[start]) // WIDTH) * WIDTH
+        batch = [ids for ids in tokens[start : start + batch_size] if len(ids) <= width]
+        last = torch.tensor([len(ids) - 1 for ids in batch])
+        rows = [ids + ids[-1:] * (width - len(ids)) for ids in batch]
+        rows += rows[-1:] * (batch_size - len(batch))
+        ids = torch.tensor(rows, device=llm.device)  # (batch_size, width)
+        states = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        vectors.append(states[torch.arange(len(batch)), last].cpu())
+        start += len(batch)
+        bar.update(len(batch))
+    return torch.cat(vectors)
+
+
+def fingerprint(llm: LLM) -> str:
+    """A hash of everything a vector depends on but its text: weights, dtype, vocabulary."""
+    digest = hashlib.sha256(b"last token, last hidden state, right padding")
+    for name, tensor in llm.model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    for token, index in sorted(llm.tokenizer.get_vocab().items()):
+        digest.update(f"{index} {token}".encode())
+    return digest.hexdigest()[:32]
+
+
+def read(folder: Path) -> dict[bytes, torch.Tensor]:
+    """SHA-256 of a text -> its vector (d,), from every part in a cache folder."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    known: dict[bytes, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            part = load_file(path)
+        except SafetensorError as error:
+            raise EmbeddingError(f"{path} is damaged ({error}): delete it") from None
+        keys = part["texts"].numpy()  # (N, 32) uint8
+        known |= {key.tobytes(): vector for key, vector in zip(keys, part["vectors"], strict=True)}
+    return known
+
+
+def write(keys: list[bytes], vectors: torch.Tensor, folder: Path) -> None:
+    """Add one part to a cache folder, named by its texts."""
+    from safetensors.torch import save_file
+
+    name = hashlib.sha256(b"".join(keys)).hexdigest()[:32]
+    texts = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32).copy())
+    with atomic(folder / f"{name}.safetensors") as partial:
+        save_file({"texts": texts, "vectors": vectors.contiguous()}, partial)

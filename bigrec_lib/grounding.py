@@ -1,0 +1,289 @@
+"""Step 2: from the text an LLM wrote to the place of every catalogue item, by L2 distance.
+
+A rank is the number of candidates strictly nearer than the target, counted over the whole
+catalogue; nothing is sorted. `ties` is the number of other candidates exactly as near.
+
+Candidates are titles, not rows: namesakes have one embedding, so they are one candidate
+(`candidates`). The authors' code ranks rows; `reference_ranks` does as it does (method.md quirk 6).
+
+Ranks are those of exact arithmetic. Subtracting the mean title changes no distance, but makes the
+numbers small, so that one fp32 matrix product decides almost every comparison. The few candidates
+that are nearer to the target's distance than the rounding of the product are measured again in
+fp64, from differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bigrec_lib.files import StudyError
+
+ROWS = 1024  # queries in one matrix product
+COLUMNS = 4096  # candidates in one matrix product
+UNIT = 2.0**-24  # rounding of fp32
+
+
+class GroundingError(StudyError):
+    """Generations cannot be grounded to the catalogue."""
+
+
+# ------------------------------------------------------------------------------- candidates
+
+
+def candidates(items: pd.DataFrame) -> tuple[list[str], np.ndarray]:
+    """The distinct titles of a catalogue and the one of each item, (I,) int64.
+
+    items: columns title, title_group (equal for namesakes). Policy `title`: namesakes are one
+    candidate.
+    """
+    _, first, of_item = np.unique(items.title_group, return_index=True, return_inverse=True)
+    return items.title.iloc[first].tolist(), of_item
+
+
+# -------------------------------------------------------------------------------- distances
+
+
+def distances(queries, vectors) -> np.ndarray:
+    """L2 distance of every query to every candidate, (n, I) float64; an exact match gives 0.
+
+    queries: (n, d), vectors: (I, d), arrays or tensors of floats. fp64 throughout, which takes
+    about twice as long as fp32. Where the product cancels, the differences are taken instead.
+    """
+    queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
+    same_width(queries, vectors)
+    shift = mean(vectors).double()
+    left = queries.double() - shift  # (n, d)
+    left_norms = left.square().sum(1, keepdim=True)  # (n, 1)
+    found = torch.empty(len(queries), len(vectors), dtype=torch.float64)
+    for start in range(0, len(vectors), COLUMNS):
+        right = vectors[start : start + COLUMNS].double() - shift  # (m, d)
+        scale = left_norms + right.square().sum(1)  # (n, m)
+        squared = torch.addmm(scale, left, right.T, alpha=-2)
+        row, column = (squared < 1e-6 * scale).nonzero(as_tuple=True)
+        squared[row, column] = squared_distance(queries, row, vectors, start + column)
+        found[:, start : start + COLUMNS] = squared.sqrt_()
+    return found.numpy()
+
+
+def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tensor) -> Tensor:
+    """Squared L2 distance of pairs (query, candidate), (P,) float64, from differences.
+
+    The one definition of an exact distance: equal vectors give equal numbers.
+    """
+    found = torch.empty(len(row), dtype=torch.float64)
+    step = max(1, 2**22 // queries.shape[1])
+    for start in range(0, len(row), step):
+        pairs = slice(start, start + step)
+        difference = queries[row[pairs]].double() - vectors[column[pairs]].double()
+        found[pairs] = difference.square_().sum(1)
+    return found
+
+
+def mean(vectors: Tensor) -> Tensor:
+    """The mean vector (d,) float32, in blocks."""
+    total = sum(part.sum(0, dtype=torch.float64) for part in vectors.split(COLUMNS))
+    return (total / len(vectors)).float()
+
+
+# ------------------------------------------------------------------------------------ ranks
+
+
+def ranks(
+    queries, vectors, targets: np.ndarray, seen: Sequence[np.ndarray] | None = None
+) -> pd.DataFrame:
+    """Each query's target among all candidates: columns rank and ties, int32, one row a query.
+
+    queries: (n, d), vectors: (I, d), arrays or tensors of floats (bf16 tensors too); targets:
+    (n,) candidate numbers. seen: candidates to leave out, per query; the target always stays in.
+    Memory besides the arguments: a few blocks of ROWS x COLUMNS.
+    Raises GroundingError for values that are not finite, other shapes, or unknown targets.
+    """
+    queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
+    same_width(queries, vectors)
+    targets = checked_targets(targets, len(queries), len(vectors))
+    goal = squared_distance(queries, torch.arange(len(queries)), vectors, targets)  # (n,) fp64
+    shift = mean(vectors)
+    left = queries.float() - shift  # (n, d)
+    left_norms = left.double().square().sum(1)  # (n,)
+    level = (goal - left_norms)[:, None]  # |q - x|² < goal  <=>  |x|² - 2 q·x < level
+    nearer, ties = torch.zeros((2, len(queries)), dtype=torch.int64)
+
+    def settle(row: Tensor, column: Tensor, sign: int) -> None:
+        """Count pairs by their exact distance."""
+        exact = squared_distance(queries, row, vectors, column)
+        nearer.index_add_(0, row, sign * (exact < goal[row]).long())
+        ties.index_add_(0, row, sign * (exact == goal[row]).long())
+
+    for start in range(0, len(vectors), COLUMNS):
+        right = vectors[start : start + COLUMNS].float() - shift  # (m, d)
+        norms = right.square().sum(1)  # (m,)
+        reach = left_norms.sqrt() + norms.max().sqrt()
+        slack = (rounding(queries.shape[1]) * reach.square())[:, None]  # (n, 1)
+        low, high = (level - slack).float(), (level + slack).float()
+        for first in range(0, len(queries), ROWS):
+            rows = slice(first, first + ROWS)
+            score = torch.addmm(norms, left[rows], right.T, alpha=-2)  # (r, m)
+            below = (score < low[rows]).sum(1)
+            unsure = ((score <= high[rows]).sum(1) > below).nonzero().flatten()
+            near = (score[unsure] >= low[rows][unsure]) & (score[unsure] <= high[rows][unsure])
+            row, column = near.nonzero(as_tuple=True)
+            nearer[rows] += below
+            settle(first + unsure[row], start + column, +1)
+    if seen is not None:
+        settle(*left_out(seen, targets), -1)
+    return frame(nearer, ties - 1)  # the target ties with itself
+
+
+def rounding(d: int) -> float:
+    """A bound on the fp32 error of |x|² - 2 q·x, as a share of (|q| + |x|)².
+
+    A dot product of d terms errs by at most λ √d UNIT |q||x| with probability above
+    1 - 2 exp(-λ² / 2) (Higham and Mary 2019); λ = 8. And |q||x| <= (|q| + |x|)² / 4.
+    """
+    return (4 * d**0.5 + 8) * UNIT
+
+
+def left_out(seen: Sequence[np.ndarray], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs (query, candidate) to leave out: each once, and never the target."""
+    rest = [np.setdiff1d(each, target) for each, target in zip(seen, targets, strict=True)]
+    row = np.repeat(np.arange(len(rest)), [len(each) for each in rest])
+    column = np.concatenate([*rest, np.empty(0)]).astype(np.int64)
+    return torch.from_numpy(row), torch.from_numpy(column)
+
+
+def counted(keys: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
+    """Each target's place where a smaller key is better: columns rank and ties, int32.
+
+    keys: (n, I), or (I,) if they are the same for every example: distances, or scores negated.
+    Raises GroundingError for NaN keys or unknown targets.
+    """
+    keys = np.atleast_2d(keys)
+    bad = np.isnan(keys).any(axis=1)
+    if bad.any():
+        raise GroundingError(f"row {int(bad.argmax())} of the keys holds NaN: score it again")
+    targets = checked_targets(targets, len(targets), keys.shape[1]).numpy()
+    if len(keys) == 1:
+        order, own = np.sort(keys[0]), keys[0, targets]
+        nearer = np.searchsorted(order, own)
+        ties = np.searchsorted(order, own, side="right") - nearer - 1
+    else:
+        own = np.take_along_axis(keys, targets[:, None], axis=1)
+        nearer, ties = (keys < own).sum(1), (keys == own).sum(1) - 1
+    return frame(nearer, ties)
+
+
+def frame(rank, ties) -> pd.DataFrame:
+    """Ranks and ties (n,) as columns of int32."""
+    return pd.DataFrame({"rank": np.asarray(rank, np.int32), "ties": np.asarray(ties, np.int32)})
+
+
+def reference_ranks(rows: pd.DataFrame, namesakes: np.ndarray, policy: str) -> pd.DataFrame:
+    """Ranks as the authors' code has them, from those over all rows (namesakes not merged).
+
+    rows: columns rank and ties. namesakes: (n,) other rows with the target's title; they tie
+    with it. policy: 'last' (movies: a title stands for its last row, which comes after its
+    namesakes) or 'best' (games: the best-placed namesake counts).
+    """
+    behind = {"last": namesakes, "best": 0}[policy]
+    return frame(rows["rank"] + behind, rows["ties"] - namesakes)
+
+
+# ------------------------------------------------------------------------- several generations
+
+
+def nearest_beam(found: np.ndarray) -> np.ndarray:
+    """Keys (n, I) from distances (n, B, I): a candidate is as near as its nearest beam."""
+    return found.min(axis=1)
+
+
+def interleaved(found: np.ndarray) -> np.ndarray:
+    """Keys (n, I) from distances (n, B, I): the beams' lists merged in turn.
+
+    The first of each list in the order of the beams, then the second of each, and so on; a
+    candidate stands where it appears first.
+    """
+    from scipy.stats import rankdata
+
+    beams = found.shape[1]
+    places = rankdata(found, method="min", axis=2).astype(np.int64) - 1  # (n, B, I)
+    return (places * beams + np.arange(beams)[:, None]).min(axis=1)
+
+
+# ------------------------------------------------------------------------------ other retrieval
+
+
+def nearest(queries, vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest candidates of each query through FAISS: numbers (n, k), L2 distances (n, k).
+
+    FAISS returns squared distances, rounded; here they are exact, and rooted.
+    """
+    import faiss
+
+    queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
+    same_width(queries, vectors)
+    shift = mean(vectors)
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add((vectors.float() - shift).numpy())
+    k = min(k, len(vectors))
+    _, found = index.search((queries.float() - shift).numpy(), k)
+    row = torch.arange(len(queries)).repeat_interleave(k)
+    exact = squared_distance(queries, row, vectors, torch.from_numpy(found.ravel()))
+    exact = exact.sqrt().numpy().reshape(found.shape)
+    order = np.argsort(exact, axis=1, kind="stable")
+    return np.take_along_axis(found, order, 1), np.take_along_axis(exact, order, 1)
+
+
+def bm25(texts: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+    """BM25 scores of titles for generated texts, (n, I) float32 (GPT4Rec's retrieval).
+
+    A text that shares no word with any title scores 0 everywhere: all titles tie.
+    """
+    import bm25s
+
+    words = bm25s.tokenize([*titles, *texts], stopwords=[], return_ids=False, show_progress=False)
+    index = bm25s.BM25()
+    index.index(words[: len(titles)], show_progress=False)
+    return np.stack([index.get_scores(query) for query in words[len(titles) :]])
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+def checked(vectors, name: str) -> Tensor:
+    """A (n, d) tensor of finite numbers, not copied."""
+    vectors = torch.as_tensor(vectors)
+    if vectors.ndim != 2 or not len(vectors):
+        raise GroundingError(f"{name} must be a matrix with a row each, not {tuple(vectors.shape)}")
+    for start in range(0, len(vectors), COLUMNS):
+        finite = vectors[start : start + COLUMNS].isfinite().all(1)
+        if not finite.all():
+            row = start + int((~finite).nonzero()[0])
+            raise GroundingError(f"row {row} of {name} holds NaN or infinity: embed it again")
+    return vectors
+
+
+def same_width(queries: Tensor, vectors: Tensor) -> None:
+    if queries.shape[1] != vectors.shape[1]:
+        raise GroundingError(
+            f"queries have {queries.shape[1]} dimensions and candidates {vectors.shape[1]}: "
+            "embed both with the same model"
+        )
+
+
+def checked_targets(targets: np.ndarray, n: int, n_items: int) -> Tensor:
+    """Targets as (n,) int64, all of them candidates."""
+    targets = torch.as_tensor(np.asarray(targets)).long()
+    if targets.shape != (n,):
+        raise GroundingError(f"{n} queries need {n} targets, not {tuple(targets.shape)}")
+    outside = (targets < 0) | (targets >= n_items)
+    if outside.any():
+        raise GroundingError(
+            f"target {int(targets[outside][0])} of row {int(outside.nonzero()[0])} is not in the "
+            f"catalogue of {n_items} candidates"
+        )
+    return targets

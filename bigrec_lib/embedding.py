@@ -128,3 +128,24 @@ def write(keys: list[bytes], vectors: torch.Tensor, folder: Path) -> None:
     texts = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32).copy())
     with atomic(folder / f"{name}.safetensors") as partial:
         save_file({"texts": texts, "vectors": vectors.contiguous()}, partial)
+
+
+def save(path: Path, **arrays: np.ndarray) -> None:
+    """Write named arrays as safetensors, atomically."""
+    from safetensors.numpy import save_file
+
+    with atomic(path) as partial:
+        save_file({name: np.ascontiguousarray(each) for name, each in arrays.items()}, partial)
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Named arrays from safetensors. Raises EmbeddingError if the file is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not path.exists():
+        raise EmbeddingError(f"{path} is missing: run 04_ground_to_items with the same parameters")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise EmbeddingError(f"{path} is damaged ({error}): run 04_ground_to_items again") from None

@@ -14,13 +14,15 @@ fp64, from differences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from bigrec_lib import prompts
 from bigrec_lib.files import StudyError
 
 ROWS = 1024  # queries in one matrix product
@@ -85,9 +87,11 @@ def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tens
 
 
 def mean(vectors: Tensor) -> Tensor:
-    """The mean vector (d,) float32, in blocks."""
-    total = sum(part.sum(0, dtype=torch.float64) for part in vectors.split(COLUMNS))
-    return (total / len(vectors)).float()
+    """The mean (d,) float32 of about COLUMNS vectors, taken evenly from all.
+
+    Any shift leaves distances as they are; one near the mean keeps the rounding small.
+    """
+    return vectors[:: -(-len(vectors) // COLUMNS)].float().mean(0)
 
 
 # ------------------------------------------------------------------------------------ ranks
@@ -194,6 +198,42 @@ def reference_ranks(rows: pd.DataFrame, namesakes: np.ndarray, policy: str) -> p
 
 
 # ------------------------------------------------------------------------- several generations
+
+
+def texts(generations: pd.DataFrame, examples: Sequence[int]) -> np.ndarray:
+    """The titles generated for each example, best beam first, (n, B) str.
+
+    generations: columns example, beam, text. Raises GroundingError for an example without all
+    its beams.
+    """
+    wide = generations.pivot(index="example", columns="beam", values="text").reindex(examples)
+    missing = wide.isna().any(axis=1).to_numpy()
+    if missing.any():
+        raise GroundingError(
+            f"example {examples[int(missing.argmax())]} has not all its generations: generate the "
+            "titles again"
+        )
+    return wide.map(prompts.title_of).to_numpy().astype(str)
+
+
+def beam_ranks(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    targets: np.ndarray,
+    merge: Callable[[np.ndarray], np.ndarray],
+) -> pd.DataFrame:
+    """Each target's place when all beams count: columns rank and ties, int32.
+
+    queries: (n, B, d), vectors: (I, d), targets: (n,). merge: `nearest_beam` or `interleaved`.
+    """
+    beams, d = queries.shape[1:]
+    step = max(1, 2**23 // (beams * len(vectors)))
+    parts = []
+    for start in tqdm(range(0, len(queries), step), desc=merge.__name__, unit="block"):
+        block = queries[start : start + step]
+        found = distances(block.reshape(-1, d), vectors).reshape(len(block), beams, -1)
+        parts.append(counted(merge(found), targets[start : start + step]))
+    return pd.concat(parts, ignore_index=True)
 
 
 def nearest_beam(found: np.ndarray) -> np.ndarray:

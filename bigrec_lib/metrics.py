@@ -38,6 +38,7 @@ def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
     return np.where(rank < k, 1 / np.log2(rank + 2), 0.0)
 
 
+COLUMNS = "study dataset method model n_train seed protocol split metric k value n".split()
 METRICS = {"HR": hr, "NDCG": ndcg}
 
 
@@ -56,3 +57,22 @@ def summary(ranks: pd.DataFrame, ks: Sequence[int] = KS, ties: str = "expected")
             for k in ks
         ]
     )
+
+
+def long(summaries: dict[tuple[str, str], pd.DataFrame], **keys: object) -> pd.DataFrame:
+    """What metrics.csv holds: one row a (method, split), metric and k, with COLUMNS.
+
+    summaries: (method, split) -> `summary`; keys: the columns that are the same throughout
+    (study, dataset, model, n_train, seed). A method named '...-reference' follows the reference
+    protocol, every other one the corrected protocol (method.md section 5).
+    """
+    parts = [
+        each.assign(
+            method=method,
+            split=split,
+            protocol="reference" if method.endswith("-reference") else "corrected",
+            **keys,
+        )
+        for (method, split), each in summaries.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[COLUMNS]

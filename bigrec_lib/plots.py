@@ -1,8 +1,10 @@
 """One look for every figure: colour-blind safe, one colour per method, readable in print."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -78,6 +80,178 @@ def generations(titles, lengths) -> plt.Figure:
     right.set(xlim=(0, long.tokens.quantile(0.995) + 2), xlabel="tokens", ylabel="share")
     right.get_legend().set_title("")
     figure.tight_layout()
+    return figure
+
+
+# 01_prepare_data
+
+
+def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figure:
+    """Popularity curve, interactions per user, and samples over time by split.
+
+    times: seconds since 1970 of each sample, by split; counts: (I,) training interactions.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH * 1.6, 2.8))
+    left.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1].clip(min=0.5))
+    left.set(xlabel="items, most popular first", ylabel="training interactions")
+    lengths = corpus.interactions.groupby("user").size()
+    sns.histplot(lengths, log_scale=True, ax=middle)
+    middle.set(xlabel="interactions of a user", ylabel="users")
+    stamps = pd.concat(
+        [
+            pd.DataFrame({"time": pd.to_datetime(stamp, unit="s"), "split": split})
+            for split, stamp in times.items()
+        ],
+        ignore_index=True,
+    )
+    sns.histplot(stamps, x="time", hue="split", bins=40, multiple="stack", ax=right)
+    right.set(xlabel="time of the target", ylabel="samples")
+    right.tick_params(axis="x", rotation=40)
+    figure.tight_layout()
+    return figure
+
+
+# 02_tune_llm
+
+
+def histogram(values: list[int], xlabel: str, ylabel: str) -> plt.Figure:
+    """How often each value is there."""
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 2.6))
+    sns.histplot(values, ax=axis)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    return figure
+
+
+def losses(log: pd.DataFrame) -> plt.Figure:
+    """Training loss at every step, validation loss where it was measured (log of `tune`)."""
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 2.8))
+    axis.plot(log.step, log.train_loss, label="training", color=PALETTE[0])
+    measured = log.dropna(subset="valid_loss")
+    axis.plot(measured.step, measured.valid_loss, "D", label="validation", color=PALETTE[1])
+    axis.set(xlabel="step", ylabel="loss per answer token", ylim=(0, None))
+    axis.legend()
+    return figure
+
+
+# 04_ground_to_items
+
+GROUNDINGS = {
+    "bigrec": "First beam, titles (BIGRec)",
+    "bigrec-unseen": "… without the user's history",
+    "bigrec-nearest-beam": "Nearest of all beams",
+    "bigrec-interleaved": "All beams, interleaved",
+    "bigrec-bm25": "First beam, BM25",
+    "bigrec-reference": "First beam, rows (reference)",
+}
+
+
+def rank_histogram(rank, candidates: int) -> plt.Figure:
+    """Share of targets in bins of ranks that double, next to what a random order gives.
+
+    rank: (n,) 0-based; candidates: how many there are.
+    """
+    edges = np.unique(np.minimum(2.0 ** np.arange(0, 40), candidates + 1))  # 1-based places
+    share = np.histogram(np.asarray(rank) + 1, edges)[0] / len(rank)
+    names = [
+        f"{low:,.0f}" if high - low == 1 else f"{low:,.0f}–{high - 1:,.0f}"
+        for low, high in itertools.pairwise(edges)
+    ]
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
+    axis.bar(names, share, color=COLOURS["bigrec"], label=label("bigrec"))
+    axis.plot(names, np.diff(edges) / candidates, "o", color="0.25", label="random order")
+    axis.set(xlabel="place of the true title", ylabel="share of test targets")
+    axis.tick_params(axis="x", rotation=45)
+    plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+    axis.legend()
+    return figure
+
+
+def intervals(rows) -> plt.Figure:
+    """Means with their intervals, one panel a metric, one line a method.
+
+    rows: columns method, metric, value (significance.Interval).
+    """
+    panels = list(dict.fromkeys(rows.metric))
+    methods = list(dict.fromkeys(rows.method))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(WIDTH * 1.3, 0.4 * len(methods) + 1), sharey=True, squeeze=False
+    )
+    for axis, metric in zip(axes[0], panels, strict=True):
+        found = rows[rows.metric == metric].set_index("method").value[methods]
+        mean, low, high = ([getattr(v, name) for v in found] for name in ("mean", "low", "high"))
+        axis.errorbar(
+            mean,
+            methods,
+            xerr=[np.subtract(mean, low), np.subtract(high, mean)],
+            fmt="o",
+            capsize=3,
+            color=COLOURS["bigrec"],
+        )
+        axis.set(xlabel=metric, xlim=(0, None))
+    axes[0][0].invert_yaxis()
+    figure.tight_layout()
+    return figure
+
+
+# 05_reweight_by_statistics
+
+
+def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
+    """Left: how the weights are spread. Right: what a weight does to a distance.
+
+    counts: (I,) training interactions of each candidate; weights: (I,) W.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.0))
+    left.hist(weights, bins=40, color=COLOURS["popularity"])
+    left.set(yscale="log", xlabel="weight W", ylabel="titles")
+    share = np.mean(np.asarray(counts) == 0)
+    left.set_title(f"{share:.0%} of {len(counts):,} titles have no count", fontsize="medium")
+    line = np.linspace(0, 1, 200)
+    for gamma, shade in zip(gammas, sns.color_palette("crest", len(gammas)), strict=True):
+        right.plot(line, (1 + line) ** -gamma, color=shade, label=f"γ = {gamma:g}")
+    right.set(xlabel="weight W", ylabel="factor on D̂", ylim=(0, 1.02))
+    right.legend()
+    figure.tight_layout()
+    return figure
+
+
+def gamma_curves(curves, gamma: float) -> plt.Figure:
+    """HR and NDCG over γ, one line a k, with the chosen γ. curves: `reweighting.curves`."""
+    ks = sorted(curves.k.unique())
+    shades = dict(zip(ks, sns.color_palette("crest", len(ks)), strict=True))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.2))
+    for axis, metric in zip(axes, ("HR", "NDCG"), strict=True):
+        for k in ks:
+            line = curves[(curves.metric == metric) & (curves.k == k)]
+            axis.plot(line.gamma, line.value, color=shades[k], label=f"K = {k}")
+        axis.axvline(gamma, color="0.25", linestyle="--", linewidth=1)
+        axis.set_xscale("symlog", linthresh=1, linscale=1)
+        ticks = [0, 0.5, 1, 3, 10, 30, 99]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set(xlabel="γ", ylabel=f"{metric}@K", xlim=(0, curves.gamma.max()), ylim=(0, None))
+    axes[0].legend()
+    figure.tight_layout()
+    return figure
+
+
+def by_popularity(gain) -> plt.Figure:
+    """Mean NDCG by the popularity group of the target, one bar a method.
+
+    gain: columns group (0 = rarest), method, ndcg, one row an example and method.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
+    one = gain[gain.method == gain.method.iloc[0]]
+    sizes = one.groupby("group").size()
+    sns.barplot(
+        gain.assign(method=gain.method.map(label)), x="group", y="ndcg", hue="method",
+        palette={label(method): COLOURS[method] for method in gain.method.unique()},
+        errorbar=None, ax=axis,
+    )  # fmt: skip
+    groups = sorted(sizes.index)
+    axis.set_xticks(range(len(groups)), [f"{g + 1}\nn = {sizes[g]}" for g in groups])
+    axis.set(xlabel="popularity group of the target (5 = most popular)", ylabel="NDCG@20")
+    axis.get_legend().set_title("")
     return figure
 
 

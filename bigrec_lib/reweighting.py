@@ -174,6 +174,28 @@ def choose(curve: pd.DataFrame, metric: str = "NDCG", k: int = 20) -> float:
     return float(chosen.gamma.iloc[int(chosen.value.argmax())])
 
 
+def chosen_apart(valid: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """The reference protocol: γ chosen for each metric and k on its own, and what it gives.
+
+    valid, test: `curves`. Columns metric, k, gamma, value, n; value and n are those of `test`.
+    """
+    best = [
+        {"metric": metric, "k": k, "gamma": choose(valid, metric, k)}
+        for metric, k in valid[["metric", "k"]].drop_duplicates().itertuples(index=False)
+    ]
+    return pd.DataFrame(best).merge(test, on=["metric", "k", "gamma"], validate="one_to_one")
+
+
+def popularity_groups(counts: np.ndarray, groups: int = 5) -> np.ndarray:
+    """The group 0 ... groups-1 of each candidate, (I,), rarest first, equal in size (IFairLRS).
+
+    Equal counts are told apart by the candidate's number.
+    """
+    place = np.empty(len(counts), dtype=np.int64)
+    place[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    return place * groups // len(counts)
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 

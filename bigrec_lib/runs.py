@@ -96,6 +96,11 @@ class DatasetParameters(Parameters):
     def data(self) -> Path:
         return self.runs / self.dataset / "data"
 
+    @property
+    def summary(self) -> Path:
+        """The part of the prepared data that is committed: statistics and figures."""
+        return self.results / self.dataset / "data"
+
 
 class RunParameters(DatasetParameters):
     """A notebook that belongs to one tuned model: a data set, a training size and a seed."""
@@ -116,12 +121,22 @@ class RunParameters(DatasetParameters):
         return self.runs / self.dataset / self.run / "adapter"
 
     @property
+    def tuning(self) -> Path:
+        """The part of the tuning that is committed: figures of it."""
+        return self.results / self.dataset / self.run / "tuning"
+
+    @property
     def generations(self) -> Path:
         return self.results / self.dataset / self.run / "generations"
 
     @property
     def grounding(self) -> Path:
         return self.results / self.dataset / self.run / "grounding"
+
+    @property
+    def embeddings(self) -> Path:
+        """The vectors that 04 makes and 05 reads; too large to be results."""
+        return self.runs / self.dataset / self.run / "embeddings"
 
     @property
     def reweighting(self) -> Path:
@@ -196,6 +211,9 @@ class GenerateTitles(ModelParameters):
 
 class GroundToItems(ModelParameters):
     notebook = "04_ground_to_items"
+
+    embedder: Literal["base", "tuned"] = "base"
+    batch_size: Count = 32
 
     @property
     def output(self) -> Path:

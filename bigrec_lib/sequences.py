@@ -4,8 +4,11 @@ Examples live in columns, never as Python lists: the histories of millions of ex
 array of items and one of offsets, inside a pyarrow table.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bigrec_lib.datasets import Corpus, DataError
 
@@ -70,6 +73,11 @@ def split(table: pa.Table) -> dict[str, pa.Table]:
     if empty:
         raise DataError(f"{len(table)} examples are too few to split: {', '.join(empty)} is empty")
     return parts
+
+
+def read(folder: Path, split: str) -> pa.Table:
+    """The examples of a split that 01_prepare_data wrote into `folder`."""
+    return pq.read_table(folder / "examples" / f"{split}.parquet")
 
 
 def sample(table: pa.Table, n: int, seed: int) -> pa.Table:

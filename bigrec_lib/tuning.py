@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from bigrec_lib import prompts
 from bigrec_lib.files import StudyError, atomic, remove, write_json, write_text
 
 if TYPE_CHECKING:
     import torch
 
     from bigrec_lib.llm import LLM
+    from bigrec_lib.prompts import Domain
 
 BUCKET = 32  # sequence lengths are padded to a multiple of this
 
@@ -56,6 +59,19 @@ class Encoded:
 
     ids: np.ndarray
     answer: int
+
+
+def samples(
+    examples: pd.DataFrame, titles: Sequence[str], words: Domain, tokenizer, max_tokens: int
+) -> list[Sample]:
+    """Examples (columns history, target) as prompts of at most `max_tokens`, with their answers."""
+    return [
+        Sample(
+            prompts.fitted_prompt(tokenizer, [titles[i] for i in history], words, max_tokens),
+            prompts.answer(titles[target]),
+        )
+        for history, target in zip(examples.history, examples.target, strict=True)
+    ]
 
 
 def encode(tokenizer, sample: Sample) -> Encoded:
@@ -211,6 +227,31 @@ def tune(
     write_text(frame.to_csv(index=False), folder / "log.csv")
     remove(checkpoint.folder)
     return frame
+
+
+def greedy(llm: LLM, texts: Sequence[str], max_new_tokens: int = 24) -> list[str]:
+    """What the model writes after each prompt, taking the likeliest token each time."""
+    import torch
+
+    written = []
+    for text in texts:
+        inputs = llm.tokenizer(text, return_tensors="pt").to(llm.device)
+        with torch.inference_mode():
+            out = llm.model.eval().generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=llm.tokenizer.pad_token_id,
+            )
+        new = out[0, inputs["input_ids"].shape[1] :]
+        written.append(llm.tokenizer.decode(new, skip_special_tokens=True))
+    return written
+
+
+def count_parameters(model) -> tuple[int, int]:
+    """How many parameters are trained, and how many there are."""
+    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
 def add_adapter(model, settings: Tuning):

@@ -29,7 +29,8 @@ from bigrec_lib.grounding import checked_targets, distances
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
-BLOCK = 2**22  # distances at a time
+BLOCK = 2**25  # distances at a time, 256 MB
+CACHED = 2**18  # distances that are swept at a time, so that they stay in the processor's cache
 
 
 class ReweightingError(StudyError):
@@ -136,17 +137,20 @@ def ranks(
 
     queries: (N, d); vectors: (I, d); targets: (N,); weights: W, (I,) or (N, I); gammas: (G,).
     """
-    found = []
-    step = max(1, BLOCK // len(vectors))
-    for start in tqdm(range(0, len(queries), step), desc="γ sweep", unit="block"):
-        rows = slice(start, start + step)
-        logs = log_distances(distances(queries[rows], vectors))
-        own = weights if weights.ndim == 1 else weights[rows]
-        found.append(sweep(logs, targets[rows], own, gammas))
-    if not found:
+    if not len(queries):
         raise ReweightingError("there is no example to rank: the split is empty")
-    rank, ties = zip(*found, strict=True)
-    return np.concatenate(rank), np.concatenate(ties)
+    rank, ties = np.empty((2, len(queries), len(gammas)), dtype=np.int32)
+    step, few = (max(1, size // len(vectors)) for size in (BLOCK, CACHED))
+    with tqdm(total=len(queries), desc="γ sweep", unit="example") as bar:
+        for start in range(0, len(queries), step):
+            found = distances(queries[start : start + step], vectors)
+            for first in range(0, len(found), few):
+                logs = log_distances(found[first : first + few])
+                rows = slice(start + first, start + first + len(logs))
+                own = weights if weights.ndim == 1 else weights[rows]
+                rank[rows], ties[rows] = sweep(logs, targets[rows], own, gammas)
+                bar.update(len(logs))
+    return rank, ties
 
 
 # ------------------------------------------------------------------------------- the choice of γ

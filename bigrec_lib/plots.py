@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.ticker import NullFormatter
 
 from bigrec_lib.files import atomic
 
@@ -97,6 +99,7 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     lengths = corpus.interactions.groupby("user").size()
     sns.histplot(lengths, log_scale=True, ax=middle)
     middle.set(xlabel="interactions of a user", ylabel="users")
+    middle.xaxis.set_minor_formatter(NullFormatter())
     stamps = pd.concat(
         [
             pd.DataFrame({"time": pd.to_datetime(stamp, unit="s"), "split": split})
@@ -106,7 +109,8 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     )
     sns.histplot(stamps, x="time", hue="split", bins=40, multiple="stack", ax=right)
     right.set(xlabel="time of the target", ylabel="samples")
-    right.tick_params(axis="x", rotation=40)
+    right.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
+    right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
     figure.tight_layout()
     return figure
 

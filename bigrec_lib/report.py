@@ -1,10 +1,15 @@
 """One self-contained page from the executed notebooks: their prose, tables and figures."""
 
 import html
+import re
 from pathlib import Path
 
 from bigrec_lib.files import StudyError, write_text
 
+TAGS = (
+    "a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i img li ol p pre s span "
+    "strong sub sup table tbody td th thead tr ul"
+).split()
 STYLE = """
 body { font: 16px/1.55 Georgia, serif; color: #222; margin: 0 auto; max-width: 60rem;
        padding: 1rem 1.5rem 4rem; }
@@ -58,16 +63,26 @@ def reading_order(path: Path) -> tuple[int, str]:
 
 
 def section(path: Path) -> str:
-    """An executed notebook as HTML, without code and progress bars."""
+    """An executed notebook as HTML: no code, no progress bars, no tag that is not in TAGS."""
     import nbformat
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import SanitizeHTML
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, sanitize_html=True)
+            cell.outputs = [without_style(o) for o in cell.outputs if o.get("name") != "stderr"]
+    exporter = HTMLExporter(template_name="basic", exclude_input=True)
+    exporter.register_preprocessor(SanitizeHTML(tags=TAGS), enabled=True)
     body, _ = exporter.from_notebook_node(notebook)
     name = html.escape(path.stem)
     source = f'<p class="source">notebooks/{html.escape(path.name)}</p>'
     return f'<section id="{name}">{source}\n{body}</section>\n'
+
+
+def without_style(output):
+    """A cell's output without the style sheet that pandas puts before each table."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        data["text/html"] = re.sub(r"<style scoped>.*?</style>", "", data["text/html"], flags=re.S)
+    return output

@@ -285,10 +285,9 @@ class Job:
         parameters.output.mkdir(parents=True, exist_ok=True)
         remove(parameters.output / "manifest.json")
 
-    def finish(self, **facts: object) -> Path:
-        """Write `manifest.json` into the output folder and return its path."""
+    def finish(self, **facts: object) -> None:
+        """Write `manifest.json` into the output folder, with `facts` worth keeping, and say so."""
         parameters = self.parameters
-        path = parameters.output / "manifest.json"
         write_json(
             {
                 "notebook": parameters.notebook,
@@ -307,9 +306,9 @@ class Job:
                 "peak_gb": round(peak_memory_gb(), 2),
                 **environment(parameters.project),
             },
-            path,
+            parameters.output / "manifest.json",
         )
-        return path
+        print(f"complete: {parameters.output}")
 
 
 def peak_memory_gb() -> float:

@@ -27,12 +27,18 @@ def executed_notebook(folder, name, *outputs):
 def test_the_report_escapes_titles_and_hides_code_and_progress(tmp_path):
     frame = pd.DataFrame({"title": ["<script>alert(1)</script>"]})
     shown = nbformat.v4.new_output("display_data", {"text/html": frame.to_html()})
+    said = nbformat.v4.new_output(
+        "display_data", {"text/markdown": "**<script>alert(2)</script>**"}
+    )
     image = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
     progress = nbformat.v4.new_output("stream", name="stderr", text="50%|###")
-    executed_notebook(tmp_path / "notebooks", "07_overall_performance", shown, image, progress)
+    executed_notebook(
+        tmp_path / "notebooks", "07_overall_performance", shown, said, image, progress
+    )
     executed_notebook(tmp_path / "notebooks", "toy.01_prepare_data")
     text = report.write(tmp_path, "toy").read_text()
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
+    assert "title</th>" in text and "<h1" in text and "<style scoped>" not in text
     assert "secret_code" not in text and "50%|" not in text
     assert "data:image/png;base64,iVBORw0KGgo=" in text
     assert "http" not in text.replace("http-equiv", "")

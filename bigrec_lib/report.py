@@ -20,11 +20,11 @@ section { border-top: 3px solid #0173b2; margin-top: 3rem; }
 .source { font: .8rem sans-serif; color: #666; }
 h1, h2, h3 { font-family: sans-serif; line-height: 1.25; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; } h3 { font-size: 1.05rem; }
-table { border-collapse: collapse; font: .85rem/1.4 sans-serif; margin: 1rem 0;
+table { border-collapse: collapse; font: .8rem/1.4 sans-serif; margin: 1rem 0;
         font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 thead th { border-bottom: 1.5px solid #222; border-top: 1.5px solid #222; }
 tbody tr:last-child td, tbody tr:last-child th { border-bottom: 1.5px solid #222; }
-th, td { padding: .25rem .7rem; text-align: right; vertical-align: top; }
+th, td { padding: .25rem .5rem; text-align: right; vertical-align: top; }
 pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; font-size: .8rem;
       white-space: pre-wrap; }
 img { max-width: 100%; }
@@ -63,17 +63,26 @@ def reading_order(path: Path) -> tuple[int, str]:
 
 
 def section(path: Path) -> str:
-    """An executed notebook as HTML: no code, no progress bars, no tag that is not in TAGS."""
+    """An executed notebook as HTML without code and progress bars.
+
+    Outputs may hold text of a data set, so of their tags only TAGS are kept; prose is ours.
+    """
     import nbformat
     from nbconvert import HTMLExporter
-    from nbconvert.preprocessors import SanitizeHTML
+    from nbconvert.preprocessors.sanitize import SanitizeHTML
+
+    class SanitizeOutputs(SanitizeHTML):
+        def preprocess_cell(self, cell, resources, index):
+            if cell.cell_type == "markdown":
+                return cell, resources
+            return super().preprocess_cell(cell, resources, index)
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [without_style(o) for o in cell.outputs if o.get("name") != "stderr"]
     exporter = HTMLExporter(template_name="basic", exclude_input=True)
-    exporter.register_preprocessor(SanitizeHTML(tags=TAGS), enabled=True)
+    exporter.register_preprocessor(SanitizeOutputs(tags=TAGS), enabled=True)
     body, _ = exporter.from_notebook_node(notebook)
     name = html.escape(path.stem)
     source = f'<p class="source">notebooks/{html.escape(path.name)}</p>'

@@ -41,7 +41,7 @@ def write_ml_100k(folder, users=60, items=50, per_user=(14, 30), seed=0):
     return folder
 
 
-def make_tiny_llm(folder, seed=0):
+def make_tiny_llm(folder, seed=0, hidden=32):
     """Save a two-layer Llama with random weights and a byte-level BPE tokenizer; return folder."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -65,8 +65,8 @@ def make_tiny_llm(folder, seed=0):
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -1,0 +1,76 @@
+"""Loading: what comes out of quantisation, and what is refused."""
+
+import pytest
+import torch
+from conftest import make_tiny_llm
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.llm import load_llm
+
+
+def test_a_folder_loads_in_the_dtype_asked_for(tiny_llm):
+    llm = load_llm(str(tiny_llm), dtype="float32")
+    assert llm.model.dtype == torch.float32 and not llm.model.training
+    assert llm.tokenizer.pad_token_id is not None
+
+
+def test_nf4_on_a_cpu_is_the_quantised_base_turned_back_once(tiny_llm):
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    plain = load_llm(str(tiny_llm), dtype="float32").model
+    quantised = load_llm(str(tiny_llm), "nf4", dtype="float32").model
+    before = plain.model.layers[0].mlp.up_proj.weight.data
+    after = quantised.model.layers[0].mlp.up_proj.weight.data
+    packed, state = quantize_4bit(before, compress_statistics=True, quant_type="nf4")
+    assert torch.equal(after, dequantize_4bit(packed, state))
+    assert not torch.equal(after, before)
+    assert torch.equal(plain.lm_head.weight, quantised.lm_head.weight)
+
+
+def test_logits_equal_those_of_the_4_bit_module(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from bigrec_lib.llm import quantisation_config
+
+    folder = make_tiny_llm(tmp_path, hidden=64)  # bitsandbytes packs in blocks of 64
+    packed = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, quantization_config=quantisation_config("nf4", "float32")
+    )
+    ours = load_llm(str(folder), "nf4", dtype="float32").model
+    ids = torch.arange(2, 42)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(ids).logits, packed(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "elsewhere"])
+def test_an_unknown_model_is_named_with_what_to_give_instead(name):
+    with pytest.raises(StudyError, match=f"cannot load '{name}'.*smollm2-135m-instruct") as caught:
+        load_llm(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_not_causal_is_refused(tmp_path, tiny_llm):
+    import shutil
+
+    folder = shutil.copytree(tiny_llm, tmp_path / "t5")
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(StudyError, match="causal"):
+        load_llm(str(folder))
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path, tiny_llm):
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    other = get_peft_model(LlamaForCausalLM(config), LoraConfig(target_modules=["q_proj"]))
+    other.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(StudyError, match="does not fit"):
+        load_llm(str(tiny_llm), adapter=tmp_path / "adapter")

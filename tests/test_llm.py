@@ -38,8 +38,8 @@ def test_logits_equal_those_of_the_4_bit_module(tmp_path):
     )
     ours = load_llm(str(folder), "nf4", dtype="float32").model
     ids = torch.arange(2, 42)[None]
-    with torch.inference_mode():
-        torch.testing.assert_close(ours(ids).logits, packed(ids).logits, rtol=1e-5, atol=1e-5)
+    # With gradients on: without, bitsandbytes takes a CPU kernel that rounds scales to bf16.
+    torch.testing.assert_close(ours(ids).logits, packed.train()(ids).logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "elsewhere"])

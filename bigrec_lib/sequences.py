@@ -108,7 +108,15 @@ def check(parts: dict[str, pa.Table], n_items: int) -> None:
 
 
 def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
-    """Interactions of each item in the training period (I,) int64: none later than its end."""
+    """Interactions of each item in the training period, (I,) int64.
+
+    None is later than the last training target, nor a target of a later split at the same time.
+    """
     end = parts["train"]["time"].to_numpy().max()
-    seen = corpus.interactions["item"][corpus.interactions.time <= end]
-    return np.bincount(seen, minlength=len(corpus.items)).astype(np.int64)
+    counts = np.bincount(
+        corpus.interactions["item"][corpus.interactions.time <= end], minlength=len(corpus.items)
+    )
+    for name in ("valid", "test"):
+        held_out = parts[name]["target"].to_numpy()[parts[name]["time"].to_numpy() <= end]
+        counts -= np.bincount(held_out, minlength=len(counts))
+    return counts

@@ -1,0 +1,93 @@
+"""The sample rules against a plain loop, and splits that do not leak."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigrec_lib import sequences
+from bigrec_lib.datasets import Corpus, DataError
+
+
+def corpus_of(users: list[list[tuple[int, int]]]) -> Corpus:
+    """A corpus from a list of (item, time) for each user, in time order."""
+    rows = [(u, item, time) for u, events in enumerate(users) for item, time in events]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    frame = frame.astype({"user": np.int32, "item": np.int32, "time": np.int64})
+    return Corpus("toy", "movies", pd.DataFrame({"title": [f"t{i}" for i in range(9)]}), frame, {})
+
+
+def expected(users, history, first):
+    """The same samples by a loop."""
+    found = []
+    for user, events in enumerate(users):
+        begin = history if first == "full" else max(1, min(history, len(events) - 1))
+        for at in range(begin, len(events)):
+            before = [item for item, _ in events[max(0, at - history) : at]]
+            found.append((events[at][1], user, at, before, events[at][0]))
+    found.sort(key=lambda row: row[:3])
+    return [(user, before, target, time) for time, user, _, before, target in found]
+
+
+events = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 20)), max_size=9)
+users = st.lists(events.map(lambda e: sorted(e, key=lambda pair: pair[1])), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(users, st.integers(1, 4), st.sampled_from(["full", "any"]))
+def test_examples_are_those_of_a_plain_loop(users, history, first):
+    wanted = expected(users, history, first)
+    if not wanted:
+        with pytest.raises(DataError, match="no example"):
+            sequences.examples(corpus_of(users), history, first)
+        return
+    found = sequences.examples(corpus_of(users), history, first).to_pylist()
+    assert [row["example"] for row in found] == list(range(len(found)))
+    assert [(r["user"], r["history"], r["target"], r["time"]) for r in found] == wanted
+
+
+def toy(n=40):
+    return sequences.examples(corpus_of([[(i % 9, i) for i in range(n)]]), history=3)
+
+
+def test_the_cut_is_80_10_10_by_count_and_in_time_order():
+    parts = sequences.split(toy(43))
+    assert [len(part) for part in parts.values()] == [32, 4, 4]
+    sequences.check(parts, n_items=9)
+    with pytest.raises(DataError, match="too few to split: valid"):
+        sequences.split(toy(6))
+
+
+def test_leaks_are_seen():
+    parts = sequences.split(toy())
+    with pytest.raises(DataError, match="older than the split before"):
+        sequences.check({"train": parts["test"], "valid": parts["train"]}, 9)
+    with pytest.raises(DataError, match="in two splits"):
+        last = parts["train"].slice(len(parts["train"]) - 1)
+        sequences.check({"train": parts["train"], "valid": last}, 9)
+    with pytest.raises(DataError, match="not in the catalogue of 3"):
+        sequences.check(parts, 3)
+
+
+def test_samples_are_seeded_distinct_and_in_order():
+    table = toy()
+    ids = [sequences.sample(table, 10, seed)["example"].to_pylist() for seed in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
+    assert ids[0] == sorted(set(ids[0])) and len(ids[0]) == 10
+    assert len(sequences.sample(table, 10_000, 0)) == len(table)
+
+
+def test_train_counts_see_the_training_period_only():
+    corpus = corpus_of([[(i % 2, i) for i in range(20)], [(8, 19)]])
+    parts = sequences.split(sequences.examples(corpus, history=3))
+    end = parts["train"]["time"].to_numpy().max()
+    counts = sequences.train_counts(corpus, parts)
+    assert counts.sum() == end + 1 and counts[8] == 0 and len(counts) == 9
+
+
+def test_train_counts_leave_out_targets_held_out_at_the_very_end_of_training():
+    corpus = corpus_of([[(i % 9, min(i, 20)) for i in range(33)]])
+    parts = sequences.split(sequences.examples(corpus, history=3))
+    held_out = len(parts["valid"]) + len(parts["test"])
+    assert sequences.train_counts(corpus, parts).sum() == 33 - held_out

@@ -191,7 +191,7 @@ class GenerateTitles(ModelParameters):
 
     beams: Count = 4
     max_new_tokens: Annotated[int, Field(ge=0)] = 0
-    batch_size: Count = 16
+    batch_size: Count = 32
     max_tokens: Count = 512
     constrained: bool = False
 
@@ -264,6 +264,8 @@ def explain(error: ValidationError) -> str:
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             problems.append(f"unknown parameter {name!r}")
+        elif item["type"] == "missing":
+            problems.append(f"{name!r} is missing")
         else:
             problems.append(f"{name}: {item['msg']}, not {item['input']!r}")
     return "; ".join(problems)

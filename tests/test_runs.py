@@ -106,6 +106,13 @@ def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, mes
     assert "\n" not in str(caught.value)
 
 
+def test_a_missing_key_is_named_without_the_whole_file(study_file):
+    (batch.ROOT / "studies" / "toy.yaml").write_text("datasets: {ml-100k: {}}\nn_train: [1]\n")
+    with pytest.raises(StudyError) as caught:
+        batch.load_study("toy")
+    assert str(caught.value) == "studies/toy.yaml: 'seeds' is missing"
+
+
 def test_an_unknown_study_ends_with_one_line_and_exit_code_1(study_file, capsys):
     study_file()
     assert batch.main(["plan", "tyo"]) == 1

@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import DynamicCache
+from transformers import AttentionInterface, Cache
+from transformers.cache_utils import DynamicLayer
 
 from bigrec_lib import prompts
 from bigrec_lib.files import StudyError, remove, write_json, write_parquet, write_text
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from bigrec_lib.llm import LLM
 
 NONE = -1e9  # score of a hypothesis that does not exist
+ROOM = 64  # cache entries allocated ahead
+PREFILL = 2048  # prompt tokens read at once
 
 
 class GenerationError(StudyError):
@@ -57,7 +60,7 @@ class Search:
     max_new_tokens: int
     beams: int = 4
     length_penalty: float = 1.0
-    batch_size: int = 16
+    batch_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,8 @@ def advance(
     running beam, the index of the beam it continues, (R, B).
     """
     width, length = 2 * search.beams, step + 1
-    logits = logits.float()
-    total = logits.logsumexp(-1, keepdim=True)  # over all tokens, as `generate` has it
-    if trie is not None:
-        logits = logits + forbidden(beams.nodes, step, trie, logits)
-    best, tokens = logits.topk(width)  # (R, B, 2B)
-    scores = (beams.scores[:, :, None] + (best - total)).flatten(1)
-    scores, index = scores.topk(width)  # (R, 2B)
+    best, tokens = likeliest(logits, width, beams.nodes, step, trie)  # (R, B, 2B)
+    scores, index = (beams.scores[:, :, None] + best).flatten(1).topk(width)  # (R, 2B)
     parents = index // width
     tokens = tokens.flatten(1).gather(1, index)
     paths = pick(beams.tokens, parents)  # (R, 2B, T)
@@ -210,6 +208,26 @@ def advance(
         nodes=nodes if trie is None else descend(nodes, step, tokens, trie),
         open=beams.open & improves,
     ), parents
+
+
+def likeliest(
+    logits: Tensor, count: int, nodes: Tensor, depth: int, trie: Trie | None
+) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest next tokens of each beam, log-probabilities and ids, (R, B, count).
+
+    Log-probabilities are over all tokens, as `generate` has them, also where a trie forbids some.
+    """
+    found = []
+    at_once = 1 if logits.device.type == "cpu" else len(logits)  # one row stays in the cache
+    for part, places in zip(logits.split(at_once), nodes.split(at_once), strict=True):
+        part = part.float()
+        total = part.logsumexp(-1, keepdim=True)
+        if trie is not None:
+            part = part + forbidden(places, depth, trie, part)
+        best, tokens = part.topk(count)
+        found.append((best - total, tokens))
+    best, tokens = zip(*found, strict=True)
+    return torch.cat(best), torch.cat(tokens)
 
 
 def forbidden(nodes: Tensor, depth: int, trie: Trie, logits: Tensor) -> Tensor:
@@ -252,29 +270,131 @@ def left_padded(prompts: Sequence[Sequence[int]], fill: int, device) -> tuple[Te
     return ids.to(device), real.to(device)
 
 
-@torch.inference_mode()
-def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> DynamicCache:
-    """A cache of one row that holds these tokens."""
-    cache = DynamicCache(config=model.config)
-    if tokens:
-        ids = torch.tensor([tokens], device=model.device)
-        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
+class RoomyLayer(DynamicLayer):
+    """A cache layer with room at its end, so that a step need not copy what is there already."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = [key_states[:, :, :0], value_states[:, :, :0]]
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if end > self.buffers[0].shape[2]:
+            self.buffers = [roomy(buffer[:, :, :start], end + ROOM) for buffer in self.buffers]
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.buffers = [self.keys, self.values]
 
 
-def copied(cache: DynamicCache, rows: int) -> DynamicCache:
+def roomy(states: Tensor, room: int) -> Tensor:
+    """A copy of states (R, H, S, d) at the start of (R, H, room, d)."""
+    rows, heads, length, size = states.shape
+    buffer = states.new_empty(rows, heads, room, size)
+    buffer[:, :, :length] = states
+    return buffer
+
+
+def copied(cache: Cache, rows: int) -> Cache:
     """A new cache with the one row of `cache` in each of its rows."""
-    copy = DynamicCache()
+    copy = Cache(layer_class_to_replicate=RoomyLayer)
     for index, layer in enumerate(cache.layers):
         shape = (rows, -1, -1, -1)
         copy.update(layer.keys.expand(shape), layer.values.expand(shape), index)
     return copy
 
 
+def joined(caches: list[Cache]) -> Cache:
+    """The rows of all caches in one; takes them apart to save memory."""
+    cache = Cache(layer_class_to_replicate=RoomyLayer)
+    for index in range(len(caches[0])):
+        layers = [each.layers[index] for each in caches]
+        cache.update(
+            torch.cat([layer.keys for layer in layers]),
+            torch.cat([layer.values for layer in layers]),
+            index,
+        )
+        for layer in layers:
+            layer.reset()
+    return cache
+
+
+@torch.inference_mode()
+def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> Cache:
+    """A cache of one row that holds these tokens."""
+    cache = Cache(layer_class_to_replicate=RoomyLayer)
+    if tokens:
+        ids = torch.tensor([tokens], device=model.device)
+        model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    return cache
+
+
+def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
+    """Attention that takes query heads with a common key head as so many more queries of it.
+
+    query (R, H, Q, d), key and value (R, K, S, d), H a multiple of K: no key is ever repeated.
+    Returns (R, Q, H, d).
+    """
+    rows, heads, queries, size = query.shape
+    groups = heads // key.shape[1]
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(rows, key.shape[1], groups * queries, size),
+        key,
+        value,
+        attn_mask=attention_mask.repeat(1, 1, groups, 1),
+        scale=scaling,
+    )
+    return out.view(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("grouped", grouped_attention)
+
+
+@contextmanager
+def attention(model: PreTrainedModel, kind: str) -> Iterator[None]:
+    """Use another implementation of attention for a while."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(kind)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
+
+
+def read(model: PreTrainedModel, prefix: Cache, ids: Tensor, real: Tensor) -> tuple[Cache, Tensor]:
+    """Prefill: a cache of prefix and prompts, and the logits (R, 1, V) that follow each prompt.
+
+    ids, real: (R, W), from `left_padded`. A few prompts at a time: no faster by more, only larger.
+    """
+    known, width = prefix.get_seq_length(), ids.shape[1]
+    causal = torch.ones(width, known + width, dtype=torch.bool, device=ids.device).tril(known)
+    itself = causal.triu(known)  # so that padding, too, has something to see
+    last = torch.tensor([width - 1], device=ids.device)  # as an int, V x d is copied for each row
+    at_once = max(1, PREFILL // width)
+    caches, logits = [], []
+    for part, shown in zip(ids.split(at_once), real.split(at_once), strict=True):
+        seen = torch.cat((shown.new_ones(len(shown), known), shown), 1)  # (R, S)
+        caches.append(copied(prefix, len(part)))
+        out = model(
+            input_ids=part,
+            attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
+            position_ids=known + (shown.cumsum(1) - 1).clamp(min=0),
+            past_key_values=caches[-1],
+            use_cache=True,
+            logits_to_keep=last,
+        )
+        logits.append(out.logits)
+    return joined(caches), torch.cat(logits)
+
+
 @torch.inference_mode()
 def beam_search(
     model: PreTrainedModel,
-    prefix: DynamicCache,
+    prefix: Cache,
     prompts: Sequence[Sequence[int]],
     search: Search,
     eos: int,
@@ -285,22 +405,11 @@ def beam_search(
     prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token.
     """
     rows, known, device = len(prompts), prefix.get_seq_length(), model.device
-    cache = copied(prefix, rows)
     ids, real = left_padded(prompts, eos, device)  # (R, W)
-    positions = known + (real.cumsum(1) - 1).clamp(min=0)
-    seen = torch.cat((real.new_ones(rows, known), real), 1)  # (R, S)
-    causal = torch.ones(ids.shape[1], seen.shape[1], dtype=torch.bool, device=device).tril(known)
-    itself = causal.triu(known)  # so that padding, too, has something to see
-    logits = model(
-        input_ids=ids,
-        attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits
-    positions = positions[:, -1:]  # (R, 1)
-    lineage = seen[:, None]  # (R, B, S): the cache entries each running beam sees
+    cache, logits = read(model, prefix, ids, real)
+    positions = known + real.sum(1, keepdim=True) - 1  # (R, 1), of the last token read
+    lineage = torch.cat((real.new_ones(rows, known), real), 1)[:, None]
+    # (R, B, S): the cache entries each running beam sees; S grows by B a step
     own = torch.eye(search.beams, dtype=torch.bool, device=device)
     beams = Hypotheses.start(rows, search, eos, trie, device)
     where = torch.arange(rows, device=device)  # which prompt a row is
@@ -353,7 +462,12 @@ def hugging_face(
     eos: int,
     trie: Trie | None = None,
 ) -> list[list[tuple[list[int], float]]]:
-    """What `beam_search` returns, by `generate`: for models whose cache is no plain attention."""
+    """What `beam_search` returns, by `generate`: for models whose cache is no plain attention.
+
+    Raises GenerationError for one beam, of which `generate` gives no score.
+    """
+    if search.beams == 1:
+        raise GenerationError("this model is left to `generate`, which needs 2 beams or more")
     ids, real = left_padded(prompts, eos, model.device)
     width = ids.shape[1]
 
@@ -420,36 +534,37 @@ def plain(model) -> Iterator[PreTrainedModel]:
             base.set_submodule(name, layer)
 
 
-@torch.inference_mode()
-def tree_works(model: PreTrainedModel) -> bool:
-    """Whether two beams over one cached prompt get the logits they get on their own.
+def tree_problem(model: PreTrainedModel, length: int) -> str:
+    """Why beams cannot share a cache of `length` entries in this model; '' if they can.
 
-    False, with a warning that says why, for a model that has no plain attention cache or takes no
-    4-D mask.
+    Tried on two beams over one prompt: do they get the logits they get on their own?
     """
-    prompt, ends = [5, 6, 7, 8, 9, 10], [[11, 12], [13, 14]]
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    window = getattr(model.config, "sliding_window", None) or length
+    if not kinds <= {"full_attention", "sliding_attention"} or window < length:
+        return f"attention of kind {', '.join(sorted(kinds))}, window {window}"
+    prompt, beams = [5, 6, 7, 8, 9, 10], torch.tensor([[11, 12], [13, 14]], device=model.device)
+    own = torch.eye(2, dtype=torch.bool, device=model.device)[None]
+    lineage = own.new_ones(1, 2, len(prompt))
     try:
-        alone = torch.cat(
-            [model(input_ids=torch.tensor([prompt + end], device=model.device)).logits[:, -1:]
-             for end in ends], 1,
-        )  # fmt: skip
-        cache, lineage = prefill(model, prompt), torch.ones(1, 2, len(prompt), dtype=torch.bool)
-        for step in range(2):
-            lineage = torch.cat((lineage, torch.eye(2, dtype=torch.bool)[None]), 2)
-            together = model(
-                input_ids=torch.tensor([[end[step] for end in ends]], device=model.device),
-                attention_mask=additive(lineage, model.dtype).to(model.device),
-                position_ids=torch.full((1, 2), len(prompt) + step, device=model.device),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-        error = (together - alone).float().norm() / (alone - alone.mean()).float().norm()
-        problem = "" if error < 0.05 else f"logits differ by {error:.0%}"
-    except Exception as raised:  # whatever a foreign model does not support
-        problem = f"{type(raised).__name__}: {raised}"
-    if problem:
-        warnings.warn(f"beam search by `generate`, slower: {problem}", stacklevel=2)
-    return not problem
+        with torch.inference_mode():
+            ids = torch.cat((torch.tensor(prompt, device=model.device).expand(2, -1), beams), 1)
+            alone = model(input_ids=ids).logits[:, -1]
+            cache = prefill(model, prompt)
+            with attention(model, "grouped"):
+                for step in range(2):
+                    lineage = torch.cat((lineage, own), 2)
+                    together = model(
+                        input_ids=beams[None, :, step],
+                        attention_mask=additive(lineage, model.dtype),
+                        position_ids=torch.full_like(beams[:1], len(prompt) + step),
+                        past_key_values=cache,
+                        use_cache=True,
+                    ).logits[0]
+    except Exception as error:  # whatever a model of another make does not support
+        return f"{type(error).__name__}: {error}"
+    error = (together - alone).float().norm() / (alone - alone.mean()).float().norm()
+    return "" if error < 0.05 else f"its logits differ by {error:.0%}"
 
 
 # ------------------------------------------------------------------------------ many prompts
@@ -494,21 +609,23 @@ def run(
         return
     eos = llm.tokenizer.eos_token_id
     with plain(llm.model) as model:
-        fast = tree_works(model)
-        start = shared_prefix(work.tokens) if fast else []
-        prefix = prefill(model, start) if fast else None
+        problem = tree_problem(model, max(map(len, work.tokens)) + search.max_new_tokens)
+        if problem:
+            warnings.warn(f"{llm.name} is left to the slower `generate`: {problem}", stacklevel=3)
+        start = [] if problem else shared_prefix(work.tokens)
+        prefix = prefill(model, start)
         for number in todo:
             rows = [work.tokens[position][len(start) :] for position in work.batches[number]]
-            found = (
-                beam_search(model, prefix, rows, search, eos, trie)
-                if fast
-                else hugging_face(model, rows, search, eos, trie)
-            )
-            yield number, [
-                [Beam(llm.tokenizer.decode(tokens, skip_special_tokens=True), score)
-                 for tokens, score in beams]
-                for beams in found
-            ]  # fmt: skip
+            if problem:
+                found = hugging_face(model, rows, search, eos, trie)
+            else:
+                with attention(model, "grouped"):
+                    found = beam_search(model, prefix, rows, search, eos, trie)
+            yield number, [[beam(llm, *each) for each in beams] for beams in found]
+
+
+def beam(llm: LLM, tokens: list[int], score: float) -> Beam:
+    return Beam(llm.tokenizer.decode(tokens, skip_special_tokens=True), score)
 
 
 def generate(
@@ -626,7 +743,7 @@ def claim(folder: Path, wanted: dict[str, object]) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         other = [name for name in wanted if found.get(name) != wanted[name]]
         if other:
-            told = ", ".join(f"{name} {found.get(name)!r}, now {wanted[name]!r}" for name in other)
+            told = "; ".join(f"{name} {found.get(name)!r}, now {wanted[name]!r}" for name in other)
             raise GenerationError(
                 f"{folder} holds unfinished work with other parameters ({told}): "
                 "finish it with those, or delete the folder"

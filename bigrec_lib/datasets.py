@@ -28,7 +28,8 @@ class Corpus:
         Columns item_id (str), title (str, clean), raw_title (str), title_group (int32: the
         smallest item with the same title, so namesakes share it).
     interactions: columns user (int32), item (int32), time (int64), sorted by user, then time;
-        equal times keep the order of the source.
+        equal times keep the order of the source. A corpus that comes with a split has a column
+        split (train, valid or test); its time is then an order within the user only.
     drops: what was left out, and how many of it.
     """
 
@@ -57,6 +58,8 @@ def load(reader: str, path: str = "") -> Corpus:
     """
     if reader not in READERS:
         raise DataError(f"unknown data set {reader!r}: choose one of {', '.join(READERS)}")
+    if not path and reader not in assets.DATA:
+        raise DataError(f"{reader} cannot be fetched: set data_path to its folder")
     folder = Path(path) if path else assets.fetch(reader)
     if not folder.is_dir():
         raise DataError(f"no folder {folder}: set data_path to the folder of {reader}")
@@ -76,7 +79,25 @@ def read_ml_100k(folder: Path) -> Corpus:
     return assemble("ml-100k", "movies", films, ratings)
 
 
-READERS: dict[str, Callable[[Path], Corpus]] = {"ml-100k": read_ml_100k}
+def read_amazon_games_split(folder: Path) -> Corpus:
+    """Amazon Video Games 2018 (5-core) with a given split: interactions and titles, gzipped TSV.
+
+    As derived from the data of DEALRec (SIGIR 2024): ratings of 4 and 5, an order per user, no
+    times, and a cut at global times that the labels hold.
+    """
+    columns = ["user", "item", "time", "split"]
+    reviews = table(folder / "interactions.tsv.gz", columns, header=0)
+    unknown = set(reviews.split) - {"train", "valid", "test"}
+    if unknown:
+        raise DataError(f"{folder}/interactions.tsv.gz: unknown split {unknown.pop()!r}")
+    titles = table(folder / "titles.tsv.gz", ["item", "title"], header=0)
+    return assemble("amazon-games-2018-split", "games", titles, reviews)
+
+
+READERS: dict[str, Callable[[Path], Corpus]] = {
+    "ml-100k": read_ml_100k,
+    "amazon-games-2018-split": read_amazon_games_split,
+}
 
 
 def table(path: Path, names: list[str], sep: str = "\t", header=None, encoding="utf-8"):
@@ -106,7 +127,10 @@ def table(path: Path, names: list[str], sep: str = "\t", header=None, encoding="
 
 
 def assemble(name: str, domain: str, titles: pd.DataFrame, events: pd.DataFrame) -> Corpus:
-    """A Corpus from raw string columns: titles (item, title) and events (user, item, time)."""
+    """A Corpus from raw string columns: titles (item, title), events (user, item, time).
+
+    Raises DataError for a time that is no number, or if nothing is left.
+    """
     drops = {}
     titles = titles.drop_duplicates("item")
     titles = titles.assign(clean=titles.title.map(clean_title))
@@ -135,6 +159,7 @@ def assemble(name: str, domain: str, titles: pd.DataFrame, events: pd.DataFrame)
             "user": users.get_indexer(events.user).astype(np.int32),
             "item": item_of[events["item"]].to_numpy(),
             "time": events.time.to_numpy(),
+            **({"split": events.split.to_numpy()} if "split" in events else {}),
         }
     ).sort_values(["user", "time"], kind="stable", ignore_index=True)
     numbers = pd.Series(np.arange(len(titles), dtype=np.int32))

@@ -157,8 +157,8 @@ class PrepareData(DatasetParameters):
 
     reader: str = ""
     data_path: str = ""
-    options: dict[str, str | int | float | bool] = {}
     history: Count = 10
+    first: Literal["full", "any"] = "full"
     n_valid: Count = 200
     n_test: Count = 200
 

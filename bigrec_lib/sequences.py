@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bigrec_lib.datasets import Corpus, DataError
@@ -22,6 +23,7 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     first: 'full' begins at the position that has a full history (the authors' movie rule);
         'any' begins at min(history, length - 1), so that every user with two interactions or
         more gives a sample (their games rule).
+    Where the corpus comes with a split, a column `split` says which one the target is in.
     Columns: example int64 (the row number; rows are sorted by target time, then user, then
     position), user int32, history list<int32> oldest first, target int32, time int64.
     Raises DataError if no user has enough interactions.
@@ -46,7 +48,7 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     offsets = np.r_[0, np.cumsum(size)]
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], size)
     values = item[np.repeat(targets - size, size) + within]
-    return pa.table(
+    found = pa.table(
         {
             "example": pa.array(np.arange(len(targets), dtype=np.int64)),
             "user": pa.array(user[targets]),
@@ -55,20 +57,29 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
             "time": pa.array(time[targets]),
         }
     )
+    if "split" in corpus.interactions:
+        labels = corpus.interactions.split.to_numpy()[targets]
+        found = found.append_column("split", pa.array(labels))
+    return found
 
 
 def split(table: pa.Table) -> dict[str, pa.Table]:
-    """Cut time-sorted examples by count into the first 80 %, the next 10 % and the last 10 %.
+    """Train, valid and test: as the examples say, or else the first 80 %, then 10 %, then 10 %.
 
-    Raises DataError if a part would be empty.
+    Examples are sorted by time, so the cut by count is one in time. Raises DataError if a part
+    would be empty.
     """
-    first = int(len(table) * SHARES[0])
-    second = int(len(table) * (SHARES[0] + SHARES[1]))
-    parts = {
-        "train": table.slice(0, first),
-        "valid": table.slice(first, second - first),
-        "test": table.slice(second),
-    }
+    if "split" in table.column_names:
+        bare = table.drop_columns("split")
+        parts = {name: bare.filter(pc.equal(table["split"], name)) for name in SPLITS}
+    else:
+        first = int(len(table) * SHARES[0])
+        second = int(len(table) * (SHARES[0] + SHARES[1]))
+        parts = {
+            "train": table.slice(0, first),
+            "valid": table.slice(first, second - first),
+            "test": table.slice(second),
+        }
     empty = [name for name, part in parts.items() if not len(part)]
     if empty:
         raise DataError(f"{len(table)} examples are too few to split: {', '.join(empty)} is empty")
@@ -88,18 +99,20 @@ def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
     return table.take(pa.array(np.sort(chosen)))
 
 
-def check(parts: dict[str, pa.Table], n_items: int) -> None:
+def check(parts: dict[str, pa.Table], corpus: Corpus) -> None:
     """Assert what no split may break: targets in the catalogue, disjoint, in time order.
 
-    Raises DataError that names the split.
+    Time order cannot be asserted of a split that came with the corpus. Raises DataError that
+    names the split.
     """
+    given = "split" in corpus.interactions
     latest = None
     for name, part in parts.items():
         target = part["target"].to_numpy()
-        if target.min() < 0 or target.max() >= n_items:
-            raise DataError(f"{name}: a target is not in the catalogue of {n_items} items")
+        if target.min() < 0 or target.max() >= len(corpus.items):
+            raise DataError(f"{name}: a target is not in the catalogue of {len(corpus.items)}")
         time = part["time"].to_numpy()
-        if latest is not None and time.min() < latest:
+        if not given and latest is not None and time.min() < latest:
             raise DataError(f"{name}: an example is older than the split before it")
         latest = time.max()
     ids = np.concatenate([part["example"].to_numpy() for part in parts.values()])
@@ -110,13 +123,15 @@ def check(parts: dict[str, pa.Table], n_items: int) -> None:
 def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
     """Interactions of each item in the training period, (I,) int64.
 
-    None is later than the last training target, nor a target of a later split at the same time.
+    The period is what the corpus labels so, or else all up to the last training target, without
+    the targets of later splits at the same time.
     """
+    events, size = corpus.interactions, len(corpus.items)
+    if "split" in events:
+        return np.bincount(events["item"][events.split == "train"], minlength=size)
     end = parts["train"]["time"].to_numpy().max()
-    counts = np.bincount(
-        corpus.interactions["item"][corpus.interactions.time <= end], minlength=len(corpus.items)
-    )
+    counts = np.bincount(events["item"][events.time <= end], minlength=size)
     for name in ("valid", "test"):
         held_out = parts[name]["target"].to_numpy()[parts[name]["time"].to_numpy() <= end]
-        counts -= np.bincount(held_out, minlength=len(counts))
+        counts -= np.bincount(held_out, minlength=size)
     return counts

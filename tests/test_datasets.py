@@ -1,5 +1,7 @@
 """Both packings of MovieLens-100K, titles, drops, and files that are not what they should be."""
 
+import gzip
+
 import pytest
 from conftest import write_ml_100k
 
@@ -47,6 +49,18 @@ def test_the_native_packing_reads_as_the_toy_corpus_was_written(toy_data):
     assert corpus.items.title[groups].tolist() == corpus.items.title.tolist()
 
 
+def test_amazon_games_keep_their_order_and_their_split(tmp_path):
+    with gzip.open(tmp_path / "interactions.tsv.gz", "wt") as file:
+        file.write("user\tasin\tpos\tsplit\nu\tB2\t1\tvalid\nu\tB1\t0\ttrain\nv\tB1\t0\ttest\n")
+    with gzip.open(tmp_path / "titles.tsv.gz", "wt") as file:
+        file.write("asin\ttitle\nB2\tTom &amp; Jerry\nB1\tTetris\n")
+    corpus = datasets.load("amazon-games-2018-split", str(tmp_path))
+    assert corpus.domain == "games"
+    assert corpus.items.title.tolist() == ["Tetris", "Tom & Jerry"]
+    rows = corpus.interactions[["user", "item", "time", "split"]].to_numpy().tolist()
+    assert rows == [[0, 0, 0, "train"], [0, 1, 1, "valid"], [1, 0, 0, "test"]]
+
+
 def test_items_without_a_title_go_with_their_interactions_and_are_counted(tmp_path):
     films = [(9, "Heat", "1995"), (10, "None", "")]
     corpus = datasets.load("ml-100k", str(write_recbole(tmp_path, RATINGS, films)))
@@ -75,6 +89,8 @@ def test_clean_titles(raw, clean):
 def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DataError, match="unknown data set 'ml-1'"):
         datasets.load("ml-1")
+    with pytest.raises(DataError, match="cannot be fetched: set data_path"):
+        datasets.load("amazon-games-2018-split")
     with pytest.raises(DataError, match="no folder .*absent"):
         datasets.load("ml-100k", str(tmp_path / "absent"))
     with pytest.raises(DataError, match="no file .*ml-100k.inter"):

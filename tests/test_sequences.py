@@ -1,5 +1,7 @@
 """The sample rules against a plain loop, and splits that do not leak."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,6 +49,9 @@ def test_examples_are_those_of_a_plain_loop(users, history, first):
     assert [(r["user"], r["history"], r["target"], r["time"]) for r in found] == wanted
 
 
+CORPUS = corpus_of([[(i % 9, i) for i in range(40)]])
+
+
 def toy(n=40):
     return sequences.examples(corpus_of([[(i % 9, i) for i in range(n)]]), history=3)
 
@@ -54,7 +59,7 @@ def toy(n=40):
 def test_the_cut_is_80_10_10_by_count_and_in_time_order():
     parts = sequences.split(toy(43))
     assert [len(part) for part in parts.values()] == [32, 4, 4]
-    sequences.check(parts, n_items=9)
+    sequences.check(parts, CORPUS)
     with pytest.raises(DataError, match="too few to split: valid"):
         sequences.split(toy(6))
 
@@ -62,12 +67,27 @@ def test_the_cut_is_80_10_10_by_count_and_in_time_order():
 def test_leaks_are_seen():
     parts = sequences.split(toy())
     with pytest.raises(DataError, match="older than the split before"):
-        sequences.check({"train": parts["test"], "valid": parts["train"]}, 9)
+        sequences.check({"train": parts["test"], "valid": parts["train"]}, CORPUS)
     with pytest.raises(DataError, match="in two splits"):
         last = parts["train"].slice(len(parts["train"]) - 1)
-        sequences.check({"train": parts["train"], "valid": last}, 9)
+        sequences.check({"train": parts["train"], "valid": last}, CORPUS)
     with pytest.raises(DataError, match="not in the catalogue of 3"):
-        sequences.check(parts, 3)
+        sequences.check(parts, replace(CORPUS, items=CORPUS.items.head(3)))
+
+
+def test_a_given_split_is_kept():
+    corpus = corpus_of([[(0, 0), (1, 1), (2, 2), (3, 3)], [(4, 0), (5, 1), (6, 2)]])
+    labels = ["train", "train", "train", "test", "train", "valid", "test"]
+    corpus = replace(corpus, interactions=corpus.interactions.assign(split=labels))
+    parts = sequences.split(sequences.examples(corpus, history=1, first="any"))
+    sequences.check(parts, corpus)
+    assert {name: part["target"].to_pylist() for name, part in parts.items()} == {
+        "train": [1, 2],
+        "valid": [5],
+        "test": [6, 3],
+    }
+    assert parts["train"].column_names == ["example", "user", "history", "target", "time"]
+    assert sequences.train_counts(corpus, parts).tolist() == [1, 1, 1, 0, 1, 0, 0, 0, 0]
 
 
 def test_samples_are_seeded_distinct_and_in_order():

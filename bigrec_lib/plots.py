@@ -100,17 +100,21 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     sns.histplot(lengths, log_scale=True, ax=middle)
     middle.set(xlabel="interactions of a user", ylabel="users")
     middle.xaxis.set_minor_formatter(NullFormatter())
+    given = "split" in corpus.interactions  # then there is an order, but no time
     stamps = pd.concat(
         [
-            pd.DataFrame({"time": pd.to_datetime(stamp, unit="s"), "split": split})
+            pd.DataFrame({"time": stamp if given else pd.to_datetime(stamp, unit="s")}).assign(
+                split=split
+            )
             for split, stamp in times.items()
         ],
         ignore_index=True,
     )
     sns.histplot(stamps, x="time", hue="split", bins=40, multiple="stack", ax=right)
-    right.set(xlabel="time of the target", ylabel="samples")
-    right.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
-    right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
+    right.set(xlabel="place in the user's list" if given else "time", ylabel="samples")
+    if not given:
+        right.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
+        right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
     figure.tight_layout()
     return figure
 

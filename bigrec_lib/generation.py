@@ -608,7 +608,7 @@ def run(
     if not todo:
         return
     eos = llm.tokenizer.eos_token_id
-    with plain(llm.model) as model:
+    with plain(llm.model.eval()) as model:
         problem = tree_problem(model, max(map(len, work.tokens)) + search.max_new_tokens)
         if problem:
             warnings.warn(f"{llm.name} is left to the slower `generate`: {problem}", stacklevel=3)

@@ -174,7 +174,7 @@ class TuneLLM(ModelParameters):
     learning_rate: Positive = 1e-3
     rank: Count = 8
     target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    batch_size: Count = 16
+    batch_size: Count = 8
     max_tokens: Count = 512
 
     @property

@@ -48,7 +48,7 @@ class Tuning:
     alpha: int = 16
     dropout: float = 0.05
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    batch_size: int = 16
+    batch_size: int = 8
     warmup: int = 5
     seed: int = 0
 

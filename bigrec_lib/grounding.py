@@ -289,7 +289,9 @@ def bm25(texts: Sequence[str], titles: Sequence[str]) -> np.ndarray:
     words = bm25s.tokenize([*titles, *texts], stopwords=[], return_ids=False, show_progress=False)
     index = bm25s.BM25()
     index.index(words[: len(titles)], show_progress=False)
-    return np.stack([index.get_scores(query) for query in words[len(titles) :]])
+    nothing = np.zeros(len(titles), dtype=np.float32)  # a text without words is like no title
+    queries = words[len(titles) :]
+    return np.stack([index.get_scores(query) if query else nothing for query in queries])
 
 
 # ------------------------------------------------------------------------------------ bad input

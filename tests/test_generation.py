@@ -156,6 +156,15 @@ def test_equal_prompts_and_a_single_one(tiny):
     assert generation.generate(tiny, [], search) == []
 
 
+def test_prompts_with_nothing_in_common(tiny):
+    texts = ["Red River (1950)", *TEXTS[:2], "Q"]
+    search = Search(6, batch_size=2)
+    assert_same(generation.generate(tiny, texts, search), by_generate(tiny, texts, search))
+    assert generation.shared_prefix([[1, 2, 3], [1, 2, 4, 5]]) == [1, 2]
+    assert generation.shared_prefix([[1, 2], [1, 2, 4]]) == [1]
+    assert generation.shared_prefix([[1], [1]]) == []
+
+
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA_LIKE = {**SIZES, "intermediate_size": 64, "num_key_value_heads": 2, "initializer_range": 0.3}
 FAST = {

@@ -1,0 +1,288 @@
+"""Beam search of this project against Hugging Face `generate`, and against the hardware.
+
+    python benchmarks/generation.py [--quick] [--json FILE]
+
+SmolLM2-135M with a LoRA adapter (tuned once, kept in the cache folder), 4 beams, bfloat16, prompts
+of ML-100K; with BIGREC_GAMES=folder those of Amazon games (interactions.tsv.gz, titles.tsv.gz)
+instead. All alternatives take turns within a round, so they share whatever load there is:
+
+engine       bigrec_lib.generation
+generate     `generate` on the same prompts sorted by length, with the same limit, at its best batch
+             size of 1, 8, 16 and 32
+reference    the authors' settings: `generate`, batch 8, up to 128 new tokens, prompts as they come
+floor        only the matrix products with the model's weights that the engine's prompts, steps and
+             beams need, on random numbers
+"""
+
+import gzip
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from common import arguments, finish, peak_memory_gb
+from tqdm import tqdm
+
+from bigrec_lib import assets, datasets, generation, prompts, sequences, tuning
+from bigrec_lib.generation import Search
+from bigrec_lib.llm import LLM, load_llm
+
+MODEL = "smollm2-135m-instruct"
+SIZES = (1, 8, 16, 32)
+
+
+def movies() -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Examples by split, and titles, of ML-100K."""
+    corpus = datasets.load("ml-100k")
+    parts = sequences.split(sequences.examples(corpus))
+    return {name: part.to_pandas() for name, part in parts.items()}, corpus.items.title.tolist()
+
+
+def games(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Examples by split, and titles, of Amazon games: up to 10 items before each."""
+
+    def table(name):
+        with gzip.open(folder / name, "rt", encoding="utf-8") as stream:
+            return pd.read_csv(stream, sep="\t", quoting=3, dtype=str, keep_default_na=False)
+
+    titles = table("titles.tsv.gz")
+    number = {asin: row for row, asin in enumerate(titles.asin)}
+    rows: dict[str, list] = {"train": [], "valid": [], "test": []}
+    for _, of_user in table("interactions.tsv.gz").groupby("user", sort=True):
+        items = [number[asin] for asin in of_user.asin]
+        for place, split in enumerate(of_user.split):
+            if place:
+                rows[split].append((items[max(0, place - 10) : place], items[place]))
+    frames = {
+        name: pd.DataFrame(each, columns=["history", "target"]) for name, each in rows.items()
+    }
+    return frames, titles.title.map(datasets.clean_title).tolist()
+
+
+def data() -> tuple[str, dict[str, pd.DataFrame], list[str]]:
+    """The data set's name, its examples by split, its titles."""
+    folder = os.environ.get("BIGREC_GAMES")
+    return ("games", *games(Path(folder))) if folder else ("movies", *movies())
+
+
+def samples(llm: LLM, split: str, count: int) -> list[tuning.Sample]:
+    """Random examples of a split, the same every time."""
+    name, parts, titles = data()
+    frame = parts[split].sample(count, random_state=0)
+    return tuning.samples(frame, titles, prompts.domain(name), llm.tokenizer, 512)
+
+
+def tune(folder: Path, count: int) -> None:
+    """Make the adapter. Runs in a process of its own, so that its memory is not counted here."""
+    llm = load_llm(MODEL)
+    train, valid = samples(llm, "train", count), samples(llm, "valid", 32)
+    tuning.tune(llm, train, valid, tuning.Tuning(), folder)
+
+
+def prepared(quick: bool) -> Path:
+    """The folder of the adapter, tuned before if it is not there."""
+    count = 64 if quick else 512
+    folder = assets.cache_dir() / "benchmarks" / f"{data()[0]}-{count}"
+    if not (folder / "log.csv").exists():
+        child = multiprocessing.get_context("spawn").Process(target=tune, args=(folder, count))
+        child.start()
+        child.join()
+    return folder
+
+
+def by_generate(llm: LLM, texts: list[str], search: Search, by_length: bool = True) -> list:
+    """Beams (token ids, score) of each prompt, by `generate` with the adapter merged."""
+    tokens = llm.tokenizer(texts)["input_ids"]
+    order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]) if by_length else i)
+    found: list = [None] * len(tokens)
+    with generation.plain(llm.model) as model:
+        for start in range(0, len(order), search.batch_size):
+            part = order[start : start + search.batch_size]
+            beams = generation.hugging_face(
+                model, [tokens[i] for i in part], search, llm.tokenizer.eos_token_id
+            )
+            for i, each in zip(part, beams, strict=True):
+                found[i] = each
+    return found
+
+
+def texts_of(llm: LLM, found: list) -> list[list[str]]:
+    decode = llm.tokenizer.decode
+    return [[decode(ids, skip_special_tokens=True) for ids, _ in beams] for beams in found]
+
+
+def shapes(llm: LLM, texts: list[str], search: Search) -> list[tuple[int, int]]:
+    """(vectors through the layers, vectors through the head) of every call the engine makes."""
+    calls = []
+    original = generation.beam_search
+
+    def note(_, args, kwargs):
+        vectors = kwargs["input_ids"].numel()
+        heads = len(kwargs["input_ids"]) if "logits_to_keep" in kwargs else vectors
+        calls.append((vectors, heads))
+
+    def counted(model, *args):
+        hook = model.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            return original(model, *args)
+        finally:
+            hook.remove()
+
+    generation.beam_search = counted
+    try:
+        generation.generate(llm, texts, search)
+    finally:
+        generation.beam_search = original
+    return calls
+
+
+def floor(model, calls: list[tuple[int, int]]) -> None:
+    """The products of all weights with as many random vectors; no attention, nothing else."""
+    head = model.get_output_embeddings().weight
+    layers = [m.weight for m in model.modules() if type(m) is torch.nn.Linear]
+    layers = [weight for weight in layers if weight is not head and min(weight.shape) > 64]
+    sizes = {weight.shape[1] for weight in layers}
+    with torch.inference_mode():
+        for vectors, heads in calls:
+            inputs = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
+            for weight in layers:
+                torch.nn.functional.linear(inputs[weight.shape[1]], weight)
+            torch.nn.functional.linear(inputs[head.shape[1]][:heads], head)
+
+
+def rotating(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every case in every round. No warm-up: each case takes tens of seconds."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in tqdm(cases.items(), leave=False):
+            start = time.perf_counter()
+            case()
+            taken[name].append(time.perf_counter() - start)
+    return taken
+
+
+def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, object]:
+    """Seconds per example of engine, `generate`, reference and floor, and the ratios."""
+    calls = shapes(llm, texts, search)
+    some = {1: texts[:4]}
+    found: dict[str, list] = {}
+
+    def generate(size):
+        found[f"generate {size}"] = by_generate(
+            llm, some.get(size, texts), replace(search, batch_size=size)
+        )
+
+    def engine():
+        found["engine"] = generation.generate(llm, texts, search)
+
+    few = texts[: 8 if quick else 16]
+    authors = Search(128, search.beams, batch_size=8)
+    cases = {
+        "engine": (engine, len(texts)),
+        **{
+            f"generate {size}": (partial(generate, size), len(some.get(size, texts)))
+            for size in ((8,) if quick else SIZES)
+        },
+        "reference": (lambda: by_generate(llm, few, authors, by_length=False), len(few)),
+        "floor": (lambda: floor(llm.model.get_base_model(), calls), len(texts)),
+    }
+    taken = rotating({name: case for name, (case, _) in cases.items()}, 1 if quick else 2)
+    each = {name: np.array(taken[name]) / count for name, (_, count) in cases.items()}
+    best = min((name for name in each if "generate" in name), key=lambda name: each[name].min())
+    first = zip(found["engine"], texts_of(llm, found[best]), strict=True)
+    return {
+        "seconds_per_example": {name: round(float(value.min()), 4) for name, value in each.items()},
+        "best_generate": best,
+        "speedup_vs_generate": round(float(np.median(each[best] / each["engine"])), 2),
+        "speedup_vs_reference": round(float(np.median(each["reference"] / each["engine"])), 2),
+        "over_floor": round(float(np.median(each["engine"] / each["floor"])), 2),
+        "identical_first_beams_bf16": round(
+            float(np.mean([ours[0].text == theirs[0] for ours, theirs in first])), 3
+        ),
+    }
+
+
+def growth(llm: LLM, texts: list[str], search: Search) -> dict[str, object]:
+    """Seconds per example of the engine over beams and over batch size."""
+
+    def taken(prompts, **changes):
+        start = time.perf_counter()
+        generation.generate(llm, prompts, replace(search, **changes))
+        return round((time.perf_counter() - start) / len(prompts), 4)
+
+    return {
+        "seconds_by_beams": {str(n): taken(texts[:32], beams=n) for n in (1, 2, 4, 8)},
+        "seconds_by_batch": {str(n): taken(texts[:64], batch_size=n) for n in (4, 8, 16, 32, 64)},
+    }
+
+
+def equality(exact: LLM, texts: list[str], search: Search) -> dict[str, object]:
+    """In float32: share of prompts with the very beams of `generate`, and the worst score gap."""
+    ours = generation.generate(exact, texts, search)
+    theirs = by_generate(exact, texts, replace(search, batch_size=16))
+    same = [
+        [beam.text for beam in beams] == other
+        for beams, other in zip(ours, texts_of(exact, theirs), strict=True)
+    ]
+    gaps = [
+        abs(beam.score - score)
+        for beams, other, equal in zip(ours, theirs, same, strict=True)
+        for beam, (_, score) in zip(beams, other, strict=True)
+        if equal
+    ]
+    return {"identical_beams_fp32": sum(same) / len(same), "score_gap_fp32": float(max(gaps))}
+
+
+@torch.inference_mode()
+def merging(llm: LLM, exact: LLM, texts: list[str]) -> dict[str, float]:
+    """Root mean square error of next-token log-probabilities in bfloat16, against float32, with
+    the adapter merged into the weights and kept separate."""
+
+    def logs(model):
+        ids = (torch.tensor([ids]) for ids in llm.tokenizer(texts)["input_ids"])
+        last = [model(input_ids=each).logits[0, -1].float().log_softmax(-1) for each in ids]
+        return torch.stack(last)
+
+    truth = logs(exact.model)
+    with generation.plain(llm.model) as merged:
+        error = logs(merged) - truth
+    separate = logs(llm.model) - truth
+    return {
+        "error_merged": round(error.square().mean().sqrt().item(), 4),
+        "error_separate": round(separate.square().mean().sqrt().item(), 4),
+    }
+
+
+def main() -> None:
+    args = arguments(__doc__.splitlines()[0])
+    adapter = prepared(args.quick)
+    llm = load_llm(MODEL, adapter=adapter)
+    name, _, titles = data()
+    texts = [sample.prompt for sample in samples(llm, "test", 16 if args.quick else 128)]
+    limit = generation.room_for(generation.answer_tokens(llm.tokenizer, titles))
+    search = Search(limit)
+    few = texts[: 8 if args.quick else 32]
+    result: dict[str, object] = {"data": name, "prompts": len(few), "max_new_tokens": limit}
+    generation.generate(llm, few, search)
+    result["peak_gb"] = round(peak_memory_gb(), 2)
+    generation.generate(llm, texts, search)
+    result["peak_gb_more_prompts"] = round(peak_memory_gb(), 2)
+    result |= speed(llm, few, search, args.quick)
+    if not args.quick:
+        result |= growth(llm, texts, search)
+    exact = load_llm(MODEL, dtype="float32", adapter=adapter)
+    result |= merging(llm, exact, texts[:8])
+    result |= equality(exact, texts[: 4 if args.quick else 64], search)
+    for key, value in result.items():
+        print(f"{key:28} {value}")
+    finish(result, args)
+
+
+if __name__ == "__main__":
+    main()

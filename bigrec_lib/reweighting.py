@@ -101,8 +101,9 @@ def sweep(
     logs = torch.as_tensor(logs)
     strength = torch.as_tensor(np.asarray(weights, dtype=np.float64)).log1p().expand(logs.shape)
     a = logs - logs.gather(1, targets)
-    a.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)  # both at D̂ = 0: equal
-    b = strength - strength.gather(1, targets)
+    level = a.isnan()  # both at D̂ = 0, where they stay at every γ
+    a.masked_fill_(level, 0)
+    b = (strength - strength.gather(1, targets)).masked_fill_(level, 0)
     always = ((a == 0) & (b == 0)).sum(1, keepdim=True) - 1  # ties at every γ; not the target
 
     falls = b < 0  # nearer up to a crossing point, instead of from one on

@@ -1,0 +1,145 @@
+"""Ranks against a float64 oracle, on data made to break them; policies; bad input."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigrec_lib import grounding
+from bigrec_lib.grounding import GroundingError
+
+
+def oracle(queries, vectors, targets, seen=None):
+    """Rank and ties from differences in float64, one query at a time."""
+    rows = []
+    for number, (query, target) in enumerate(zip(queries, targets, strict=True)):
+        found = np.square(query.astype(np.float64) - vectors.astype(np.float64)).sum(1)
+        rivals = np.arange(len(vectors)) != target
+        if seen is not None:
+            rivals &= ~np.isin(np.arange(len(vectors)), seen[number])
+        rows.append([(found[rivals] < found[target]).sum(), (found[rivals] == found[target]).sum()])
+    return np.array(rows)
+
+
+def adversarial(d, seed=0):
+    """Catalogue with a huge offset, near and exact duplicates; queries on and beside titles."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((300, d)).astype(np.float32)
+    vectors[:, 0] += 400
+    vectors[100:150] = vectors[:50]
+    vectors[150:200] = vectors[:50] + rng.standard_normal((50, d)).astype(np.float32) * 1e-5
+    targets = rng.integers(0, 300, 80)
+    queries = vectors[targets] + rng.standard_normal((80, d)).astype(np.float32) * 0.5
+    queries[::4] = vectors[rng.integers(0, 300, 20)]
+    queries[1::4] += rng.standard_normal((20, d)).astype(np.float32) * 3
+    return queries, vectors, targets
+
+
+@pytest.mark.parametrize("d", [8, 576, 4096])
+def test_ranks_are_those_of_float64_whatever_the_blocks(d, monkeypatch):
+    queries, vectors, targets = adversarial(d)
+    wanted = oracle(queries, vectors, targets)
+    assert wanted[:, 1].any() and len(set(wanted[:, 0])) > 20
+    for rows, columns in ((1024, 4096), (7, 33)):
+        monkeypatch.setattr(grounding, "ROWS", rows)
+        monkeypatch.setattr(grounding, "COLUMNS", columns)
+        assert grounding.ranks(queries, vectors, targets).to_numpy().tolist() == wanted.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_ranks_of_small_whole_numbers_are_exact_with_all_their_ties(data):
+    n, items, d = (data.draw(st.integers(1, 6)) for _ in range(3))
+
+    def drawn(rows, columns, low, high):
+        row = st.lists(st.integers(low, high), min_size=columns, max_size=columns)
+        return np.array([data.draw(row) for _ in range(rows)])
+
+    queries, vectors = drawn(n, d, -2, 2), drawn(items, d, -2, 2)
+    queries, vectors = queries.astype(np.float32), vectors.astype(np.float32)
+    targets, seen = drawn(1, n, 0, items - 1)[0], drawn(n, 3, 0, items - 1)
+    found = grounding.ranks(queries, vectors, targets, seen)
+    assert found.to_numpy().tolist() == oracle(queries, vectors, targets, seen).tolist()
+
+
+def test_bf16_vectors_rank_as_their_float64_values():
+    queries, vectors, targets = adversarial(64)
+    queries, vectors = (torch.from_numpy(each).bfloat16() for each in (queries, vectors))
+    wanted = oracle(queries.double().numpy(), vectors.double().numpy(), targets)
+    assert grounding.ranks(queries, vectors, targets).to_numpy().tolist() == wanted.tolist()
+
+
+def test_distances_are_exact_and_an_equal_vector_is_at_0():
+    queries, vectors, _ = adversarial(576)
+    found = grounding.distances(queries, vectors)
+    difference = queries[:, None].astype(np.float64) - vectors
+    wanted = np.sqrt(np.square(difference).sum(2))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=0)
+    assert ((found == 0) == (wanted == 0)).all() and (found == 0).any()
+
+
+def test_nearest_is_the_top_of_the_distances():
+    queries, vectors, _ = adversarial(64)
+    items, found = grounding.nearest(queries, vectors, 10)
+    wanted = grounding.distances(queries, vectors)
+    np.testing.assert_allclose(found, np.sort(wanted, axis=1)[:, :10], rtol=1e-9)
+    np.testing.assert_allclose(found, np.take_along_axis(wanted, items, 1), rtol=1e-9)
+
+
+def test_namesakes_are_one_candidate():
+    items = pd.DataFrame({"title": ["b", "a", "b", "c"], "title_group": [0, 1, 0, 3]})
+    titles, of_item = grounding.candidates(items)
+    assert titles == ["b", "a", "c"] and of_item.tolist() == [0, 1, 0, 2]
+
+
+def test_counted_is_a_plain_count():
+    keys = np.array([[3.0, 1.0, 1.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
+    found = grounding.counted(keys, np.array([1, 3]))
+    assert found.to_numpy().tolist() == [[0, 1], [0, 3]]
+    same = grounding.counted(keys[0], np.array([1, 3, 0]))
+    assert same.to_numpy().tolist() == [[0, 1], [2, 0], [3, 0]]
+
+
+def test_reference_policies_by_hand():
+    # Target "b" has one namesake; two rows are nearer: place 2 or 3 of the rows.
+    rows = pd.DataFrame({"rank": [2], "ties": [1]})
+    last = grounding.reference_ranks(rows, np.array([1]), "last")
+    best = grounding.reference_ranks(rows, np.array([1]), "best")
+    assert last.to_numpy().tolist() == [[3, 0]] and best.to_numpy().tolist() == [[2, 0]]
+
+
+def test_beams_by_hand():
+    found = np.array([[[0.1, 0.5, 0.9], [0.9, 0.2, 0.3]]])  # one example, two beams, three items
+    assert grounding.nearest_beam(found).tolist() == [[0.1, 0.2, 0.3]]
+    assert grounding.interleaved(found).argsort().tolist() == [[0, 1, 2]]
+
+
+def test_bm25_finds_shared_words_and_a_text_without_words_matches_nothing():
+    titles = ["Heat (1995)", "Alien (1979)", "Body Heat (1981)"]
+    scores = grounding.bm25(["Alien", "heat 1981", "", "..."], titles)
+    assert scores[0].argmax() == 1 and scores[1].argmax() == 2
+    assert not scores[2].any() and not scores[3].any()
+
+
+def test_bad_input_is_named():
+    vectors, queries = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[:2]
+    targets = np.array([0, 1])
+    broken = vectors.copy()
+    broken[1, 2] = np.nan
+    with pytest.raises(GroundingError, match="row 1 of vectors"):
+        grounding.ranks(queries, broken, targets)
+    broken[1, 2] = np.inf
+    with pytest.raises(GroundingError, match="row 1 of queries"):
+        grounding.ranks(broken, vectors, np.array([0, 1, 2]))
+    with pytest.raises(GroundingError, match="target 3 of row 1 .*catalogue of 3"):
+        grounding.ranks(queries, vectors, np.array([0, 3]))
+    with pytest.raises(GroundingError, match="3 dimensions and candidates 2"):
+        grounding.ranks(queries, vectors[:, :2], targets)
+    with pytest.raises(GroundingError, match="2 queries need 2 targets"):
+        grounding.ranks(queries, vectors, np.array([0]))
+    generations = pd.DataFrame({"example": [1, 1], "beam": [0, 1], "text": ['"a"', '"b"']})
+    assert grounding.texts(generations, [1]).tolist() == [["a", "b"]]
+    with pytest.raises(GroundingError, match="example 2"):
+        grounding.texts(generations, [1, 2])

@@ -1,0 +1,124 @@
+"""The one-pass sweep against plain loops, on random, tied and degenerate data."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigrec_lib import metrics, reweighting
+from bigrec_lib.reweighting import ReweightingError
+
+GRIDS = {"authors": reweighting.GAMMAS, "popularity": reweighting.WHOLE}
+
+
+def by_formula(found, targets, weights, gamma):
+    """Rank and ties from D̂ (1 + W)^-γ as method.md writes it."""
+    low, high = found.min(1, keepdims=True), found.max(1, keepdims=True)
+    pulled = (found - low) / np.where(high > low, high - low, 1) * (1.0 + weights) ** -gamma
+    own = np.take_along_axis(pulled, targets[:, None], 1)
+    return (pulled < own).sum(1), (pulled == own).sum(1) - 1
+
+
+def by_definition(logs, targets, weights, gamma):
+    """Rank and ties from a < γ b, pair by pair."""
+    rank, ties = [], []
+    for row, target in enumerate(targets):
+        own = weights if weights.ndim == 1 else weights[row]
+        b = np.log1p(own.astype(np.float64)) - np.log1p(np.float64(own[target]))
+        with np.errstate(invalid="ignore"):
+            a = logs[row] - logs[row, target]
+        b[np.isnan(a)] = 0  # both at D̂ = 0, whatever their weights
+        a[np.isnan(a)] = 0
+        rank.append((a < gamma * b).sum())
+        ties.append((a == gamma * b).sum() - 1)
+    return np.array(rank), np.array(ties)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("per_row", [False, True])
+def test_the_sweep_ranks_as_the_formula_does_at_every_gamma(grid, per_row):
+    rng = np.random.default_rng(0)
+    found = rng.random((40, 200))
+    found[:, 50:60] = found[:, 40:50]
+    weights = rng.random((40, 200) if per_row else 200).astype(np.float32)
+    weights[..., 50:55] = weights[..., 40:45]
+    weights[..., ::7] = 0
+    targets = np.r_[np.arange(40, 60), rng.integers(0, 200, 20)]
+    rank, ties = reweighting.sweep(reweighting.log_distances(found), targets, weights, GRIDS[grid])
+    for column, gamma in enumerate(GRIDS[grid]):
+        wanted = by_formula(found, targets, weights.astype(np.float64), gamma)
+        assert rank[:, column].tolist() == wanted[0].tolist()
+        assert ties[:, column].tolist() == wanted[1].tolist()
+    assert ties.any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_the_sweep_is_exact_where_everything_ties(data):
+    items = data.draw(st.integers(1, 7))
+    rows = data.draw(st.integers(1, 3))
+    row = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0]), min_size=items, max_size=items)
+    found = np.array([data.draw(row) for _ in range(rows)])
+    weights = np.array(data.draw(row))
+    targets = np.array([data.draw(st.integers(0, items - 1)) for _ in range(rows)])
+    grid = np.array(sorted(data.draw(st.sets(st.sampled_from([0, 0.5, 1, 2, 3, 50]), min_size=1))))
+    logs = reweighting.log_distances(found)
+    rank, ties = reweighting.sweep(logs, targets, weights, grid)
+    for column, gamma in enumerate(grid):
+        wanted = by_definition(logs, targets, weights, gamma)
+        assert rank[:, column].tolist() == wanted[0].tolist()
+        assert ties[:, column].tolist() == wanted[1].tolist()
+
+
+def test_the_nearest_stays_first_and_a_row_without_distances_ties_throughout():
+    found = np.array([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0]])
+    weights = np.array([0.0, 1.0, 1.0])
+    logs = reweighting.log_distances(found)
+    rank, ties = reweighting.sweep(logs, np.array([0, 1]), weights, reweighting.WHOLE)
+    assert not rank.any()
+    assert (ties == [[0], [2]]).all()
+
+
+def test_ranks_from_embeddings_are_those_of_the_formula(monkeypatch):
+    monkeypatch.setattr(reweighting, "BLOCK", 100)
+    rng = np.random.default_rng(1)
+    queries, vectors = rng.standard_normal((23, 6)), rng.standard_normal((40, 6))
+    targets = rng.integers(0, 40, 23)
+    weights = reweighting.popularity_weights(rng.integers(0, 30, 40))
+    grid = np.array([0.0, 0.3, 1, 7])
+    rank, ties = reweighting.ranks(queries, vectors, targets, weights, grid)
+    found = np.linalg.norm(queries[:, None] - vectors, axis=2)
+    for column, gamma in enumerate(grid):
+        wanted = by_formula(found, targets, weights.astype(np.float64), gamma)
+        assert rank[:, column].tolist() == wanted[0].tolist()
+    assert not ties.any()
+
+
+def test_weights_by_hand():
+    assert reweighting.popularity_weights(np.array([1, 3, 2])).tolist() == [0, 1, 0.5]
+    assert reweighting.popularity_weights(np.array([4, 4])).tolist() == [0, 0]
+    scores = np.array([[1.0, 3.0, 2.0], [7.0, 7.0, 7.0]])
+    assert reweighting.collaborative_weights(scores).tolist() == [[0, 1, 0.5], [0, 0, 0]]
+
+
+def test_gamma_is_the_smallest_of_the_best():
+    rank = np.array([[5, 0, 0, 9], [30, 30, 30, 30]])
+    curve = reweighting.curves(rank, np.zeros_like(rank), np.array([0.0, 1.0, 2.0, 3.0]))
+    assert reweighting.choose(curve) == 1.0
+    value = curve.query("gamma == 0 and metric == 'NDCG' and k == 20").value.item()
+    assert value == pytest.approx(metrics.ndcg(np.array([5]), 20)[0] / 2)
+
+
+def test_bad_input_is_refused():
+    logs, targets = np.zeros((1, 2)), np.array([0])
+    for weights in (np.ones(3), np.array([1.0, -0.1]), np.array([1.0, np.nan])):
+        with pytest.raises(ReweightingError, match="weight"):
+            reweighting.sweep(logs, targets, weights, reweighting.WHOLE)
+    with pytest.raises(ReweightingError, match="-1.0 is negative"):
+        reweighting.sweep(logs, targets, np.ones(2), np.array([-1.0, 0.0]))
+    with pytest.raises(ReweightingError, match="rise"):
+        reweighting.sweep(logs, targets, np.ones(2), np.array([1.0, 1.0]))
+    with pytest.raises(ReweightingError, match="NaN"):
+        reweighting.log_distances(np.array([[0.0, np.nan]]))
+    with pytest.raises(ReweightingError, match="validation split is empty"):
+        reweighting.curves(np.zeros((0, 1)), np.zeros((0, 1)), np.array([0.0]))

@@ -163,14 +163,15 @@ def execute(source: Path, output: Path, parameters: dict[str, object]) -> None:
 
 
 def settle_output(path: Path) -> None:
-    """Keep only the last state of each progress bar in an executed notebook."""
+    """In an executed notebook, keep the last state of progress bars and no path of this machine."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         for shown in cell.get("outputs", []):
             if shown.output_type == "stream":
-                shown.text = "\n".join(line.split("\r")[-1] for line in shown.text.split("\n"))
+                text = "\n".join(line.split("\r")[-1] for line in shown.text.split("\n"))
+                shown.text = text.replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")
     with atomic(path) as partial:
         nbformat.write(notebook, partial)
 

@@ -167,7 +167,7 @@ def rank_histogram(rank, candidates: int) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
     axis.bar(names, share, color=COLOURS["bigrec"], label=label("bigrec"))
     axis.plot(names, np.diff(edges) / candidates, "o", color="0.25", label="random order")
-    axis.set(xlabel="place of the true title", ylabel="share of test targets")
+    axis.set(xlabel="place of the true title", ylabel="share of test targets", yscale="log")
     axis.tick_params(axis="x", rotation=45)
     plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
     axis.legend()

@@ -24,6 +24,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -505,9 +506,9 @@ def hugging_face(
 def plain(model) -> Iterator[PreTrainedModel]:
     """The model without PEFT around it, a LoRA adapter added into its weights while in use.
 
-    The sum is made in float32 and rounded once to the weights' dtype, an error of the size of one
-    more rounding of each layer's output. Quantised layers keep their adapter separate. On leaving,
-    every layer is the very object it was.
+    The sum is rounded to the weights' dtype, an error of the size of the rounding of each layer's
+    output. Quantised layers keep their adapter separate. On leaving, every layer is the very
+    object it was.
     """
     from peft import PeftModel
     from peft.tuners.lora import Linear
@@ -515,18 +516,13 @@ def plain(model) -> Iterator[PreTrainedModel]:
     if not isinstance(model, PeftModel):
         yield model
         return
-    base, adapter = model.get_base_model(), model.active_adapter
-    replaced = {}
+    base, replaced = model.get_base_model(), {}
     for name, layer in list(base.named_modules()):
         if isinstance(layer, Linear) and type(layer.base_layer) is torch.nn.Linear:
-            with torch.no_grad():
-                weight = layer.base_layer.weight
-                merged = torch.nn.Linear(1, 1, bias=False, device="meta")
-                total = weight.float() + layer.get_delta_weight(adapter).float()
-                merged.weight = torch.nn.Parameter(total.to(weight.dtype), requires_grad=False)
-                merged.bias = layer.base_layer.bias
+            merged = deepcopy(layer)
+            merged.merge()
             replaced[name] = layer
-            base.set_submodule(name, merged)
+            base.set_submodule(name, merged.base_layer)
     try:
         yield base
     finally:

@@ -24,7 +24,7 @@ test: lint  ## lint, then every test
 	@HF_HUB_OFFLINE=1 python -m pytest
 
 lint: .venv/ready
-	@ruff check . && ruff format --check . && nbstripout --verify notebooks/*.ipynb
+	@ruff check . && ruff format --check . && nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: .venv/ready  ## time the library against what one would use instead; leave the machine alone
 	@for name in $(BENCHMARKS); do python benchmarks/$$name.py --json benchmarks/$$name.json || exit 1; done

@@ -63,7 +63,7 @@ def distances(queries, vectors) -> np.ndarray:
     left_norms = left.square().sum(1, keepdim=True)  # (n, 1)
     found = torch.empty(len(queries), len(vectors), dtype=torch.float64)
     for start in range(0, len(vectors), COLUMNS):
-        right = vectors[start : start + COLUMNS].double().sub_(shift)  # (m, d)
+        right = vectors[start : start + COLUMNS].double() - shift  # (m, d)
         scale = left_norms + right.square().sum(1)  # (n, m)
         squared = torch.addmm(scale, left, right.T, alpha=-2)
         row, column = (squared < 1e-6 * scale).nonzero(as_tuple=True)

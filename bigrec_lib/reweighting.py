@@ -29,7 +29,7 @@ from bigrec_lib.grounding import checked_targets, distances
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
-BLOCK = 2**25  # distances at a time, 256 MB
+BLOCK = 2**24  # distances at a time, 128 MB
 CACHED = 2**18  # distances that are swept at a time, so that they stay in the processor's cache
 
 

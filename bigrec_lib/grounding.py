@@ -60,11 +60,11 @@ def distances(queries, vectors) -> np.ndarray:
     same_width(queries, vectors)
     shift = mean(vectors).double()
     left = queries.double() - shift  # (n, d)
-    left_norms = left.square().sum(1, keepdim=True)  # (n, 1)
+    left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
     found = torch.empty(len(queries), len(vectors), dtype=torch.float64)
     for start in range(0, len(vectors), COLUMNS):
         right = vectors[start : start + COLUMNS].double() - shift  # (m, d)
-        scale = left_norms + right.square().sum(1)  # (n, m)
+        scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
         squared = torch.addmm(scale, left, right.T, alpha=-2)
         row, column = (squared < 1e-6 * scale).nonzero(as_tuple=True)
         squared[row, column] = squared_distance(queries, row, vectors, start + column)

@@ -104,19 +104,20 @@ def sweep(
     level = a.isnan()  # both at D̂ = 0, where they stay at every γ
     a.masked_fill_(level, 0)
     b = (strength - strength.gather(1, targets)).masked_fill_(level, 0)
-    always = ((a == 0) & (b == 0)).sum(1, keepdim=True) - 1  # ties at every γ; not the target
+    same = (a == 0) & (b == 0)  # ties at every γ, the target among them
 
     falls = b < 0  # nearer up to a crossing point, instead of from one on
     sign = torch.where(falls, -1.0, 1.0).double()
     a, b = a.mul_(sign), b.mul_(sign)
     # first (n, I): the smallest g with grid[g] * b > a. The quotient may be off by a rounding.
     first = torch.bucketize(a / b, grid, right=True)
-    padded = torch.cat((grid, grid.new_tensor([torch.inf])))
-    first -= ((first > 0) & (padded[first - 1] * b > a)).long()
-    first += ((first < count) & (padded[first] * b <= a)).long()
-    equal = (first > 0) & (padded[first - 1] * b == a) & ((a != 0) | (b != 0))
+    beyond = grid.new_tensor([torch.nan])  # no comparison with it holds
+    padded = torch.cat((beyond, grid, beyond))
+    before, after = padded[first].mul_(b), padded[first + 1].mul_(b)
+    equal = ((before == a) | (after == a)) & ~same
+    first += (after <= a).long() - (before > a).long()
 
-    ties = always.expand(n, count).clone()
+    ties = (same.sum(1, keepdim=True) - 1).expand(n, count).clone()
     places = torch.arange(n)[:, None] * 2 + falls  # a histogram over first for each row and sign
     places = (places * (count + 1)).add_(first).flatten()
     histogram = torch.bincount(places, minlength=n * 2 * (count + 1)).view(n, 2, count + 1)

@@ -88,7 +88,7 @@ def tune(folder: Path, count: int) -> None:
 
 def prepared(quick: bool) -> Path:
     """The folder of the adapter, tuned before if it is not there."""
-    count = 64 if quick else 256
+    count = 64 if quick else 512
     folder = assets.cache_dir() / "benchmarks" / f"{data()[0]}-{count}"
     if not (folder / "log.csv").exists():
         child = multiprocessing.get_context("spawn").Process(target=tune, args=(folder, count))

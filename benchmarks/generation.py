@@ -205,13 +205,14 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
         for name, values in rotating({name: cases[name] for name in again}).items():
             each[name] += values
 
+    least = {name: min(values) for name, values in each.items()}
+
     def ratio(name, to):
-        pairs = zip(each[name], each[to], strict=True)
-        return round(float(np.mean([seconds / other for seconds, other in pairs])), 2)
+        return round(least[name] / least[to], 2)
 
     first = zip(found["engine"], texts_of(llm, found[best]), strict=True)
     return {
-        "seconds_per_example": {name: round(min(values), 4) for name, values in each.items()},
+        "seconds_per_example": {name: round(value, 4) for name, value in least.items()},
         "best_generate": best,
         "speedup_vs_generate": ratio(best, "engine"),
         "speedup_vs_reference": ratio("reference", "engine"),

@@ -159,6 +159,14 @@ def test_a_second_run_does_nothing_and_says_so(project):
     assert before == {path: path.stat().st_mtime_ns for path in project.glob("results/toy/**/*")}
 
 
+def test_a_clone_with_committed_results_only_runs_everything(project):
+    shutil.move(project / "runs", project / "elsewhere")
+    said = batch(project, "plan", "toy")
+    shutil.rmtree(project / "runs", ignore_errors=True)
+    shutil.move(project / "elsewhere", project / "runs")
+    assert all(notebook in said.stdout + said.stderr for notebook in runs.NOTEBOOKS)
+
+
 def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
     path = project / "studies" / "toy.yaml"
     original = path.read_text()

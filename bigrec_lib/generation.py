@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 NONE = -1e9  # score of a hypothesis that does not exist
 ROOM = 64  # cache entries allocated ahead
-PREFILL = 2048  # prompt tokens read at once
+PREFILL = 2048  # prompt tokens read at once, about
 
 
 class GenerationError(StudyError):
@@ -375,9 +375,9 @@ def read(model: PreTrainedModel, prefix: Cache, ids: Tensor, real: Tensor) -> tu
     causal = torch.ones(width, known + width, dtype=torch.bool, device=ids.device).tril(known)
     itself = causal.triu(known)  # so that padding, too, has something to see
     last = torch.tensor([width - 1], device=ids.device)  # as an int, V x d is copied for each row
-    at_once = max(1, PREFILL // width)
+    parts = -(-ids.numel() // PREFILL)
     caches, logits = [], []
-    for part, shown in zip(ids.split(at_once), real.split(at_once), strict=True):
+    for part, shown in zip(ids.chunk(parts), real.chunk(parts), strict=True):
         seen = torch.cat((shown.new_ones(len(shown), known), shown), 1)  # (R, S)
         caches.append(copied(prefix, len(part)))
         out = model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from bigrec_lib.files import StudyError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def load_llm(
 
     where = assets.fetch(name) if name in assets.MODELS else name
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # one GPU for each process
+        device = own if torch.cuda.is_available() else "cpu"
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
         model = AutoModelForCausalLM.from_pretrained(
@@ -74,7 +77,7 @@ def load_llm(
     return LLM(name, model.eval(), tokenizer)
 
 
-def quantisation_config(quantisation: str, dtype: str):
+def quantisation_config(quantisation: str, dtype: str) -> BitsAndBytesConfig | None:
     """What transformers needs to load a base in 4 or 8 bit, or None."""
     import torch
     from transformers import BitsAndBytesConfig
@@ -89,12 +92,27 @@ def quantisation_config(quantisation: str, dtype: str):
     return BitsAndBytesConfig(load_in_8bit=True) if quantisation == "int8" else None
 
 
-def with_adapter(model, folder: Path):
-    """The model with a PEFT adapter on it. Raises StudyError if they do not fit."""
-    from peft import PeftModel
+def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The model with a PEFT adapter on it, which computes in the model's dtype.
 
+    Raises StudyError if the folder holds no adapter in safetensors, or one that does not fit.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    path = Path(folder) / "adapter_model.safetensors"
+    if not path.exists():
+        raise StudyError(f"{path} is missing: give a folder that 02_tune_llm or PEFT has written")
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+        with safe_open(path, framework="pt") as saved:
+            unknown = set(saved.keys()) ^ set(get_peft_model_state_dict(tuned))
     except (ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StudyError(f"the adapter in {folder} does not fit this model: {reason}") from None
+    if unknown:
+        raise StudyError(
+            f"the adapter in {folder} does not fit this model: {len(unknown)} of its weights or "
+            f"places have no counterpart, such as {min(unknown)}"
+        )
+    return tuned

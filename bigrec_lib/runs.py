@@ -170,11 +170,27 @@ class PrepareData(DatasetParameters):
 class TuneLLM(ModelParameters):
     notebook = "02_tune_llm"
 
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    also: list[str] = []
+    instructions: str = ""
     epochs: Positive = 1
     learning_rate: Positive = 1e-3
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[int, Field(ge=0)] = 5
+    patience: Annotated[int, Field(ge=0)] = 0
     rank: Count = 8
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    alpha: Count = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    target_modules: Annotated[list[str], Field(min_length=1)] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    ]
     batch_size: Count = 8
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    gradient_checkpointing: bool = False
+    learn_prompt: bool = False
     max_tokens: Count = 512
 
     @property
@@ -182,8 +198,25 @@ class TuneLLM(ModelParameters):
         return self.adapter
 
     @property
+    def sources(self) -> list[Path]:
+        """The prepared data of every data set that is learnt."""
+        return [self.data, *(self.runs / name / "data" for name in self.also)]
+
+    @property
     def inputs(self) -> dict[str, Path]:
-        return {"01_prepare_data": self.data}
+        others = {f"01_prepare_data of {name}": self.runs / name / "data" for name in self.also}
+        return {"01_prepare_data": self.data} | others
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What `tuning.Tuning` takes."""
+        names = (
+            "epochs learning_rate schedule warmup patience rank alpha dropout batch_size "
+            "micro_batch gradient_checkpointing learn_prompt seed"
+        ).split()
+        return {name: getattr(self, name) for name in names} | {
+            "target_modules": tuple(self.target_modules)
+        }
 
 
 class GenerateTitles(ModelParameters):

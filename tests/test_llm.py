@@ -74,3 +74,27 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, tiny_llm):
     other.save_pretrained(tmp_path / "adapter")
     with pytest.raises(StudyError, match="does not fit"):
         load_llm(str(tiny_llm), adapter=tmp_path / "adapter")
+
+
+def test_an_adapter_for_more_layers_than_the_model_has_is_refused(tmp_path, tiny_llm):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    deeper = LlamaForCausalLM(AutoConfig.from_pretrained(tiny_llm, num_hidden_layers=3))
+    get_peft_model(deeper, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    with pytest.raises(StudyError, match=r"does not fit this model: 2 of its.*layers\.2\."):
+        load_llm(str(tiny_llm), adapter=tmp_path)
+
+
+def test_a_folder_without_an_adapter_is_named(tmp_path, tiny_llm):
+    with pytest.raises(StudyError, match="adapter_model.safetensors is missing"):
+        load_llm(str(tiny_llm), adapter=tmp_path)
+
+
+def test_int8_on_a_cpu_is_turned_back_once(tiny_llm):
+    plain = load_llm(str(tiny_llm), dtype="float32").model.model.layers[0].mlp.up_proj.weight
+    again = load_llm(str(tiny_llm), "int8", dtype="float32").model.model.layers[0].mlp.up_proj
+    assert type(again) is torch.nn.Linear and not torch.equal(again.weight, plain)
+    # rows are scaled to -127..127 by their largest entry: at most half a step (and some) off
+    step = plain.abs().amax(1, keepdim=True) / 127
+    assert ((again.weight - plain).abs() <= 0.6 * step).all()

@@ -34,15 +34,6 @@ def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return seconds
 
 
-def peak_memory_gb() -> float:
-    """The largest resident memory of this process so far, in GB (10^9 bytes), on Linux.
-
-    Not `ru_maxrss`: a process inherits that from the one that started it.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-
-
 def finish(result: dict[str, object], args: argparse.Namespace) -> None:
     """Print the figures as the last line, in JSON, and write them where `--json` says."""
     if args.json:

@@ -13,10 +13,11 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 import torch
-from common import arguments, finish, interleaved, peak_memory_gb
+from common import arguments, finish, interleaved
 from tqdm import tqdm
 
 from bigrec_lib import grounding, reweighting
+from bigrec_lib.runs import peak_memory_gb
 
 GAMMAS = reweighting.GAMMAS
 

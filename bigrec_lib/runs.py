@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -94,7 +96,11 @@ class DatasetParameters(Parameters):
 
     @property
     def data(self) -> Path:
-        return self.runs / self.dataset / "data"
+        return self.prepared(self.dataset)
+
+    def prepared(self, dataset: str) -> Path:
+        """Where 01_prepare_data puts a data set."""
+        return self.runs / dataset / "data"
 
     @property
     def summary(self) -> Path:
@@ -103,9 +109,9 @@ class DatasetParameters(Parameters):
 
 
 class RunParameters(DatasetParameters):
-    """A notebook that belongs to one tuned model: a data set, a training size and a seed."""
+    """A notebook that belongs to a training size and a seed; size 0 is the LLM as it is."""
 
-    n_train: Count = 256
+    n_train: Size = 256
     seed: int = 0
 
     @property
@@ -116,22 +122,44 @@ class RunParameters(DatasetParameters):
     def job(self) -> str:
         return f"{self.dataset}.{self.run}.{self.notebook}"
 
-    @property
-    def adapter(self) -> Path:
-        return self.runs / self.dataset / self.run / "adapter"
+    def folder(self, stage: str) -> Path:
+        """Where a stage of this run keeps what is committed."""
+        return self.results / self.dataset / self.run / stage
+
+
+class TunedParameters(RunParameters):
+    """A notebook that follows one adapter, which may have been tuned on other data sets.
+
+    tuned_on: data sets the adapter has learnt, joined by '+'; '' is the one it is used on.
+    """
+
+    tuned_on: str = ""
+    constrained: bool = False
 
     @property
-    def tuning(self) -> Path:
-        """The part of the tuning that is committed: figures of it."""
-        return self.results / self.dataset / self.run / "tuning"
+    def run(self) -> str:
+        origin = f"-on-{self.tuned_on}" if self.tuned_on else ""
+        return f"{super().run}{origin}{'-constrained' if self.constrained else ''}"
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder; None for the LLM as it is."""
+        if self.n_train == 0:
+            return None
+        return self.runs / (self.tuned_on or self.dataset) / super().run / "adapter"
+
+    @property
+    def others(self) -> list[str]:
+        """The other data sets the adapter has learnt."""
+        return [name for name in self.tuned_on.split("+") if name not in ("", self.dataset)]
 
     @property
     def generations(self) -> Path:
-        return self.results / self.dataset / self.run / "generations"
+        return self.folder("generations")
 
     @property
     def grounding(self) -> Path:
-        return self.results / self.dataset / self.run / "grounding"
+        return self.folder("grounding")
 
     @property
     def embeddings(self) -> Path:
@@ -140,10 +168,15 @@ class RunParameters(DatasetParameters):
 
     @property
     def reweighting(self) -> Path:
-        return self.results / self.dataset / self.run / "reweighting"
+        return self.folder("reweighting")
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.others}
+        return {"01_prepare_data": self.data} | others
 
 
-class ModelParameters(RunParameters):
+class ModelParameters(Parameters):
     """A notebook that loads the LLM."""
 
     model: str = "smollm2-135m-instruct"
@@ -167,9 +200,10 @@ class PrepareData(DatasetParameters):
         return self.data
 
 
-class TuneLLM(ModelParameters):
+class TuneLLM(RunParameters, ModelParameters):
     notebook = "02_tune_llm"
 
+    n_train: Count = 256
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     also: list[str] = []
     instructions: str = ""
@@ -194,17 +228,30 @@ class TuneLLM(ModelParameters):
     max_tokens: Count = 512
 
     @property
+    def learnt(self) -> list[str]:
+        """Every data set that is learnt, `n_train` samples of each."""
+        return [self.dataset, *self.also]
+
+    @property
+    def job(self) -> str:
+        return f"{'+'.join(self.learnt)}.{self.run}.{self.notebook}"
+
+    @property
+    def adapter(self) -> Path:
+        return self.runs / "+".join(self.learnt) / self.run / "adapter"
+
+    @property
+    def tuning(self) -> Path:
+        """The part of the tuning that is committed: its log, tables and figures."""
+        return self.results / "+".join(self.learnt) / self.run / "tuning"
+
+    @property
     def output(self) -> Path:
         return self.adapter
 
     @property
-    def sources(self) -> list[Path]:
-        """The prepared data of every data set that is learnt."""
-        return [self.data, *(self.runs / name / "data" for name in self.also)]
-
-    @property
     def inputs(self) -> dict[str, Path]:
-        others = {f"01_prepare_data of {name}": self.runs / name / "data" for name in self.also}
+        others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.also}
         return {"01_prepare_data": self.data} | others
 
     @property
@@ -219,14 +266,13 @@ class TuneLLM(ModelParameters):
         }
 
 
-class GenerateTitles(ModelParameters):
+class GenerateTitles(TunedParameters, ModelParameters):
     notebook = "03_generate_titles"
 
     beams: Count = 4
-    max_new_tokens: Annotated[int, Field(ge=0)] = 0
+    max_new_tokens: Size = 0
     batch_size: Count = 32
     max_tokens: Count = 512
-    constrained: bool = False
 
     @property
     def output(self) -> Path:
@@ -239,10 +285,10 @@ class GenerateTitles(ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        return {"01_prepare_data": self.data, "02_tune_llm": self.adapter}
+        return super().inputs | ({"02_tune_llm": self.adapter} if self.adapter else {})
 
 
-class GroundToItems(ModelParameters):
+class GroundToItems(TunedParameters, ModelParameters):
     notebook = "04_ground_to_items"
 
     embedder: Literal["base", "tuned"] = "base"
@@ -254,10 +300,10 @@ class GroundToItems(ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        return {"01_prepare_data": self.data, "03_generate_titles": self.generations}
+        return super().inputs | {"03_generate_titles": self.generations}
 
 
-class ReweightByStatistics(RunParameters):
+class ReweightByStatistics(TunedParameters):
     notebook = "05_reweight_by_statistics"
 
     @property
@@ -266,7 +312,7 @@ class ReweightByStatistics(RunParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        return {"01_prepare_data": self.data, "04_ground_to_items": self.grounding}
+        return super().inputs | {"04_ground_to_items": self.grounding}
 
 
 class OverallPerformance(Parameters):
@@ -347,10 +393,17 @@ class Job:
 
 
 def peak_memory_gb() -> float:
-    """The largest resident memory of this process so far, in GB (10^9 bytes)."""
+    """The largest resident memory of this process so far, in GB (10^9 bytes).
+
+    Linux's own figure is preferred to `ru_maxrss`, which a process inherits from its parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def environment(project: Path) -> dict[str, object]:
@@ -377,27 +430,61 @@ def read_manifest(folder: Path) -> dict:
 
 
 def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
-    """Every method's ranks of a study in one frame: dataset, run, method, example, rank, ties.
+    """Every method's ranks of a study in one frame: the columns of `jobs_of`, then the ranks'.
 
-    Raises StudyError if the study has none yet.
+    Those are method, example, rank, ties. Raises StudyError if the study has none yet.
     """
+    return read_methods(results, f"ranks/{split}")
+
+
+def read_lists(results: Path) -> pd.DataFrame:
+    """Every method's first candidates for each test example, as `read_ranks`: example, items."""
+    return read_methods(results, "lists/test")
+
+
+def read_methods(results: Path, kind: str) -> pd.DataFrame:
+    """The files `kind`/<method>.parquet of every finished job, one below the other."""
     import pandas as pd
 
-    frames = []
-    for path in sorted(results.glob(f"*/*/*/ranks/{split}/*.parquet")):
-        dataset, run = path.relative_to(results).parts[:2]
-        keys = {"dataset": dataset, "run": run, "method": path.stem}
-        frames.append(pd.read_parquet(path).assign(**keys)[[*keys, "example", "rank", "ties"]])
+    frames = [
+        pd.read_parquet(path).assign(**keys, method=path.stem)
+        for folder, keys in jobs_of(results)
+        for path in sorted((folder / kind).glob("*.parquet"))
+    ]
     if not frames:
-        raise StudyError(f"no ranks below {results}: run the study first")
-    return pd.concat(frames, ignore_index=True)
+        raise StudyError(f"no {kind} below {results}: run the study first")
+    found = pd.concat(frames, ignore_index=True)
+    return found[[*KEYS, "method", *(name for name in frames[0] if name not in (*KEYS, "method"))]]
+
+
+KEYS = ("dataset", "run", "n_train", "seed", "tuned_on", "constrained")
+
+
+def jobs_of(results: Path) -> list[tuple[Path, dict[str, object]]]:
+    """Folders of a study's finished jobs that belong to a run, with what tells the runs apart.
+
+    n_train is the number of samples that were really used.
+    """
+    found = []
+    for path in sorted(results.glob("*/*/*/manifest.json")):
+        manifest = read_manifest(path.parent)
+        dataset, run = path.relative_to(results).parts[:2]
+        given = {"n_train": 256, "seed": 0, "tuned_on": "", "constrained": False}
+        known = given | manifest["parameters"] | manifest["facts"]
+        keys = {name: known[name] for name in given}
+        found.append((path.parent, {"dataset": dataset, "run": run} | keys))
+    return found
 
 
 def read_metrics(results: Path) -> pd.DataFrame:
-    """The metrics every job of a study wrote, in one long frame (metrics.csv)."""
+    """The metrics every job of a study wrote, in one long frame (metrics.csv) with its run."""
     import pandas as pd
 
-    frames = [pd.read_csv(path) for path in sorted(results.glob("*/*/*/metrics.csv"))]
+    frames = [
+        pd.read_csv(folder / "metrics.csv").assign(run=keys["run"])
+        for folder, keys in jobs_of(results)
+        if (folder / "metrics.csv").exists()
+    ]
     if not frames:
         raise StudyError(f"no metrics below {results}: run the study first")
     return pd.concat(frames, ignore_index=True)

@@ -322,7 +322,7 @@ def test_answers_are_tokenised_as_tuning_does(tiny):
     answers = generation.answer_tokens(tiny.tokenizer, TITLES)
     for title, answer in zip(TITLES, answers, strict=True):
         learnt = encode(tiny.tokenizer, Sample(TEXTS[0], prompts.answer(title)))
-        assert answer == learnt.ids[-learnt.answer :].tolist()
+        assert answer == learnt.ids[-learnt.learnt :].tolist()
     assert generation.room_for(answers, 1.0) == max(map(len, answers))
     assert generation.room_for([[0] * n for n in range(1, 1001)], 0.999) == 1000
     assert generation.room_for([[0] * n for n in range(1, 1002)], 0.999) == 1000

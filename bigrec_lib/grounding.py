@@ -14,7 +14,7 @@ fp64, from differences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,23 +53,37 @@ def candidates(items: pd.DataFrame) -> tuple[list[str], np.ndarray]:
 def distances(queries, vectors) -> np.ndarray:
     """L2 distance of every query to every candidate, (n, I) float64; an exact match gives 0.
 
-    queries: (n, d), vectors: (I, d), arrays or tensors of floats. fp64 throughout, which takes
-    about twice as long as fp32. Where the product cancels, the differences are taken instead.
+    queries: (n, d), vectors: (I, d), arrays or tensors of floats.
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     same_width(queries, vectors)
-    shift = mean(vectors).double()
-    left = queries.double() - shift  # (n, d)
-    left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
     found = torch.empty(len(queries), len(vectors), dtype=torch.float64)
+    for columns, squared in squared_distances(queries, vectors, torch.zeros(len(queries), 1)):
+        found[:, columns] = squared.sqrt_()
+    return found.numpy()
+
+
+def squared_distances(
+    queries: Tensor, vectors: Tensor, marks: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Squared L2 distances in fp64, for some columns (candidates) at a time: (columns, (n, m)).
+
+    marks: (n, c) squared distances that matter in each row. Near them, where the rounding of
+    the product would show, the distance is taken from differences: equal ones come out equal.
+    """
+    shift = mean(vectors).double()
+    left = queries - shift  # (n, d)
+    left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
     for start in range(0, len(vectors), COLUMNS):
-        right = vectors[start : start + COLUMNS].double() - shift  # (m, d)
+        columns = slice(start, start + COLUMNS)
+        right = vectors[columns] - shift  # (m, d)
         scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
         squared = torch.addmm(scale, left, right.T, alpha=-2)
-        row, column = (squared < 1e-6 * scale).nonzero(as_tuple=True)
-        squared[row, column] = squared_distance(queries, row, vectors, start + column)
-        found[:, start : start + COLUMNS] = squared.sqrt_()
-    return found.numpy()
+        scale *= 1e-6
+        for mark in marks.T:
+            row, column = ((squared - mark[:, None]).abs_() < scale).nonzero(as_tuple=True)
+            squared[row, column] = squared_distance(queries, row, vectors, start + column)
+        yield columns, squared
 
 
 def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tensor) -> Tensor:
@@ -111,10 +125,6 @@ def ranks(
     same_width(queries, vectors)
     targets = checked_targets(targets, len(queries), len(vectors))
     goal = squared_distance(queries, torch.arange(len(queries)), vectors, targets)  # (n,) fp64
-    shift = mean(vectors)
-    left = queries.float() - shift  # (n, d)
-    left_norms = left.square().sum(1).double()  # (n,)
-    level = (goal - left_norms)[:, None]  # |q - x|² < goal  <=>  |x|² - 2 q·x < level
     nearer, ties = torch.zeros((2, len(queries)), dtype=torch.int64)
 
     def settle(row: Tensor, column: Tensor, sign: int) -> None:
@@ -123,24 +133,52 @@ def ranks(
         nearer.index_add_(0, row, sign * (exact < goal[row]).long())
         ties.index_add_(0, row, sign * (exact == goal[row]).long())
 
-    for start in range(0, len(vectors), COLUMNS):
-        right = vectors[start : start + COLUMNS].float() - shift  # (m, d)
-        norms = right.square().sum(1)  # (m,)
-        reach = left_norms.sqrt() + norms.max().sqrt()
-        slack = (rounding(queries.shape[1]) * reach.square())[:, None]  # (n, 1)
-        low, high = (level - slack).float(), (level + slack).float()
-        for first in range(0, len(queries), ROWS):
-            rows = slice(first, first + ROWS)
-            score = torch.addmm(norms, left[rows], right.T, alpha=-2)  # (r, m)
-            below = (score < low[rows]).sum(1)
-            unsure = ((score <= high[rows]).sum(1) > below).nonzero().flatten()
-            near = (score[unsure] >= low[rows][unsure]) & (score[unsure] <= high[rows][unsure])
-            row, column = near.nonzero(as_tuple=True)
-            nearer[rows] += below
-            settle(first + unsure[row], start + column, +1)
+    for rows, start, score, norms, error in products(queries, vectors):
+        low, high = ((goal[rows, None] - norms + sign * error).float() for sign in (-1, 1))
+        below = (score < low).sum(1)
+        unsure = ((score <= high).sum(1) > below).nonzero().flatten()
+        near = (score[unsure] >= low[unsure]) & (score[unsure] <= high[unsure])
+        row, column = near.nonzero(as_tuple=True)
+        nearer[rows] += below
+        settle(rows.start + unsure[row], start + column, +1)
     if seen is not None:
         settle(*left_out(seen, targets), -1)
     return frame(nearer, ties - 1)  # the target ties with itself
+
+
+def products(
+    queries: Tensor, vectors: Tensor
+) -> Iterator[tuple[slice, int, Tensor, Tensor, Tensor]]:
+    """Squared distances in fp32, block by block: (rows, first column, score, norms, error).
+
+    score: (r, m) float32, norms and error: (r, 1) float64; the squared distance is score + norms,
+    give or take error.
+    """
+    shift = mean(vectors)
+    left = queries.float() - shift  # (n, d)
+    left_norms = left.square().sum(1, keepdim=True).double()  # (n, 1)
+    for start in range(0, len(vectors), COLUMNS):
+        right = vectors[start : start + COLUMNS].float() - shift  # (m, d)
+        norms = right.square().sum(1)  # (m,)
+        error = rounding(queries.shape[1]) * (left_norms.sqrt() + norms.max().sqrt()).square()
+        for first in range(0, len(queries), ROWS):
+            rows = slice(first, first + ROWS)
+            score = torch.addmm(norms, left[rows], right.T, alpha=-2)
+            yield rows, start, score, left_norms[rows], error[rows]
+
+
+def nearest_squared(queries: Tensor, vectors: Tensor) -> Tensor:
+    """Each query's squared distance to its nearest candidate, (n,) float64, from differences."""
+    best = torch.full((len(queries),), torch.inf, dtype=torch.float64)
+    for rows, start, score, norms, error in products(queries, vectors):
+        lowest = score.amin(1, keepdim=True)
+        limit = torch.minimum(best[rows, None] - norms + error, lowest + 2 * error).float()
+        hopeful = (lowest <= limit).nonzero()[:, 0]
+        row, column = (score[hopeful] <= limit[hopeful]).nonzero(as_tuple=True)
+        row = rows.start + hopeful[row]
+        exact = squared_distance(queries, row, vectors, start + column)
+        best.scatter_reduce_(0, row, exact, "amin")
+    return best
 
 
 def rounding(d: int) -> float:

@@ -150,6 +150,7 @@ GROUNDINGS = {
     "bigrec-interleaved": "All beams, interleaved",
     "bigrec-bm25": "First beam, BM25",
     "bigrec-reference": "First beam, rows (reference)",
+    "bigrec-two-catalogues": "First beam, both catalogues",
 }
 
 

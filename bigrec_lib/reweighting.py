@@ -21,16 +21,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from numba import njit, prange
 from tqdm import tqdm
 
-from bigrec_lib import metrics
+from bigrec_lib import grounding, metrics
 from bigrec_lib.files import StudyError
-from bigrec_lib.grounding import checked_targets, distances
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
-BLOCK = 2**24  # distances at a time, 128 MB
-CACHED = 2**18  # distances that are swept at a time, so that they stay in the processor's cache
+BLOCK = 2**22  # distances at a time where whole rows are needed, 32 MB
 
 
 class ReweightingError(StudyError):
@@ -82,7 +81,7 @@ def log_distances(found: np.ndarray) -> np.ndarray:
 def reweighted(logs: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     """log D̃ (n, I) from log D̂ (n, I) and W, (I,) or (n, I). Apply it again for a second W."""
     checked_weights(weights, logs.shape)
-    return logs - gamma * np.log1p(np.asarray(weights, dtype=np.float64))
+    return logs - gamma * strengths(weights)
 
 
 def sweep(
@@ -96,63 +95,151 @@ def sweep(
     """
     checked_weights(weights, logs.shape)
     grid = checked_gammas(gammas)
-    targets = checked_targets(targets, *logs.shape)[:, None]
-    n, count = len(logs), len(grid)
-    logs = torch.as_tensor(logs)
-    strength = torch.as_tensor(np.asarray(weights, dtype=np.float64)).log1p().expand(logs.shape)
-    a = logs - logs.gather(1, targets)
-    level = a.isnan()  # both at D̂ = 0, where they stay at every γ
-    a.masked_fill_(level, 0)
-    b = (strength - strength.gather(1, targets)).masked_fill_(level, 0)
-    same = (a == 0) & (b == 0)  # ties at every γ, the target among them
-
-    falls = b < 0  # nearer up to a crossing point, instead of from one on
-    sign = torch.where(falls, -1.0, 1.0).double()
-    a, b = a.mul_(sign), b.mul_(sign)
-    # first (n, I): the smallest g with grid[g] * b > a. The quotient may be off by a rounding.
-    first = torch.bucketize(a / b, grid, right=True)
-    beyond = grid.new_tensor([torch.nan])  # no comparison with it holds
-    padded = torch.cat((beyond, grid, beyond))
-    before, after = padded[first].mul_(b), padded[first + 1].mul_(b)
-    equal = ((before == a) | (after == a)) & ~same
-    first += (after <= a).long() - (before > a).long()
-
-    ties = (same.sum(1, keepdim=True) - 1).expand(n, count).clone()
-    places = torch.arange(n)[:, None] * 2 + falls  # a histogram over first for each row and sign
-    places = (places * (count + 1)).add_(first).flatten()
-    histogram = torch.bincount(places, minlength=n * 2 * (count + 1)).view(n, 2, count + 1)
-    rising, falling = histogram.unbind(1)
-    nearer = rising.cumsum(1) + falling.sum(1, keepdim=True) - falling.cumsum(1)
-    nearer = nearer[:, :count]
-    row, column = equal.nonzero(as_tuple=True)
-    where = (row, first[row, column] - 1)
-    one = torch.ones_like(row)
-    ties.index_put_(where, one, accumulate=True)
-    nearer.index_put_(where, -falls[row, column].long(), accumulate=True)
-    return nearer.int().numpy(), ties.int().numpy()
+    targets = grounding.checked_targets(targets, *logs.shape).numpy()
+    strength = strengths(np.atleast_2d(weights))
+    own = logs[np.arange(len(logs)), targets], of_targets(strength, targets)
+    nearer, ties = np.zeros((2, len(logs), len(grid) + 1), dtype=np.int32)
+    count(logs, strength, *own, grid, nearer, ties)
+    return totals(nearer, ties)
 
 
 def ranks(
-    queries, vectors, targets: np.ndarray, weights: np.ndarray, gammas: np.ndarray
+    queries,
+    vectors,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    gammas: np.ndarray,
+    before: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank and ties of each target at every γ, (N, G) int32 each, from embeddings.
 
     queries: (N, d); vectors: (I, d); targets: (N,); weights: W, (I,) or (N, I); gammas: (G,).
+    before: γ log(1 + W) of weights that have been applied already, (I,) or (N, I).
+    Memory besides the arguments: a few blocks of ROWS x COLUMNS distances.
+    Raises ReweightingError for no queries, bad weights or gammas, GroundingError for bad vectors.
     """
     if not len(queries):
         raise ReweightingError("there is no example to rank: the split is empty")
-    rank, ties = np.empty((2, len(queries), len(gammas)), dtype=np.int32)
-    step, few = (max(1, size // len(vectors)) for size in (BLOCK, CACHED))
-    with tqdm(total=len(queries), desc="γ sweep", unit="example") as bar:
-        for start in range(0, len(queries), step):
-            found = distances(queries[start : start + step], vectors)
-            for first in range(0, len(found), few):
-                logs = log_distances(found[first : first + few])
-                rows = slice(start + first, start + first + len(logs))
-                own = weights if weights.ndim == 1 else weights[rows]
-                rank[rows], ties[rows] = sweep(logs, targets[rows], own, gammas)
-                bar.update(len(logs))
-    return rank, ties
+    queries = grounding.checked(queries, "queries")
+    vectors = grounding.checked(vectors, "vectors")
+    grounding.same_width(queries, vectors)
+    shape = len(queries), len(vectors)
+    checked_weights(weights, shape)
+    grid = checked_gammas(gammas)
+    targets = grounding.checked_targets(targets, *shape)
+    weights = np.atleast_2d(weights)
+    before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
+    nearer, ties = np.zeros((2, len(queries), len(grid) + 1), dtype=np.int32)
+    with tqdm(total=shape[0] * shape[1], desc="γ sweep", unit="pair", unit_scale=True) as bar:
+        for start in range(0, len(queries), grounding.ROWS):
+            rows = slice(start, start + grounding.ROWS)
+            some = queries[rows]
+            own_strength = strengths(of_targets(of_rows(weights, rows), targets[rows]))
+            own_before = of_targets(of_rows(before, rows), targets[rows])
+            low = grounding.nearest_squared(some, vectors)
+            goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, targets[rows])
+            own_logs = above(goal, low).numpy() - own_before
+            marks = torch.stack((torch.zeros_like(low), low, goal), dim=1)
+            for columns, squared in grounding.squared_distances(some, vectors, marks):
+                logs = above(squared, low[:, None]).numpy() - of_rows(before, rows)[:, columns]
+                strength = strengths(of_rows(weights, rows)[:, columns])
+                own = own_logs, own_strength
+                count(logs, strength, *own, grid, nearer[rows], ties[rows])
+                bar.update(squared.numel())
+    return totals(nearer, ties)
+
+
+def strengths(weights: np.ndarray) -> np.ndarray:
+    """log(1 + W) in float64."""
+    return np.log1p(np.asarray(weights, dtype=np.float64))
+
+
+def above(squared: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """log(D - min D) from squares: log D̂ but for a constant of the row, which ranks don't feel."""
+    return squared.sqrt().sub_(low.sqrt()).clamp_(min=0).log_()
+
+
+def of_rows(matrix: np.ndarray, rows: slice) -> np.ndarray:
+    """Rows of a matrix with one row an example, or the one row that serves all."""
+    return matrix if len(matrix) == 1 else matrix[rows]
+
+
+def of_targets(matrix: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What a matrix, or the one row that serves all, says about each example's target (n,)."""
+    return matrix[np.arange(len(targets)) if len(matrix) > 1 else 0, targets]
+
+
+@njit(parallel=True, cache=True)
+def count(logs, strength, own_logs, own_strength, grid, nearer, ties):
+    """Count candidates that are nearer than the target, or tie with it, by the γ of each change.
+
+    logs: (n, m) log D̂ and strength: (n, m) or (1, m) log(1 + W) of some candidates; own_logs,
+    own_strength: (n,) those of the targets; grid: (G,).
+    nearer, ties: (n, G + 1) int32, changed in place: how many more there are than at the γ before.
+    """
+    for i in prange(len(logs)):
+        row = strength[i] if len(strength) > 1 else strength[0]
+        for j in range(len(row)):
+            a = logs[i, j] - own_logs[i]
+            b = row[j] - own_strength[i]
+            if np.isnan(a) or (a == 0 and b == 0):  # both at D̂ = 0, or equal in everything
+                ties[i, 0] += 1
+                continue
+            falls = b < 0  # nearer below a crossing point, instead of beyond it
+            if falls:
+                a, b = -a, -b
+            low = crossing(a, b, grid)
+            high = low
+            while high < len(grid) and grid[high] * b == a:
+                high += 1
+            ties[i, low] += 1
+            ties[i, high] -= 1
+            if falls:
+                nearer[i, 0] += 1
+                nearer[i, low] -= 1
+            else:
+                nearer[i, high] += 1
+
+
+@njit(cache=True)
+def crossing(a, b, grid):
+    """The number of γ of the grid with γ b < a, for b >= 0."""
+    if grid[0] * b >= a:
+        return 0
+    low, high = 1, len(grid)
+    if grid[-1] * b < a:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if grid[middle] * b < a:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def totals(nearer: np.ndarray, ties: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks and ties (n, G) from their steps (n, G + 1); the target does not tie with itself."""
+    return nearer.cumsum(1, dtype=np.int32)[:, :-1], ties.cumsum(1, dtype=np.int32)[:, :-1] - 1
+
+
+def nearest(
+    queries, vectors, weights: np.ndarray, gamma: float, k: int, before: np.ndarray | None = None
+) -> np.ndarray:
+    """The k candidates with the smallest D̃ at one γ, (N, k) int64, smallest first.
+
+    Arguments as in `ranks`; of equal candidates the one with the smaller number comes first.
+    """
+    found = np.empty((len(queries), min(k, len(vectors))), dtype=np.int64)
+    step = max(1, BLOCK // len(vectors))
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        logs = log_distances(grounding.distances(queries[rows], vectors))
+        if before is not None:
+            logs -= of_rows(np.atleast_2d(before), rows)
+        keys = reweighted(logs, of_rows(np.atleast_2d(weights), rows), gamma)
+        found[rows] = np.argsort(keys, axis=1, kind="stable")[:, :k]
+    return found
 
 
 # ------------------------------------------------------------------------------- the choice of γ
@@ -207,7 +294,7 @@ def popularity_groups(counts: np.ndarray, groups: int = 5) -> np.ndarray:
 
 def checked_weights(weights: np.ndarray, shape: tuple[int, int]) -> None:
     """Refuse weights that are not (I,) or (n, I), or not in 0 ... infinity."""
-    if weights.shape not in (shape, shape[1:]):
+    if weights.shape not in (shape, shape[1:], (1, shape[1])):
         raise ReweightingError(
             f"weights of shape {weights.shape} do not fit distances of shape {shape}: give one "
             "per candidate, or one per example and candidate"
@@ -216,10 +303,10 @@ def checked_weights(weights: np.ndarray, shape: tuple[int, int]) -> None:
         raise ReweightingError("a weight is negative, NaN or infinite: scale weights to 0 ... 1")
 
 
-def checked_gammas(gammas: np.ndarray) -> torch.Tensor:
+def checked_gammas(gammas: np.ndarray) -> np.ndarray:
     """The grid as (G,) float64; refuse one that is empty, does not rise, or goes below 0."""
-    grid = torch.as_tensor(np.asarray(gammas, dtype=np.float64))
-    if grid.ndim != 1 or not len(grid) or not grid.isfinite().all() or (grid.diff() <= 0).any():
+    grid = np.asarray(gammas, dtype=np.float64)
+    if grid.ndim != 1 or not len(grid) or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
         raise ReweightingError("gammas must be finite numbers that rise")
     if grid[0] < 0:
         raise ReweightingError(f"gamma {float(grid[0])} is negative: it would punish what is liked")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import metrics, reweighting
+from bigrec_lib import grounding, metrics, reweighting
 from bigrec_lib.reweighting import ReweightingError
 
 GRIDS = {"authors": reweighting.GAMMAS, "popularity": reweighting.WHOLE}
@@ -80,7 +80,8 @@ def test_the_nearest_stays_first_and_a_row_without_distances_ties_throughout():
 
 
 def test_ranks_from_embeddings_are_those_of_the_formula(monkeypatch):
-    monkeypatch.setattr(reweighting, "BLOCK", 100)
+    monkeypatch.setattr(grounding, "ROWS", 10)
+    monkeypatch.setattr(grounding, "COLUMNS", 7)
     rng = np.random.default_rng(1)
     queries, vectors = rng.standard_normal((23, 6)), rng.standard_normal((40, 6))
     targets = rng.integers(0, 40, 23)
@@ -122,3 +123,37 @@ def test_bad_input_is_refused():
         reweighting.log_distances(np.array([[0.0, np.nan]]))
     with pytest.raises(ReweightingError, match="validation split is empty"):
         reweighting.curves(np.zeros((0, 1)), np.zeros((0, 1)), np.array([0.0]))
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_two_weights_one_after_the_other(per_row):
+    rng = np.random.default_rng(2)
+    queries, vectors = rng.standard_normal((15, 6)), rng.standard_normal((40, 6))
+    queries[::3] = vectors[:5]
+    vectors[20:25] = vectors[:5]
+    targets = rng.integers(0, 40, 15)
+    popular = rng.random(40).astype(np.float32)
+    liked = rng.random((15, 40) if per_row else 40).astype(np.float32)
+    grid = np.array([0.0, 0.3, 1, 7])
+    before = 0.7 * np.log1p(popular.astype(np.float64))
+    rank, _ = reweighting.ranks(queries, vectors, targets, liked, grid, before)
+    found = np.linalg.norm(queries[:, None] - vectors, axis=2)
+    pulled = (found - found.min(1, keepdims=True)) * (1.0 + popular.astype(np.float64)) ** -0.7
+    for column, gamma in enumerate(grid):
+        keys = pulled * (1.0 + liked.astype(np.float64)) ** -gamma
+        own = np.take_along_axis(keys, targets[:, None], 1)
+        assert rank[:, column].tolist() == (keys < own).sum(1).tolist()
+        listed = reweighting.nearest(queries, vectors, liked, gamma, 5, before)
+        assert np.allclose(np.take_along_axis(keys, listed, 1), np.sort(keys, 1)[:, :5])
+
+
+def test_candidates_with_one_vector_tie_wherever_they_stand_in_the_catalogue(monkeypatch):
+    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    rng = np.random.default_rng(3)
+    queries, vectors = rng.standard_normal((9, 300)) + 40, rng.standard_normal((30, 300)) + 40
+    vectors[[5, 29]] = vectors[11]
+    weights = np.linspace(0, 1, 30)
+    weights[[5, 29]] = weights[11]
+    targets = np.full(9, 11)
+    _, ties = reweighting.ranks(queries, vectors, targets, weights, np.array([0.0, 0.5, 3]))
+    assert (ties == 2).all()

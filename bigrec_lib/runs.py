@@ -233,6 +233,11 @@ class TuneLLM(RunParameters, ModelParameters):
         return [self.dataset, *self.also]
 
     @property
+    def sources(self) -> list[Path]:
+        """Their prepared data."""
+        return [self.prepared(name) for name in self.learnt]
+
+    @property
     def job(self) -> str:
         return f"{'+'.join(self.learnt)}.{self.run}.{self.notebook}"
 

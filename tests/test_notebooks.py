@@ -125,7 +125,7 @@ def test_generations_and_ranks_keep_their_contract(project):
 def test_metrics_follow_from_the_ranks(project):
     results = project / "results" / "toy"
     metrics = pd.read_csv(results / "metrics.csv")
-    columns = "study dataset method model n_train seed protocol split metric k value n".split()
+    columns = "study dataset method model n_train seed protocol split metric k value n run".split()
     assert list(metrics) == columns
     ranks = pd.read_parquet(
         results / STEPS["run"] / "reweighting" / "ranks" / "test" / "bigrec+popularity.parquet"

@@ -6,13 +6,16 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan report lab test lint bench lock
+.PHONY: study plan verify report lab test faults cluster lint bench lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.batch study $(STUDY)
 
-plan: .venv/ready  ## print what would run and why; run nothing
+plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
 	@python -m bigrec_lib.batch plan $(STUDY)
+
+verify: .venv/ready  ## recompute every hash and metric of the committed results
+	@python -m bigrec_lib.batch verify $(STUDY)
 
 report: .venv/ready  ## rebuild the report page from the executed notebooks
 	@python -m bigrec_lib.batch report $(STUDY)

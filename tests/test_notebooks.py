@@ -161,10 +161,13 @@ def test_a_second_run_does_nothing_and_says_so(project):
 
 def test_a_clone_with_committed_results_only_runs_everything(project):
     shutil.move(project / "runs", project / "elsewhere")
-    said = batch(project, "plan", "toy")
+    said = batch(project, "plan", "toy").stdout
+    verified = batch(project, "verify", "toy").stdout
     shutil.rmtree(project / "runs", ignore_errors=True)
     shutil.move(project / "elsewhere", project / "runs")
-    assert all(notebook in said.stdout + said.stderr for notebook in runs.NOTEBOOKS)
+    *jobs, summary = said.splitlines()
+    assert len(jobs) == len(runs.NOTEBOOKS) and not any(line.startswith("done") for line in jobs)
+    assert verified.startswith("OK: toy: ")
 
 
 def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
@@ -173,9 +176,10 @@ def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
     path.write_text(original + "notebooks: {03_generate_titles: {beams: 2}}\n")
     done = batch(project, "plan", "toy")
     path.write_text(original)
-    said = done.stdout + done.stderr
-    assert "03_generate_titles" in said and "04_ground_to_items" in said
-    assert "01_prepare_data" not in said and "02_tune_llm" not in said
+    states = {line.split()[1].split(".")[-1]: line for line in done.stdout.splitlines()[:-1]}
+    assert "beams is 2, was 4" in states["03_generate_titles"]
+    assert states["04_ground_to_items"].startswith("stale")
+    assert states["02_tune_llm"].startswith("done")
 
 
 def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
@@ -188,7 +192,7 @@ def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
     path.write_text(original)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    executed = "results/toy/notebooks/broken.01_prepare_data.ipynb"
+    executed = "runs/toy/logs/broken.01_prepare_data.ipynb"
     assert last.startswith("error: 01_prepare_data, cell") and "no/such/folder" in last
     assert executed in last and (project / executed).exists()
     assert not (project / "runs/toy/broken/data/manifest.json").exists()

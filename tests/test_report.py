@@ -54,5 +54,6 @@ def test_executed_notebooks_keep_the_last_state_of_a_progress_bar_and_no_path(tm
     text = f"\r 1%\r 50%\r100%\n{batch.ROOT}/a.py: done\n"
     progress = nbformat.v4.new_output("stream", name="stderr", text=text)
     executed_notebook(tmp_path, "n", progress)
-    batch.settle_output(tmp_path / "n.ipynb")
-    assert nbformat.read(tmp_path / "n.ipynb", 4).cells[1].outputs[0].text == "100%\na.py: done\n"
+    settled = batch.settled(tmp_path / "n.ipynb", commit="abc")
+    assert settled.cells[1].outputs[0].text == "100%\na.py: done\n"
+    assert settled.metadata["bigrec"] == {"commit": "abc"}

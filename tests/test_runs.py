@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from bigrec_lib import batch, runs
+from bigrec_lib import batch, provenance, runs, studies
 from bigrec_lib.files import StudyError, sha256
 
 
@@ -59,12 +59,13 @@ def test_a_job_is_complete_only_from_finish_on(tmp_path):
 def study_file(tmp_path, monkeypatch):
     """Write a study file into a project of its own."""
     monkeypatch.setattr(batch, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
     (tmp_path / "studies").mkdir()
 
     def write(**changes):
         content = {"datasets": {"ml-100k": {}}, "n_train": [16], "seeds": [0, 1], **changes}
         (tmp_path / "studies" / "toy.yaml").write_text(yaml.safe_dump(content))
-        return batch.load_study("toy")
+        return studies.load("toy")
 
     return write
 
@@ -76,7 +77,7 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
         llm={"model": "folder"},
         notebooks={"02_tune_llm": {"learning_rate": "1e-4"}},
     )
-    planned = batch.jobs("toy", study)
+    planned = studies.jobs("toy", study).values()
     tunings = [p for p in planned if isinstance(p, runs.TuneLLM)]
     assert {(p.dataset, p.run) for p in tunings} == {
         (dataset, f"n{n}-s{seed}")
@@ -109,7 +110,7 @@ def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, mes
 def test_a_missing_key_is_named_without_the_whole_file(study_file):
     (batch.ROOT / "studies" / "toy.yaml").write_text("datasets: {ml-100k: {}}\nn_train: [1]\n")
     with pytest.raises(StudyError) as caught:
-        batch.load_study("toy")
+        studies.load("toy")
     assert str(caught.value) == "studies/toy.yaml: 'seeds' is missing"
 
 
@@ -130,12 +131,16 @@ def test_only_one_batch_of_a_study_runs_at_a_time(study_file):
 def test_library_of_follows_imports(tmp_path):
     source = tmp_path / "source.py"
     source.write_text("def f():\n    from bigrec_lib import prompts\n")
-    assert batch.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/prompts.py"]
+    assert provenance.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/prompts.py"]
 
 
 def test_every_studys_parameters_are_valid():
     for path in (batch.ROOT / "studies").glob("*.yaml"):
-        batch.load_study(path.stem)
+        studies.load(path.stem)
+
+
+def test_the_exported_schema_is_the_one_that_is_checked():
+    assert (studies.ROOT / "studies" / "schema.json").read_text() == studies.schema()
 
 
 def test_conda_users_get_the_locked_versions():

@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: study plan verify report lab test faults cluster lint bench lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
-	@python -m bigrec_lib.batch study $(STUDY)
+	@python -m bigrec_lib.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
 
 plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
 	@python -m bigrec_lib.batch plan $(STUDY)
@@ -25,6 +25,12 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 
 test: lint  ## lint, then every test
 	@HF_HUB_OFFLINE=1 python -m pytest
+
+faults: .venv/ready  ## kill, starve and block the toy study at FAULTS random moments (minutes)
+	@FAULTS=$(or $(FAULTS),30) HF_HUB_OFFLINE=1 python -m pytest -s tests/test_faults.py
+
+cluster: .venv/ready  ## set up SLURM on this machine (Debian, root) and run the toy study through it
+	@HF_HUB_OFFLINE=1 CLUSTER=1 python -m pytest -s tests/cluster
 
 lint: .venv/ready
 	@ruff check . && ruff format --check . && nbstripout --keep-id --verify notebooks/*.ipynb

@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import json
 import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from bigrec_lib.files import PARTIAL, StudyError, atomic, remove, sha256, write_
 from bigrec_lib.studies import ROOT, Study
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
+WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
 
 
 def marker(name: str, job: str) -> Path:
@@ -232,7 +234,7 @@ def run_notebook(name: str, key: str) -> None:
     logs = Path("runs") / name / "logs"
     executed = logs / f"{key}.ipynb"
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
-    with reported(name, key):
+    with held(name, key), reported(name, key):
         set_threads(study.resources_of(job.notebook).threads)
         tune_in_processes(name, job, study.resources_of(job.notebook).processes)
         source = ROOT / "notebooks" / f"{job.notebook}.ipynb"
@@ -251,7 +253,7 @@ def run_shard(name: str, key: str, shard: int) -> None:
     job = studies.jobs(name, study)[key]
     key = f"{key}.{shard}-of-{study.generation_shards}"
     print(f"── {key}", file=sys.stderr, flush=True)
-    with reported(name, key):
+    with held(name, key), reported(name, key):
         set_threads(study.resources_of(job.notebook).threads)
         generate_shard(name, job, shard, study.generation_shards)
         write_text("", marker(name, key))
@@ -369,28 +371,53 @@ def fetch_assets(planned: dict[str, runs.Parameters]) -> None:
             assets.fetch(str(wanted))
 
 
-def snakemake(name: str, *options: str) -> int:
-    """Run Snakemake on a study in the project's folder; return its exit code.
+def snakemake(name: str, *options: str) -> bool:
+    """Run Snakemake on a study, in this process, and return whether every job succeeded.
 
     It goes by what is marked as done, and by nothing else: no times, no records of its own.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    command += ["--directory", str(ROOT), "--config", f"study={name}"]
-    command += ["--rerun-triggers", "params", "--drop-metadata", "--ignore-incomplete", "--nolock"]
-    command += ["--quiet", "host", "rules", "progress", *options]
-    return subprocess.run(command, cwd=ROOT).returncode
+    from snakemake import cli
+
+    place = ["--snakefile", str(SNAKEFILE), "--directory", str(ROOT), "--config", f"study={name}"]
+    manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock --quiet all"
+    try:
+        cli.main([*place, *manner.split(), *options])
+    except SystemExit as end:
+        return not end.code
 
 
 @contextmanager
 def only_one(name: str):
-    """Hold the study's lock; it goes with the process, so a killed batch leaves none behind."""
+    """Hold the study's lock; it goes with the process, so a killed batch leaves none behind.
+
+    The lock holds this batch's own word, by which its jobs know that it is still the one.
+    """
     path = ROOT / "runs" / name / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as stream:
+    with open(path, "a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StudyError(f"study {name} is running already: wait for it, or stop it") from None
+        os.environ[WORD] = secrets.token_hex(8)
+        path.write_text(os.environ[WORD])
+        yield
+
+
+@contextmanager
+def held(name: str, key: str):
+    """Hold a job's lock, if the batch that started it, if any, is still the one that runs.
+
+    A killed batch may leave a job behind that has yet to begin. That looks at the word once it has
+    the lock, the next batch looks at the lock once it has put its word there: one sees the other.
+    """
+    path = ROOT / "runs" / name / "locks" / f"{key}.process"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        word = os.environ.get(WORD)
+        if word and (ROOT / "runs" / name / ".lock").read_text() != word:
+            raise StudyError(f"{key}: the batch that asked for it is gone")
         yield
 
 
@@ -442,7 +469,7 @@ def run_study(name: str, *options: str) -> None:
             remove(failures(name))
             write_text(json.dumps(todo), ROOT / "runs" / name / "batch.json")
             print(table(states).splitlines()[-1], file=sys.stderr)
-            if snakemake(name, *options):
+            if not snakemake(name, *options):
                 path = failures(name)
                 said = path.read_text() if path.exists() else ""
                 raise StudyError(said.strip() or "Snakemake failed: see above")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -11,44 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import batch
 
 from bigrec_lib import runs
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STEPS = {"data": "toy/data", "run": "toy/n16-s0"}
-
-
-def batch(project, *words, check=True):
-    """Call the batch in a project's folder; return what it printed."""
-    command = [sys.executable, "-m", "bigrec_lib.batch", *words]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    if check and done.returncode:
-        raise AssertionError(done.stdout + done.stderr)
-    return done
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, toy_data, tiny_llm):
-    """A copy of the project, under another name, in which the toy study has run."""
-    folder = tmp_path_factory.mktemp("elsewhere") / "my project"
-    for part in ("bigrec_lib", "notebooks", "workflow", "pyproject.toml"):
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / part, folder / part)
-    study = {
-        "datasets": {
-            "toy": {"reader": "ml-100k", "data_path": str(toy_data), "n_valid": 20, "n_test": 20}
-        },
-        "n_train": [16],
-        "seeds": [0],
-        "llm": {"model": str(tiny_llm), "quantisation": "none", "dtype": "float32"},
-    }
-    (folder / "studies").mkdir()
-    (folder / "studies" / "toy.yaml").write_text(yaml.safe_dump(study))
-    done = batch(folder, "study", "toy")
-    (folder / "said.txt").write_text(done.stdout)
-    return folder
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -126,7 +93,7 @@ def test_metrics_follow_from_the_ranks(project):
     results = project / "results" / "toy"
     metrics = pd.read_csv(results / "metrics.csv")
     columns = "study dataset method model n_train seed protocol split metric k value n".split()
-    assert list(metrics) == columns
+    assert list(metrics) == [*columns, "run"]
     ranks = pd.read_parquet(
         results / STEPS["run"] / "reweighting" / "ranks" / "test" / "bigrec+popularity.parquet"
     )

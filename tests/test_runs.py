@@ -90,6 +90,70 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
     assert len({p.output for p in planned}) == len(planned)
 
 
+def test_what_a_study_may_add_to_its_main_runs(study_file):
+    study = study_file(
+        datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
+        ladder={"n_train": [8, 16], "seeds": [0]},
+        zero_shot=True,
+        constrained=True,
+        transfer=True,
+        joint={"datasets": ["films", "games"], "n_train": [4], "seeds": [0]},
+    )
+    planned = studies.jobs("toy", study)
+    single = {f"{run}" for run in ("n16-s0", "n16-s1", "n8-s0")}
+    tuned = {name.removesuffix(".02_tune_llm") for name in planned if name.endswith("02_tune_llm")}
+    assert tuned == {f"{d}.{run}" for d in ("films", "games") for run in single} | {
+        "films+games.n4-s0"
+    }
+    tested = single | {
+        "n0-s0",
+        "n16-s0-constrained",
+        "n16-s1-constrained",
+        "n16-s0-on-films",
+        "n16-s1-on-films",
+        "n4-s0-on-films+games",
+    }
+    for stage in ("03_generate_titles", "04_ground_to_items", "05_reweight_by_statistics"):
+        found = {p.run for p in planned.values() if p.notebook == stage and p.dataset == "games"}
+        assert found == tested
+
+    def waits(name):
+        return set(studies.waits_for(planned[name], planned))
+
+    assert waits("films+games.n4-s0.02_tune_llm") == {
+        "films.01_prepare_data",
+        "games.01_prepare_data",
+    }
+    assert waits("games.n4-s0-on-films+games.03_generate_titles") == {
+        "films.01_prepare_data",
+        "games.01_prepare_data",
+        "films+games.n4-s0.02_tune_llm",
+    }
+    assert waits("games.n16-s1-on-films.03_generate_titles") >= {"films.n16-s1.02_tune_llm"}
+    assert waits("games.n0-s0.03_generate_titles") == {"games.01_prepare_data"}
+    assert waits("07_overall_performance") >= {"games.n0-s0.05_reweight_by_statistics"}
+    order = list(planned)
+    assert all(order.index(w) < order.index(name) for name in planned for w in waits(name))
+
+
+def test_the_baselines_of_a_study(study_file):
+    if "06_train_baselines" not in runs.NOTEBOOKS:
+        pytest.skip("not written yet")
+    study = study_file(baselines={"full": True}, ladder={"n_train": [8], "seeds": [0]})
+    trained = [p.run for p in studies.jobs("toy", study).values() if "06" in p.notebook]
+    assert trained == ["n16-s0", "n16-s1", "n8-s0", "full-s0", "full-s1"]
+
+
+def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
+    films = {"films": {"reader": "ml-100k", "data_path": "${FILMS}/data"}}
+    monkeypatch.delenv("FILMS", raising=False)
+    with pytest.raises(StudyError, match=r"films is \$\{FILMS\}/data: set this variable"):
+        study_file(datasets=films)
+    monkeypatch.setenv("FILMS", str(tmp_path))
+    prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
+    assert prepare.origin == f"{tmp_path}/data" and str(tmp_path) not in str(prepare)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -98,6 +162,13 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
         ({"datasets": {}}, "studies/toy.yaml: datasets"),
         ({"llm": {"modell": "x"}}, "02_tune_llm: unknown parameter 'modell'"),
         ({"notebooks": {"02_tune": {}}}, "unknown notebook 02_tune"),
+        ({"resources": {"02_tune": {}}}, "unknown notebook 02_tune"),
+        ({"resources": {"02_tune_llm": {"cores": 1}}}, "unknown parameter 'resources.*cores'"),
+        (
+            {"joint": {"datasets": ["ml-100k", "x"], "n_train": [1], "seeds": [0]}},
+            "joint: x is not",
+        ),
+        ({"ladder": {"n_train": [0], "seeds": [0]}}, "ladder.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
     ],
 )

@@ -52,10 +52,11 @@ class State:
 def plan(name: str, study: Study) -> dict[str, State]:
     """The state of every job of a study, by its name; reads, and runs nothing."""
     planned = studies.jobs(name, study)
+    waits = studies.waits(planned)
     earlier = earlier_jobs(ROOT / "results", ROOT / "runs")
     found: dict[str, State] = {}
     for key, job in planned.items():
-        before = [p for p in studies.waits_for(job, planned) if found[p].status != "done"]
+        before = [p for p in waits[key] if found[p].status != "done"]
         status, why = ("stale", f"after {before[0]}") if before else ("done", "")
         if not (job.output / "manifest.json").exists():
             status, why = "missing", why
@@ -302,12 +303,10 @@ def set_threads(count: int) -> None:
 def tune_in_processes(name: str, job: runs.Parameters, processes: int) -> None:
     """Tune in several processes; the notebook then finds the tuning finished."""
     if isinstance(job, runs.TuneLLM) and processes > 1:
-        import torch
-
-        gpu = torch.cuda.is_available() and job.device != "cpu"
-        command = [sys.executable, "-m", "accelerate.commands.launch"]
-        command += ["--num_processes", str(processes), "--multi_gpu" if gpu else "--cpu"]
-        command += ["-m", "bigrec_lib.batch", "tune", name, job.job]
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["--num_processes", str(processes), "-m", "bigrec_lib.batch"]
+        command += ["tune", name, job.job]
         runs.lock(job)
         runs.begin(job)
         if subprocess.run(command).returncode:
@@ -379,9 +378,10 @@ def snakemake(name: str, *options: str) -> bool:
     from snakemake import cli
 
     place = ["--snakefile", str(SNAKEFILE), "--directory", str(ROOT), "--config", f"study={name}"]
-    manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock --quiet all"
+    manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock"
+    quiet = [] if "--workflow-profile" in options else ["--quiet", "all"]
     try:
-        cli.main([*place, *manner.split(), *options])
+        cli.main([*place, *manner.split(), *quiet, *options])
     except SystemExit as end:
         return not end.code
 
@@ -472,7 +472,7 @@ def run_study(name: str, *options: str) -> None:
             if not snakemake(name, *options):
                 path = failures(name)
                 said = path.read_text() if path.exists() else ""
-                raise StudyError(said.strip() or "Snakemake failed: see above")
+                raise StudyError(said.strip() or "Snakemake failed: see .snakemake/log")
         else:
             print(f"Nothing to be done: all {len(states)} jobs are complete.")
         results = ROOT / "results" / name
@@ -525,7 +525,7 @@ def main(arguments: list[str] | None = None) -> int:
             run_shard(given.name, given.job, given.shard)
         elif given.command == "tune":
             tune(studies.jobs(given.name, studies.load(given.name))[given.job])
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

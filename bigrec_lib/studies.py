@@ -126,7 +126,12 @@ def check(name: str, study: Study) -> None:
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
-    for job in jobs(name, study).values():
+    planned = jobs(name, study)
+    waits(planned)
+    for job in planned.values():
+        several = study.resources_of(job.notebook).processes > 1
+        if several and isinstance(job, runs.TuneLLM) and job.instructions:
+            raise StudyError("instructions are learnt in one process: set processes to 1")
         if isinstance(job, runs.PrepareData) and "$" in os.path.expandvars(job.data_path):
             raise StudyError(
                 f"data_path of {job.dataset} is {job.data_path}: set this variable of the "
@@ -223,15 +228,20 @@ def trained(study: Study) -> list[dict[str, object]]:
     return single(study) + (full if study.baselines.full else [])
 
 
-def waits_for(job: runs.Parameters, planned: dict[str, runs.Parameters]) -> list[str]:
-    """Names of the jobs that make what a job reads; an analysis waits for all that is not one.
+def waits(planned: dict[str, runs.Parameters]) -> dict[str, list[str]]:
+    """For every job, the names of those that make what it reads; an analysis waits for all runs.
 
     Raises StudyError if no job of the study makes it.
     """
-    if not isinstance(job, runs.DatasetParameters):
-        return [name for name, p in planned.items() if isinstance(p, runs.DatasetParameters)]
     makers = {p.output: name for name, p in planned.items()}
-    for maker, folder in job.inputs.items():
-        if folder not in makers:
-            raise StudyError(f"{job.job} needs {folder}, which no job of this study makes: {maker}")
-    return [makers[folder] for folder in job.inputs.values()]
+    every = [name for name, p in planned.items() if isinstance(p, runs.DatasetParameters)]
+    found: dict[str, list[str]] = {}
+    for name, job in planned.items():
+        needs = job.inputs if isinstance(job, runs.DatasetParameters) else {}
+        for maker, folder in needs.items():
+            if folder not in makers:
+                raise StudyError(
+                    f"{name} needs {folder}, which no job of this study makes: {maker}"
+                )
+        found[name] = [makers[folder] for folder in needs.values()] if name in every else every
+    return found

@@ -118,7 +118,7 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
         assert found == tested
 
     def waits(name):
-        return set(studies.waits_for(planned[name], planned))
+        return set(studies.waits(planned)[name])
 
     assert waits("films+games.n4-s0.02_tune_llm") == {
         "films.01_prepare_data",

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from bigrec_lib import datasets, prompts, sequences, tuning
 from bigrec_lib.llm import LLM, load_llm, with_adapter
-from bigrec_lib.runs import peak_memory_gb
+from bigrec_lib.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
 SETTINGS = tuning.Tuning()

@@ -1,0 +1,212 @@
+"""QLoRA tuning of this project against peft + `Trainer`, and against the hardware.
+
+    python benchmarks/tuning.py [--quick] [--json FILE]
+
+SmolLM2-135M in bfloat16 from its NF4 weights, LoRA r = 8 on q/k/v/o, prompts of ML-100K, batches of
+8, loss on the answer only. The three take turns:
+
+ours      bigrec_lib.tuning.tune, whole: checkpoints, validation and all
+trainer   what one would write with peft and `Trainer`: the same base, adapter, optimiser, schedule
+          and loss, its own random batches padded to their longest sample
+floor     the matrix products of the LLM's linear layers alone, forward and for the gradient of
+          their inputs, with as many vectors as our steps have
+
+Both are tuned once more without dropout on the very same batches, to see that they learn the same.
+"""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from common import arguments, finish
+from tqdm import tqdm
+
+from bigrec_lib import datasets, prompts, sequences, tuning
+from bigrec_lib.llm import LLM, load_llm, with_adapter
+from bigrec_lib.runs import peak_memory_gb
+
+MODEL = "smollm2-135m-instruct"
+SETTINGS = tuning.Tuning()
+TOLERANCE = 0.02  # between the two validation losses after the same steps
+
+
+def samples(llm: LLM, split: str, count: int) -> list[tuning.Sample]:
+    """Random examples of ML-100K, the same every time."""
+    corpus = datasets.load("ml-100k")
+    part = sequences.split(sequences.examples(corpus))[split]
+    frame = sequences.sample(part, count, seed=0).to_pandas()
+    titles = corpus.items.title.tolist()
+    return tuning.samples(frame, titles, prompts.domain("movies"), llm.tokenizer, 512)
+
+
+def ours(llm: LLM, train, valid, settings: tuning.Tuning, folder: Path) -> None:
+    tuning.tune(llm, train, valid, settings, folder)
+
+
+def trainer(llm: LLM, train, settings: tuning.Tuning, folder: Path, plan=None) -> None:
+    """The usual way. plan: batches to take, in this order, instead of random ones."""
+    from peft import LoraConfig, get_peft_model
+    from torch.utils.data import DataLoader
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    class Planned(Trainer):
+        def get_train_dataloader(self):
+            return DataLoader(self.train_dataset, batch_sampler=plan, collate_fn=self.data_collator)
+
+    rows = []
+    for each in train:
+        found = tuning.encode(llm.tokenizer, each)
+        labels = np.full(len(found.ids), -100)
+        labels[-found.learnt :] = found.ids[-found.learnt :]
+        rows.append({"input_ids": found.ids.tolist(), "labels": labels.tolist()})
+    torch.manual_seed(settings.seed)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+    )
+    model = get_peft_model(llm.model, config)
+    options = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        max_grad_norm=tuning.CLIP,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=settings.seed,
+        dataloader_pin_memory=False,
+    )
+    kind = Planned if plan is not None else Trainer
+    collator = DataCollatorForSeq2Seq(llm.tokenizer)
+    kind(model=model, args=options, train_dataset=rows, data_collator=collator).train()
+    model.save_pretrained(folder)
+    model.unload()
+
+
+def shapes(llm: LLM, train, settings: tuning.Tuning) -> Iterator[tuple[int, int]]:
+    """Of every step: vectors that go through the layers, and those through the head."""
+    data = tuning.prepare(llm, train, settings)
+    for step in tuning.epoch_plan(data.lengths, settings, 0):
+        for numbers in step:
+            batch = data.batch(numbers, llm)
+            yield batch.rest.numel() + batch.shared.shape[1], data.tokens(numbers)
+
+
+def floor(model, calls: list[tuple[int, int]]) -> None:
+    """Forward and input-gradient products of all linear layers with random vectors."""
+    linear = torch.nn.functional.linear
+    head = model.get_output_embeddings().weight
+    layers = [m.weight for m in model.modules() if type(m) is torch.nn.Linear]
+    layers = [weight for weight in layers if weight is not head]
+    sizes = {size for weight in layers for size in weight.shape}
+    with torch.inference_mode():
+        for vectors, heads in tqdm(calls, desc="floor", leave=False):
+            given = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
+            for weight in layers:
+                linear(given[weight.shape[1]], weight)
+                linear(given[weight.shape[0]], weight.T)
+            linear(given[head.shape[1]][:heads], head)
+            linear(torch.ones(heads, head.shape[0], dtype=head.dtype), head.T)
+
+
+def peak(case: str, count: int) -> float:
+    """Peak memory in GB of one of the two in a process of its own."""
+    llm = load_llm(MODEL, "nf4")
+    train = samples(llm, "train", count)
+    with tempfile.TemporaryDirectory() as folder:
+        if case == "ours":
+            ours(llm, train, train[:8], SETTINGS, Path(folder))
+        else:
+            trainer(llm, train, SETTINGS, Path(folder))
+    return peak_memory_gb()
+
+
+def alone(function, *given):
+    """The function's result in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
+
+
+def valid_loss(llm: LLM, folder: Path, valid) -> float:
+    """Loss per answer token of a saved adapter, over all validation samples."""
+    model = with_adapter(llm.model, folder)
+    found = tuning.evaluate(llm, model, tuning.prepare(llm, valid, SETTINGS), SETTINGS.batch_size)
+    model.unload()
+    return found
+
+
+def same_steps(llm: LLM, train, valid, folder: Path) -> dict[str, float | bool]:
+    """Validation losses of both after the same batches in the same order, without dropout."""
+    settings = replace(SETTINGS, dropout=0.0)
+    lengths = tuning.prepare(llm, train, settings).lengths
+    steps = tuning.epoch_plan(lengths, settings, 0)
+    plan = [np.concatenate(step).tolist() for step in steps]
+    ours(llm, train, valid, settings, folder / "ours")
+    trainer(llm, train, settings, folder / "trainer", plan)
+    found = {name: valid_loss(llm, folder / name, valid) for name in ("ours", "trainer")}
+    gap = abs(found["ours"] - found["trainer"])
+    return {
+        "same_loss": bool(gap <= TOLERANCE),
+        "tolerance": TOLERANCE,
+        "loss_before": tuning_free_loss(llm, valid),
+        **{f"loss_{name}": value for name, value in found.items()},
+    }
+
+
+def tuning_free_loss(llm: LLM, valid) -> float:
+    """Loss per answer token of the LLM as it is."""
+    with tuning.adapted(llm, SETTINGS, None) as model:  # a fresh adapter changes nothing
+        data = tuning.prepare(llm, valid, SETTINGS)
+        return tuning.evaluate(llm, model, data, SETTINGS.batch_size)
+
+
+def main() -> None:
+    args = arguments(__doc__.splitlines()[0])
+    count, rounds = (16, 1) if args.quick else (512, 2)
+    llm = load_llm(MODEL, "nf4")
+    train, valid = samples(llm, "train", count), samples(llm, "valid", 8 if args.quick else 64)
+    calls = list(shapes(llm, train, SETTINGS))
+    seconds: dict[str, list[float]] = {"ours": [], "trainer": [], "floor": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for turn in tqdm(range(rounds), desc="rounds"):
+            cases = {
+                "ours": lambda turn=turn: ours(
+                    llm, train, valid[:8], SETTINGS, folder / f"timed-{turn}"
+                ),
+                "trainer": lambda: trainer(llm, train, SETTINGS, folder / "usual"),
+                "floor": lambda: floor(llm.model, calls),
+            }
+            for name, case in cases.items():
+                start = time.perf_counter()
+                case()
+                seconds[name].append(time.perf_counter() - start)
+        result = same_steps(llm, train, valid, folder)
+    least = {name: min(each) / count for name, each in seconds.items()}
+    result |= {
+        "speedup_vs_trainer": round(least["trainer"] / least["ours"], 2),
+        "over_floor": round(least["ours"] / least["floor"], 2),
+        "steps": len(calls),
+        "samples_per_second": {name: round(1 / each, 2) for name, each in least.items()},
+        "peak_gb": {name: round(alone(peak, name, 16), 2) for name in ("ours", "trainer")},
+    }
+    print(pd.Series(result).to_string())
+    finish(result, args)
+
+
+if __name__ == "__main__":
+    main()

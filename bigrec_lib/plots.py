@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bigrec_lib.files import atomic
 
@@ -89,32 +89,40 @@ def generations(titles, lengths) -> plt.Figure:
 
 
 def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figure:
-    """Popularity curve, interactions per user, and samples over time by split.
+    """Popularity curve, interactions per user, and samples over time with the two cuts.
 
-    times: seconds since 1970 of each sample, by split; counts: (I,) training interactions.
+    times: of each sample, by split (seconds since 1970, else an order); counts: (I,) training
+    interactions.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH * 1.6, 2.8))
     left.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1].clip(min=0.5))
     left.set(xlabel="items, most popular first", ylabel="training interactions")
-    lengths = corpus.interactions.groupby("user").size()
-    sns.histplot(lengths, log_scale=True, ax=middle)
-    middle.set(xlabel="interactions of a user", ylabel="users")
+    lengths = np.bincount(corpus.interactions.user)
+    edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 40).astype(int))
+    middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
+    middle.set(xscale="log", xlabel="interactions of a user", ylabel="users")
+    middle.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     middle.xaxis.set_minor_formatter(NullFormatter())
-    given = "split" in corpus.interactions  # then there is an order, but no time
-    stamps = pd.concat(
-        [
-            pd.DataFrame({"time": stamp if given else pd.to_datetime(stamp, unit="s")}).assign(
-                split=split
-            )
-            for split, stamp in times.items()
-        ],
-        ignore_index=True,
-    )
-    sns.histplot(stamps, x="time", hue="split", bins=40, multiple="stack", ax=right)
-    right.set(xlabel="place in the user's list" if given else "time", ylabel="samples")
-    if not given:
+    low, high = min(map(np.min, times.values())), max(map(np.max, times.values()))
+    dated = low > 1e8 and high < 1e10  # 1973 ... 2286 in seconds; else an order
+    edges, below = np.linspace(low, high, 41), np.zeros(40)
+    axis = edges.astype("datetime64[s]") if dated else edges
+    for split, stamps in times.items():
+        above = below + np.histogram(stamps, edges)[0]
+        right.fill_between(axis, np.r_[below, below[-1]], np.r_[above, above[-1]], step="post",
+                           label=split, linewidth=0)  # fmt: skip
+        below = above
+    if "split" not in corpus.interactions:
+        for split in ("valid", "test"):
+            cut = times[split].min()
+            cut = np.datetime64(int(cut), "s") if dated else cut
+            right.axvline(cut, color="0.25", linestyle="--", linewidth=1)
+    right.set(xlabel="time" if dated else "place in the user's list", ylabel="samples")
+    right.set_ylim(0, None)
+    if dated:
         right.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
         right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
+    right.legend()
     figure.tight_layout()
     return figure
 

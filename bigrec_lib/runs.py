@@ -190,6 +190,12 @@ class PrepareData(DatasetParameters):
 
     reader: str = ""
     data_path: str = ""
+    titles_path: str = ""
+    columns: dict[str, str] = {}
+    domain: Literal["", "movies", "games", "items"] = ""
+    positive_only: Annotated[float, Field(ge=0)] = 0
+    k_core: Size = 0
+    min_title: Count = 1
     history: Count = 10
     first: Literal["full", "any"] = "full"
     n_valid: Count = 200

@@ -163,7 +163,7 @@ def decompressed(stream, name: str, size: int, compressed: bool = False) -> io.B
     if name.endswith(".gz"):
         stream, compressed = gzip.GzipFile(fileobj=stream), True
     elif name == PICKLED:
-        stream, compressed = lzma.LZMAFile(stream), True
+        stream, compressed = lzma.LZMAFile(stream), True  # noqa: SIM115  the reader closes it
     limit = max(ROOM, EXPANSION * size) if compressed else size
     return io.BufferedReader(Capped(stream, limit, name), 1 << 20)
 
@@ -184,6 +184,10 @@ class Capped(io.RawIOBase):
             raise DataError(f"{self.name} unpacks to far more than its size: it is refused")
         buffer[: len(block)] = block
         return len(block)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
 
 
 def table(

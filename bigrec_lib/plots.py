@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bigrec_lib.files import atomic
 
@@ -100,29 +100,39 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     lengths = np.bincount(corpus.interactions.user)
     edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 40).astype(int))
     middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
-    middle.set(xscale="log", xlabel="interactions of a user", ylabel="users")
-    middle.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    middle.xaxis.set_minor_formatter(NullFormatter())
+    middle.set(xlabel="interactions of a user", ylabel="users")
     low, high = min(map(np.min, times.values())), max(map(np.max, times.values()))
     dated = low > 1e8 and high < 1e10  # 1973 ... 2286 in seconds; else an order
-    edges, below = np.linspace(low, high, 41), np.zeros(40)
-    axis = edges.astype("datetime64[s]") if dated else edges
+    if dated:
+        edges = np.linspace(low, high + 1, 41).astype(int)
+        axis = edges.astype("datetime64[s]")
+        locator = AutoDateLocator(maxticks=4)
+        right.xaxis.set_major_locator(locator)
+        right.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        edges = axis = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
+        times = {split: stamps - low + 1 for split, stamps in times.items()}
+    below = np.zeros(len(edges) - 1)
     for split, stamps in times.items():
         above = below + np.histogram(stamps, edges)[0]
-        right.fill_between(axis, np.r_[below, below[-1]], np.r_[above, above[-1]], step="post",
-                           label=split, linewidth=0)  # fmt: skip
+        right.fill_between(
+            axis, np.r_[below, 0], np.r_[above, 0], step="post", label=split, linewidth=0
+        )
         below = above
-    if "split" not in corpus.interactions:
-        for split in ("valid", "test"):
-            cut = times[split].min()
-            cut = np.datetime64(int(cut), "s") if dated else cut
+        if split != "train" and "split" not in corpus.interactions:
+            cut = int(stamps.min())
+            cut = np.datetime64(cut, "s") if dated else cut
             right.axvline(cut, color="0.25", linestyle="--", linewidth=1)
     right.set(xlabel="time" if dated else "place in the user's list", ylabel="samples")
     right.set_ylim(0, None)
-    if dated:
-        right.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
-        right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
-    right.legend()
+    for logarithmic in (middle,) if dated else (middle, right):
+        logarithmic.set_xscale("log")
+        logarithmic.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        logarithmic.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        logarithmic.xaxis.set_minor_formatter(NullFormatter())
+    right.legend(
+        loc="lower right", bbox_to_anchor=(1.05, 1), ncol=3, columnspacing=1, handlelength=1
+    )
     figure.tight_layout()
     return figure
 

@@ -255,6 +255,8 @@ def json_lines(source: Source, name: str, columns: dict[str, str], literals: boo
                 value = record.get(theirs)
                 if ours in ("user", "item") and not isinstance(value, str):
                     raise DataError(f"{name}, line {number}: {theirs} is {value!r}")
+                if isinstance(value, str):
+                    value = value.encode("utf-8", "replace").decode()  # half of an emoji
                 found[ours].append(value if isinstance(value, str | int | float) else None)
     if not found["item"]:
         raise DataError(f"{name} holds no rows")
@@ -375,8 +377,6 @@ class InertUnpickler(pickle.Unpickler):
         "numpy.ndarray",
         "numpy.core.multiarray._reconstruct",
         "numpy.core.numeric._frombuffer",
-        "numpy._core.multiarray._reconstruct",
-        "numpy._core.numeric._frombuffer",
         "pandas._libs.internals._unpickle_block",
         "pandas.core.frame.DataFrame",
         "pandas.core.indexes.base.Index",
@@ -406,7 +406,7 @@ def pickled_frame(source: Source) -> pd.DataFrame:
             for label, row in zip(labels[where], array_of(values), strict=True):
                 frame[names.get(label, label)] = row
         found = pd.DataFrame(frame)[["item", "title", "year", "user", "rating", "time"]]
-        found["title"] = found.title.astype("str")
+        found = found.astype({"item": "str", "user": "str", "title": "str"})
     except DataError:
         raise
     except Exception as error:  # a damaged pickle fails in any way there is
@@ -522,7 +522,7 @@ def any_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     if kind != "parquet":
         raise DataError(f"{path} is no .csv, .tsv or .parquet: of those a table can be read")
     try:
-        found = pq.read_table(opened(path), columns=list(dict.fromkeys(columns.values())))
+        found = pq.ParquetFile(path).read(list(dict.fromkeys(columns.values())))
         for ours, theirs in columns.items():
             if ours not in ("time", "rating"):
                 place = found.column_names.index(theirs)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import datasets, sequences
+from bigrec_lib import assets, batch, datasets, runs, sequences
 from bigrec_lib.datasets import DataError, Filters, clean_title
 
 FILMS = {  # item -> title, year
@@ -244,6 +244,13 @@ def test_every_native_format_gives_the_same_corpus(tmp_path, name, packed):
     assert corpus.drops.get("listed items without a review", 1) == 1
     interactions = corpus.interactions
     assert ("split" in interactions) == (name == "amazon-games-2018-split")
+
+
+def test_a_study_takes_every_name_of_the_registry():
+    study = batch.Study(datasets={name: {} for name in datasets.READERS}, n_train=[1], seeds=[0])
+    prepared = [job for job in batch.jobs("any", study) if isinstance(job, runs.PrepareData)]
+    assert {job.dataset for job in prepared} == set(datasets.READERS)
+    assert set(assets.DATA) <= set(datasets.READERS)
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "parquet"])

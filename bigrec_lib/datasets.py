@@ -109,14 +109,14 @@ def load(
             raw = read_table(where, Path(titles_path) if titles_path else where, columns or {})
         else:
             raw = READERS[reader](Source(where))
-    except (OSError, EOFError, RuntimeError, NotImplementedError, *DAMAGE) as error:
+    except (OSError, EOFError, RuntimeError, *DAMAGE) as error:
         raise DataError(f"{where} cannot be read as {reader}: {error}") from None
     return assemble(reader, raw, filters or Filters())
 
 
 # ------------------------------------------------------------------------------------ files
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # RuntimeError: encrypted, unsupported
 
 
 class Source:
@@ -131,7 +131,7 @@ class Source:
             self.archive = zipfile.ZipFile(path)
             members = [member for member in self.archive.infolist() if not member.is_dir()]
             for member in members:
-                if member.filename.startswith(("/", "\\")) or ".." in member.filename:
+                if {"", ".."} & set(re.split(r"[/\\]", member.filename)):
                     raise DataError(f"{path} holds {member.filename!r}: that is no safe archive")
             self.files = {member.filename.split("/")[-1]: member for member in reversed(members)}
         else:
@@ -254,7 +254,7 @@ def json_lines(source: Source, name: str, columns: dict[str, str], literals: boo
             for ours, theirs in columns.items():
                 value = record.get(theirs)
                 if ours in ("user", "item") and not isinstance(value, str):
-                    raise DataError(f"{name}, line {number}: {theirs} is {value!r}")
+                    raise DataError(f"{name}, line {number}: {theirs} is {value!r:.60}")
                 if isinstance(value, str):
                     value = value.encode("utf-8", "replace").decode()  # half of an emoji
                 found[ours].append(value if isinstance(value, str | int | float) else None)
@@ -371,7 +371,7 @@ class Inert:
 class InertUnpickler(pickle.Unpickler):
     """Reads a pickled DataFrame into Inert objects; any name but those it needs is refused."""
 
-    allowed = {
+    allowed = {  # as pandas 2 and numpy 1 call them, which wrote it
         "builtins.slice",
         "numpy.dtype",
         "numpy.ndarray",
@@ -470,14 +470,15 @@ def read_amazon(source: Source, release: str) -> Raw:
         raise DataError(f"one file meta_<Category>.json.gz should be in {source.path}, not {said}")
     category = re.fullmatch(rf"meta_(.+?){ending}", metas[0])[1]
     wanted = re.compile(rf"(reviews_)?{re.escape(category)}(_5)?{ending}")
-    found = sorted((name for name in source.files if wanted.fullmatch(name)), key=is_core)
+    found = [name for name in source.files if wanted.fullmatch(name)]
     if not found:
         raise DataError(f"no file {category}_5.json.gz in {source.path}: the reviews are missing")
+    reviews = max(found, key=lambda name: "_5.json" in name)
     reviewed, listed = AMAZON[release]
-    events = json_lines(source, found[-1], reviewed, release == "amazon-2014")
+    events = json_lines(source, reviews, reviewed, release == "amazon-2014")
     titles = json_lines(source, metas[0], listed, release == "amazon-2014")
     if release == "amazon-2023":
-        milliseconds = numbers(events.time, "time", found[-1])
+        milliseconds = numbers(events.time, "time", reviews)
         events = events.assign(time=milliseconds // 1000)
         events = events.iloc[np.argsort(milliseconds, kind="stable")]
     used = titles["item"].isin(events["item"])
@@ -487,10 +488,6 @@ def read_amazon(source: Source, release: str) -> Raw:
         events,
         {"listed items without a review": int((~used).sum())},
     )
-
-
-def is_core(name: str) -> bool:
-    return "_5.json" in name
 
 
 TABLE = ("user", "item", "time", "title", "rating", "split")
@@ -568,26 +565,60 @@ def assemble(name: str, raw: Raw, filters: Filters) -> Corpus:
     Raises DataError for a missing user or item, a time or rating that is no number, an unknown
     split, or if nothing is left.
     """
-    events, drops = raw.events, dict(raw.drops)
+    events = raw.events
+    titles = cleaned(raw.titles, name)
     user, _ = numbered(events.user, "user", name)
-    item, item_ids = numbered(events["item"], "item", name)
+    item, ids = numbered(events["item"], "item", name)
+    item = pd.Index(titles["item"]).get_indexer(ids)[item]  # row of titles; -1: none
     time = np.floor(numbers(events.time, "time", name)).astype(np.int64)
-    numbered(raw.titles["item"], "item", name)
-    twice = raw.titles.duplicated("item")
-    titles = raw.titles[~twice].sort_values("item", kind="stable", ignore_index=True)
-    titles = titles.assign(clean=titles.title.map(clean_title))
+    rating = ratings(events, name) if filters.positive_only > 0 else None
 
+    drops = raw.drops | {"items listed twice": len(raw.titles) - len(titles)}
+    listed, kept = select(titles, user, item, time, rating, filters, drops)
+    if not kept.any():
+        raise DataError(f"{name}: no interaction is left ({drops})")
+
+    order = np.flatnonzero(kept)
+    order = order[np.lexsort((time[order], user[order]))]
+    columns = {
+        "user": renumbered(np.bincount(user[order]) > 0)[user[order]],
+        "item": renumbered(listed)[item[order]],
+        "time": time[order],
+    }
+    if "split" in events:
+        columns["split"] = labels(events.split, name)[order]
+    return Corpus(name, raw.domain, catalogue(titles[listed]), pd.DataFrame(columns), drops)
+
+
+def cleaned(titles: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Each item once, in the order of the ids as strings, with its title as prompts show it."""
+    numbered(titles["item"], "item", name)
+    titles = titles.drop_duplicates("item").sort_values("item", ignore_index=True)
+    return titles.assign(clean=titles.title.map(clean_title))
+
+
+def select(
+    titles: pd.DataFrame,
+    user: np.ndarray,
+    item: np.ndarray,
+    time: np.ndarray,
+    rating: np.ndarray | None,
+    filters: Filters,
+    drops: dict[str, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which titles stay, and which interactions, as masks; adds to `drops` how many do not.
+
+    item: the row of `titles`, or -1; rating: where it matters.
+    """
     bare = (titles.clean == "").to_numpy(dtype=bool)
     short = ~bare & (titles.clean.str.len() < filters.min_title).to_numpy(dtype=bool)
     listed = ~bare & ~short
-    item = pd.Index(titles["item"]).get_indexer(item_ids)[item]  # row of titles; -1: not listed
     kept = np.ones(len(item), dtype=bool)
 
     def leave_out(gone: np.ndarray, what: str) -> None:
         drops[what] = int((kept & gone).sum())
         kept[gone] = False
 
-    drops["items listed twice"] = int(twice.sum())
     drops["items without a title"] = int(bare.sum())
     leave_out(item < 0, "interactions on unknown items")
     leave_out(bare[item], "interactions on items without a title")
@@ -595,32 +626,26 @@ def assemble(name: str, raw: Raw, filters: Filters) -> Corpus:
         what = f"items with a title below {filters.min_title} characters"
         drops[what] = int(short.sum())
         leave_out(short[item], f"interactions on {what}")
-    leave_out(repeated(user, item, time), "repeated interactions")
-    if filters.positive_only > 0:
-        leave_out(ratings(events, name) <= filters.positive_only, "interactions rated too low")
+    again = pd.DataFrame({"user": user, "item": item, "time": time}).duplicated()
+    leave_out(again.to_numpy(), "repeated interactions")
+    if rating is not None:
+        leave_out(rating <= filters.positive_only, "interactions rated too low")
     if filters.k_core > 1:
-        before = kept.copy()
-        inside = core(user, item, kept, filters.k_core)
-        leave_out(~inside, f"interactions outside the {filters.k_core}-core")
-        drops[f"users outside the {filters.k_core}-core"] = n_of(user, before) - n_of(user, inside)
-        core_items = np.bincount(item[inside], minlength=len(titles)) > 0
-        drops[f"items outside the {filters.k_core}-core"] = int((listed & ~core_items).sum())
-        listed &= core_items
-    if not kept.any():
-        raise DataError(f"{name}: no interaction is left ({drops})")
+        outside = f"outside the {filters.k_core}-core"
+        users = len(np.unique(user[kept]))
+        leave_out(~core(user, item, kept, filters.k_core), f"interactions {outside}")
+        drops[f"users {outside}"] = users - len(np.unique(user[kept]))
+        inside = np.bincount(item[kept], minlength=len(titles)) > 0
+        drops[f"items {outside}"] = int((listed & ~inside).sum())
+        listed &= inside
+    return listed, kept
 
-    user, item, time = user[kept], item[kept], time[kept]
-    order = np.lexsort((time, user))
-    columns = {
-        "user": renumbered(np.bincount(user) > 0)[user],
-        "item": renumbered(listed)[item],
-        "time": time,
-    }
-    if "split" in events:
-        columns["split"] = labels(events.split, name)[kept]
-    titles = titles[listed].reset_index(drop=True)
+
+def catalogue(titles: pd.DataFrame) -> pd.DataFrame:
+    """The items of a Corpus from the cleaned titles that stay."""
+    titles = titles.reset_index(drop=True)
     rows = pd.Series(np.arange(len(titles), dtype=np.int32))
-    items = pd.DataFrame(
+    return pd.DataFrame(
         {
             "item_id": titles["item"],
             "title": titles.clean,
@@ -628,14 +653,14 @@ def assemble(name: str, raw: Raw, filters: Filters) -> Corpus:
             "title_group": rows.groupby(titles.clean).transform("min").astype(np.int32),
         }
     )
-    interactions = pd.DataFrame({column: values[order] for column, values in columns.items()})
-    return Corpus(name, raw.domain, items, interactions, drops)
 
 
 def numbered(ids: pd.Series, what: str, name: str) -> tuple[np.ndarray, pd.Index]:
     """A number for each row, by the order of the ids as strings, and the ids in that order."""
     codes, unique = pd.factorize(ids, sort=True)
-    if not len(codes) or codes.min() < 0:
+    if not len(codes):
+        raise DataError(f"{name}: there is no {what} at all")
+    if codes.min() < 0:
         raise DataError(f"{name}: row {int(np.argmin(codes)) + 1} has no {what}")
     return codes, unique
 
@@ -643,10 +668,6 @@ def numbered(ids: pd.Series, what: str, name: str) -> tuple[np.ndarray, pd.Index
 def renumbered(used: np.ndarray) -> np.ndarray:
     """The place of each number among those that are used, int32."""
     return (np.cumsum(used) - 1).astype(np.int32)
-
-
-def n_of(numbers: np.ndarray, kept: np.ndarray) -> int:
-    return int((np.bincount(numbers[kept]) > 0).sum())
 
 
 def numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
@@ -666,7 +687,7 @@ def numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
                 return values
     wrong = pd.to_numeric(column, errors="coerce").abs().lt(2.0**62).to_numpy(dtype=bool)
     row = int(np.argmin(wrong))
-    raise DataError(f"{name}: row {row + 1} has {what} {column.iloc[row]!r}, not a number")
+    raise DataError(f"{name}: row {row + 1} has {what} {column.iloc[row]!r:.60}, not a number")
 
 
 def ratings(events: pd.DataFrame, name: str) -> np.ndarray:
@@ -680,11 +701,6 @@ def labels(split: pd.Series, name: str) -> np.ndarray:
     if len(unknown):
         raise DataError(f"{name}: unknown split {unknown.iloc[0]!r}: take train, valid, test")
     return split.to_numpy()
-
-
-def repeated(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Rows that say again what a row before them says."""
-    return pd.DataFrame({"user": user, "item": item, "time": time}).duplicated().to_numpy()
 
 
 def core(user: np.ndarray, item: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray:

@@ -112,6 +112,7 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     else:
         edges = axis = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
         times = {split: stamps - low + 1 for split, stamps in times.items()}
+    given = "split" in corpus.interactions  # then an order is each user's own
     below = np.zeros(len(edges) - 1)
     for split, stamps in times.items():
         above = below + np.histogram(stamps, edges)[0]
@@ -119,11 +120,12 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
             axis, np.r_[below, 0], np.r_[above, 0], step="post", label=split, linewidth=0
         )
         below = above
-        if split != "train" and "split" not in corpus.interactions:
+        if split != "train" and not given:
             cut = int(stamps.min())
             cut = np.datetime64(cut, "s") if dated else cut
             right.axvline(cut, color="0.25", linestyle="--", linewidth=1)
-    right.set(xlabel="time" if dated else "place in the user's list", ylabel="samples")
+    order = "place in the user's list" if given else "order"
+    right.set(xlabel="time" if dated else order, ylabel="samples")
     right.set_ylim(0, None)
     for logarithmic in (middle,) if dated else (middle, right):
         logarithmic.set_xscale("log")

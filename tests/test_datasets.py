@@ -192,6 +192,7 @@ def write_tables(folder, kind, films=FILMS, events=EVENTS):
     return files
 
 
+TABLE_HEAD = ["user", "item", "time", "title"]
 COLUMNS = {"user": "who", "item": "what", "time": "when", "rating": "stars", "title": "name"}
 
 
@@ -312,6 +313,11 @@ def test_an_amazon_folder_says_its_category_and_prefers_the_5_core(tmp_path):
     put(tmp_path / "meta_Books.json", "{}\n")
     with pytest.raises(DataError, match="one file meta_<Category>.json.gz should be in"):
         datasets.load("amazon-2018", str(tmp_path))
+    (tmp_path / "meta_Books.json").unlink()
+    put(tmp_path / "meta_Movies_and_TV.json", '{"asin": "77", "title": "Never reviewed"}')
+    with pytest.raises(DataError, match="there is no item at all"):
+        datasets.load("amazon-2018", str(tmp_path))
+    put(tmp_path / "meta_Books.json", "{}")
     (tmp_path / "meta_Movies_and_TV.json").unlink()
     with pytest.raises(DataError, match=r"no file Books_5.json.gz"):
         datasets.load("amazon-2018", str(tmp_path))
@@ -376,6 +382,58 @@ def test_filters_are_off_unless_asked_for_and_count_what_they_take(tmp_path):
     with pytest.raises(DataError, match="has no ratings"):
         path = str(tmp_path / "split")
         datasets.load("amazon-games-2018-split", path, filters=Filters(positive_only=3))
+
+
+def plainly(titles, events, filters):
+    """Interactions as (user id, item id, time) and what was left out, by loops."""
+    names = {}
+    for item, title in titles:
+        names.setdefault(item, clean_title(title))
+    count = Counter()
+    rows = []
+    for user, item, rating, time in events:
+        if item not in names:
+            count["interactions on unknown items"] += 1
+        elif not names[item]:
+            count["interactions on items without a title"] += 1
+        elif len(names[item]) < filters.min_title:
+            count[f"interactions on items with a title below {filters.min_title} characters"] += 1
+        elif (user, item, time) in [(u, i, t) for u, i, _, t in rows]:
+            count["repeated interactions"] += 1
+        else:
+            rows.append((user, item, rating, time))
+    liked = [row for row in rows if row[2] > filters.positive_only]
+    count["interactions rated too low"] = len(rows) - len(liked)
+    return sorted(((u, i, t) for u, i, _, t in liked), key=lambda row: (row[0], row[2])), count
+
+
+ids = st.sampled_from(["1", "2", "10", "é", "z z"])
+rows = st.lists(st.tuples(ids, ids, st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=25)
+named = st.lists(st.tuples(ids, st.sampled_from(["A", '"Bé"', "None", None])), min_size=1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(named, rows, st.integers(1, 4), st.integers(1, 2))
+def test_any_corpus_is_that_of_plain_loops(titles, events, positive_only, min_title):
+    filters = Filters(positive_only=positive_only, min_title=min_title)
+    raw = datasets.Raw(
+        "items",
+        pd.DataFrame(titles, columns=["item", "title"]),
+        pd.DataFrame(events, columns=["user", "item", "rating", "time"]),
+    )
+    wanted, count = plainly(titles, events, filters)
+    if not wanted:
+        with pytest.raises(DataError, match="no interaction is left"):
+            datasets.assemble("any", raw, filters)
+        return
+    corpus = datasets.assemble("any", raw, filters)
+    check_corpus(corpus)
+    users = sorted({user for user, _, _ in wanted})
+    assert [(users[user], item, time) for user, item, time in shown(corpus)] == wanted
+    assert {what: n for what, n in corpus.drops.items() if what in count} == {
+        what: n for what, n in count.items() if what in corpus.drops
+    }
+    assert set(count) <= set(corpus.drops)
 
 
 @settings(max_examples=150, deadline=None)
@@ -480,6 +538,15 @@ def test_other_bad_files_are_named(tmp_path):
         put(tmp_path / "amazon" / "Movies_and_TV_5.json.gz", line)
         with pytest.raises(DataError, match=message):
             datasets.load("amazon-2018", str(tmp_path / "amazon"))
+
+
+def test_one_user_with_too_little_is_named(tmp_path):
+    put(tmp_path / "log.csv", lines([("u", i, i, f"T{i}") for i in range(5)], ",", TABLE_HEAD))
+    corpus = datasets.load("table", str(tmp_path / "log.csv"))
+    with pytest.raises(DataError, match="no user has 11 interactions.*lower `history`"):
+        sequences.examples(corpus)
+    with pytest.raises(DataError, match="4 examples are too few to split: valid is empty"):
+        sequences.split(sequences.examples(corpus, 1))
 
 
 def test_bad_tables_are_named(tmp_path):

@@ -548,9 +548,14 @@ def check(settings: Tuning, llm: LLM, train: Sequence[Sample], valid: Sequence[S
 
 @contextmanager
 def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftModel]:
-    """The LLM's model with an adapter to tune, for a while."""
-    training = llm.model.training
+    """The LLM's model with an adapter to tune, for a while.
+
+    On a CPU with plain attention, whose gradient is faster there than the fused one's.
+    """
+    training, attention = llm.model.training, llm.model.config._attn_implementation
     model = add_adapter(llm, settings, start)
+    if llm.device.type == "cpu":
+        llm.model.set_attn_implementation("eager")
     if settings.gradient_checkpointing:
         llm.model.activation_checkpointing_enable()
     try:
@@ -558,6 +563,7 @@ def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftMode
     finally:
         if settings.gradient_checkpointing:
             llm.model.activation_checkpointing_disable()
+        llm.model.set_attn_implementation(attention)
         model.unload()
         llm.model.train(training)
 

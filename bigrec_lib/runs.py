@@ -249,6 +249,12 @@ class PrepareData(DatasetParameters):
 
     reader: str = ""
     data_path: str = ""
+    titles_path: str = ""
+    columns: dict[str, str] = {}
+    domain: Literal["", "movies", "games", "items"] = ""
+    positive_only: Annotated[float, Field(ge=0)] = 0
+    k_core: Size = 0
+    min_title: Count = 1
     history: Count = 10
     first: Literal["full", "any"] = "full"
     n_valid: Count = 200
@@ -262,19 +268,19 @@ class PrepareData(DatasetParameters):
     def shown(self) -> Path:
         return self.summary
 
-    @property
-    def origin(self) -> str:
-        """`data_path` with its ${VARIABLES} taken from the environment."""
-        found = os.path.expandvars(self.data_path)
+    def expanded(self, path: str) -> str:
+        """A path with its ${VARIABLES} taken from the environment."""
+        found = os.path.expandvars(path)
         if "$" in found:
-            raise StudyError(f"data_path {self.data_path} of {self.dataset}: set the variable")
+            raise StudyError(f"{path}, the place of {self.dataset}: set the variable")
         return found
 
     @property
     def materials(self) -> dict[str, str]:
-        if self.data_path:
-            return {"data_path": self.content(Path(self.origin))}
-        return {"data_path": str(assets.DATA.get(self.reader or self.dataset, ""))}
+        if not self.data_path:
+            return {"data_path": str(assets.DATA.get(self.reader or self.dataset, ""))}
+        names = [name for name in ("data_path", "titles_path") if getattr(self, name)]
+        return {name: self.content(Path(self.expanded(getattr(self, name)))) for name in names}
 
 
 class TuneLLM(RunParameters, ModelParameters):

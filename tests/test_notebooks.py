@@ -70,6 +70,25 @@ def test_examples_keep_their_contract(project):
         seen |= set(examples.example)
 
 
+def test_the_probe_of_popularity_keeps_its_contract(project):
+    items = pd.read_parquet(project / "results" / "toy" / STEPS["data"] / "items.parquet")
+    probe = pd.read_parquet(project / "results" / "toy" / STEPS["data"] / "probe.parquet")
+    whole = pd.read_parquet(project / "runs" / "toy" / STEPS["data"] / "items.parquet")
+    test = pd.read_parquet(project / "runs" / "toy" / STEPS["data"] / "examples" / "test.parquet")
+    assert items.dtypes.astype(str).to_dict() == {
+        "item": "int32", "title_group": "int32", "train_count": "int64"
+    }  # fmt: skip
+    assert items.equals(whole[list(items)])
+    counts = items.groupby("title_group").train_count.sum()
+    ranked = sorted(counts.index, key=lambda title: (counts[title], title))
+    group = {title: place * 5 // len(ranked) for place, title in enumerate(ranked)}
+    for row, example in zip(probe.itertuples(), test.itertuples(), strict=True):
+        groups = [group[items.title_group[item]] for item in example.history]
+        assert row.example == example.example
+        assert row.target == items.title_group[example.target]
+        assert row.history_groups.tolist() == [groups.count(g) for g in range(5)]
+
+
 def test_generations_and_ranks_keep_their_contract(project):
     data = project / "runs" / "toy" / STEPS["data"]
     run = project / "results" / "toy" / STEPS["run"]

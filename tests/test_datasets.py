@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import assets, batch, datasets, runs, sequences
+from bigrec_lib import assets, datasets, runs, sequences, studies
 from bigrec_lib.datasets import DataError, Filters, clean_title
 
 FILMS = {  # item -> title, year

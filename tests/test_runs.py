@@ -151,7 +151,9 @@ def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
         study_file(datasets=films)
     monkeypatch.setenv("FILMS", str(tmp_path))
     prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
-    assert prepare.origin == f"{tmp_path}/data" and str(tmp_path) not in str(prepare)
+    assert prepare.expanded(prepare.data_path) == f"{tmp_path}/data" and str(tmp_path) not in str(
+        prepare
+    )
 
 
 @pytest.mark.parametrize(

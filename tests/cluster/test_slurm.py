@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import batch, make_project, results_of
 
+from bigrec_lib import runs
+
 NODE = Path(__file__).parent / "one_node.sh"
-NOTEBOOKS = ["02_tune_llm", "03_generate_titles", "04_ground_to_items"]
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch):
+def slurm(tmp_path):
     """SLURM on this machine, for as long as the test runs."""
     if not os.environ.get("CLUSTER"):
         pytest.skip("sets up SLURM on this machine: make cluster")
@@ -25,7 +26,6 @@ def slurm(tmp_path, monkeypatch):
         pytest.skip("needs `pip install snakemake-executor-plugin-slurm`")
     folder = tmp_path / "slurm"
     subprocess.run([NODE, "start", folder], check=True)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     yield folder
     subprocess.run([NODE, "stop", folder], check=True)
 
@@ -35,7 +35,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
 ):
     needs = {"threads": 1, "memory_gb": 2, "minutes": 10}
     study = {
-        "resources": {notebook: needs for notebook in NOTEBOOKS}
+        "resources": {notebook: needs for notebook in runs.NOTEBOOKS}
         | {"02_tune_llm": {**needs, "processes": 2}},
         "notebooks": {"03_generate_titles": {"batch_size": 8}},
     }

@@ -11,6 +11,7 @@ from conftest import batch, make_project, results_of
 
 from bigrec_lib import runs
 
+FAST = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 2".split()
 NODE = Path(__file__).parent / "one_node.sh"
 
 
@@ -43,7 +44,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
     batch(local, "study", "toy", "--cores", "1")
     remote = make_project(tmp_path / "remote", toy_data, tiny_llm, **study, generation_shards=2)
     profile = remote / "workflow" / "profiles" / "slurm"
-    words = ["--workflow-profile", str(profile), "--slurm-init-seconds-before-status-checks", "2"]
+    words = ["--workflow-profile", str(profile), *FAST]
     batch(remote, "study", "toy", *words)
     jobs = [
         line

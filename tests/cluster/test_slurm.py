@@ -24,7 +24,7 @@ def slurm(tmp_path):
     if os.getuid() or missing:
         pytest.skip(f"needs root and `apt-get install munge slurmctld slurmd`; missing: {missing}")
     if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
-        pytest.skip("needs `pip install snakemake-executor-plugin-slurm`")
+        pytest.skip("needs `pip install -e .[cluster]`")
     folder = tmp_path / "slurm"
     subprocess.run([NODE, "start", folder], check=True)
     yield folder

@@ -11,6 +11,7 @@ from conftest import batch, make_project, results_of
 
 from bigrec_lib import runs
 
+FAST = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 2".split()
 NODE = Path(__file__).parent / "one_node.sh"
 
 
@@ -23,7 +24,7 @@ def slurm(tmp_path):
     if os.getuid() or missing:
         pytest.skip(f"needs root and `apt-get install munge slurmctld slurmd`; missing: {missing}")
     if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
-        pytest.skip("needs `pip install snakemake-executor-plugin-slurm`")
+        pytest.skip("needs `pip install -e .[cluster]`")
     folder = tmp_path / "slurm"
     subprocess.run([NODE, "start", folder], check=True)
     yield folder
@@ -43,7 +44,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
     batch(local, "study", "toy", "--cores", "1")
     remote = make_project(tmp_path / "remote", toy_data, tiny_llm, **study, generation_shards=2)
     profile = remote / "workflow" / "profiles" / "slurm"
-    words = ["--workflow-profile", str(profile), "--slurm-init-seconds-before-status-checks", "2"]
+    words = ["--workflow-profile", str(profile), *FAST]
     batch(remote, "study", "toy", *words)
     jobs = [
         line

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,8 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from bigrec_lib import grounding, metrics
-from bigrec_lib.files import StudyError
+from bigrec_lib import grounding, metrics, prompts
+from bigrec_lib.files import StudyError, atomic
 from bigrec_lib.tuning import Dropout
 
 BLOCK = 1024  # windows scored at once
@@ -484,9 +485,27 @@ def valid_ndcg(score: Scorer, valid: Windows) -> float:
     return float(metrics.ndcg(metrics.effective_rank(ranks(score, valid)), 20).mean())
 
 
+def lists(score: Scorer, given: Windows, k: int = 20) -> np.ndarray:
+    """The first candidates of each window, (n, k) int64, best first."""
+    blocks = range(0, len(given), BLOCK)
+    return np.concatenate([first(-score(given.histories[at : at + BLOCK]), k) for at in blocks])
+
+
 def first(keys: np.ndarray, k: int = 20) -> np.ndarray:
-    """The k candidates with the smallest keys, (n, k), smallest first; of equals the lower number."""
+    """The k candidates with the smallest keys, (n, k), smallest first; of equals the lower."""
     return np.argsort(keys, axis=1, kind="stable")[:, :k]
+
+
+def save_scores(score: Scorer, given: Windows, path: Path) -> None:
+    """Write the scores of all windows, (n, I) float32, for `np.load(path, mmap_mode="r")`."""
+    with atomic(path) as partial, open(partial, "wb") as stream:
+        np.save(stream, scores(score, given), allow_pickle=False)
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean share of candidates that two lists (n, k) of the same examples have in common."""
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(one, other, strict=True)]
+    return float(np.mean(shared)) / one.shape[1]
 
 
 # --------------------------------------------------------------------------------- the small grid
@@ -595,17 +614,22 @@ def identifiers(samples: Windows) -> list[str]:
     return names.astype(str).tolist()
 
 
-def beam_keys(beams: Sequence[Sequence[tuple[str, float]]], names: Sequence[str]) -> np.ndarray:
-    """Keys (n, I), smaller is better, from the identifiers written for each example.
+def beam_keys(
+    generations: pd.DataFrame, examples: Sequence[int], names: Sequence[str]
+) -> np.ndarray:
+    """Keys (n, I) float32, smaller is better, from the identifiers written for each example.
 
-    beams: pairs (identifier, score) an example. What is in no beam comes last, all tied.
-    Raises BaselineError for an identifier that is not of this catalogue.
+    generations: columns example, beam, text, score. What is in no beam comes last, all tied.
+    Raises BaselineError for text that is no identifier.
     """
-    number = {name: i for i, name in enumerate(names)}
-    keys = np.full((len(beams), len(names)), np.inf)
-    for row, found in zip(keys, beams, strict=True):
-        for name, score in found:
-            if name not in number:
-                raise BaselineError(f"{name!r} is no identifier: decode with a trie of all")
-            row[number[name]] = min(row[number[name]], -score)
+    number = pd.Series(range(len(names)), index=names)
+    row = pd.Series(range(len(examples)), index=examples)
+    written = generations.text.map(prompts.title_of)
+    unknown = ~written.isin(number.index)
+    if unknown.any():
+        raise BaselineError(
+            f"{written[unknown].iloc[0]!r} is no identifier: decode with a trie of all identifiers"
+        )
+    keys = np.full((len(examples), len(names)), np.inf, dtype=np.float32)
+    keys[row[generations.example], number[written]] = -generations.score
     return keys

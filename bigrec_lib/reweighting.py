@@ -127,6 +127,7 @@ def ranks(
     checked_weights(weights, shape)
     grid = checked_gammas(gammas)
     targets = grounding.checked_targets(targets, *shape)
+    own = targets.numpy()
     weights = np.atleast_2d(weights)
     before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
     nearer, ties = np.zeros((2, len(queries), len(grid) + 1), dtype=np.int32)
@@ -134,8 +135,8 @@ def ranks(
         for start in range(0, len(queries), grounding.ROWS):
             rows = slice(start, start + grounding.ROWS)
             some = queries[rows]
-            own_strength = strengths(of_targets(of_rows(weights, rows), targets[rows]))
-            own_before = of_targets(of_rows(before, rows), targets[rows])
+            own_strength = strengths(of_targets(of_rows(weights, rows), own[rows]))
+            own_before = of_targets(of_rows(before, rows), own[rows])
             low = grounding.nearest_squared(some, vectors)
             goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, targets[rows])
             own_logs = above(goal, low).numpy() - own_before
@@ -143,8 +144,7 @@ def ranks(
             for columns, squared in grounding.squared_distances(some, vectors, marks):
                 logs = above(squared, low[:, None]).numpy() - of_rows(before, rows)[:, columns]
                 strength = strengths(of_rows(weights, rows)[:, columns])
-                own = own_logs, own_strength
-                count(logs, strength, *own, grid, nearer[rows], ties[rows])
+                count(logs, strength, own_logs, own_strength, grid, nearer[rows], ties[rows])
                 bar.update(squared.numel())
     return totals(nearer, ties)
 

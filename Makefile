@@ -6,13 +6,16 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan report lab test lint bench lock
+.PHONY: study plan verify report lab test faults cluster lint bench lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
-	@python -m bigrec_lib.batch study $(STUDY)
+	@python -m bigrec_lib.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
 
-plan: .venv/ready  ## print what would run and why; run nothing
+plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
 	@python -m bigrec_lib.batch plan $(STUDY)
+
+verify: .venv/ready  ## recompute every hash and metric of the committed results
+	@python -m bigrec_lib.batch verify $(STUDY)
 
 report: .venv/ready  ## rebuild the report page from the executed notebooks
 	@python -m bigrec_lib.batch report $(STUDY)
@@ -22,6 +25,12 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 
 test: lint  ## lint, then every test
 	@HF_HUB_OFFLINE=1 python -m pytest
+
+faults: .venv/ready  ## kill, starve and block the toy study at FAULTS random moments (minutes)
+	@FAULTS=$(or $(FAULTS),30) HF_HUB_OFFLINE=1 python -m pytest -s tests/test_faults.py
+
+cluster: .venv/ready  ## set up SLURM on this machine (Debian, root) and run the toy study through it
+	@HF_HUB_OFFLINE=1 CLUSTER=1 python -m pytest -s tests/cluster
 
 lint: .venv/ready
 	@ruff check . && ruff format --check . && nbstripout --keep-id --verify notebooks/*.ipynb

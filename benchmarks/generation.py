@@ -33,7 +33,7 @@ from tqdm import tqdm
 from bigrec_lib import assets, datasets, generation, prompts, sequences, tuning
 from bigrec_lib.generation import Search
 from bigrec_lib.llm import LLM, load_llm
-from bigrec_lib.runs import peak_memory_gb
+from bigrec_lib.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
 SIZES = (1, 8, 16, 32)

@@ -17,7 +17,7 @@ from common import arguments, finish, interleaved
 from tqdm import tqdm
 
 from bigrec_lib import grounding, reweighting
-from bigrec_lib.runs import peak_memory_gb
+from bigrec_lib.provenance import peak_memory_gb
 
 GAMMAS = reweighting.GAMMAS
 

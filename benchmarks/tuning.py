@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from bigrec_lib import datasets, prompts, sequences, tuning
 from bigrec_lib.llm import LLM, load_llm, with_adapter
-from bigrec_lib.runs import peak_memory_gb
+from bigrec_lib.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
 SETTINGS = tuning.Tuning()
@@ -176,7 +176,7 @@ def tuning_free_loss(llm: LLM, valid) -> float:
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0])
-    count, rounds = (16, 1) if args.quick else (512, 2)
+    count, rounds = (16, 1) if args.quick else (512, 1)
     llm = load_llm(MODEL, "nf4")
     train, valid = samples(llm, "train", count), samples(llm, "valid", 8 if args.quick else 64)
     calls = list(shapes(llm, train, SETTINGS))

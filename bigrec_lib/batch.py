@@ -1,169 +1,219 @@
-"""Study files and what runs them: `python -m bigrec_lib.batch study quick`.
+"""Run studies: `python -m bigrec_lib.batch study quick`.
 
-A study names data sets, training sizes and seeds; its jobs are notebooks with parameters. The
-Snakefile turns them into rules; here they are checked, planned, executed and reported.
+A study's jobs are notebooks with parameters. What is done and what is not is decided here, by
+content; Snakemake then runs the rest, on this machine or a cluster.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import fcntl
 import json
 import os
+import secrets
+import statistics
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from bigrec_lib import assets, report, runs, studies, verify
+from bigrec_lib.files import PARTIAL, StudyError, atomic, remove, sha256, write_text
+from bigrec_lib.studies import ROOT, Study
 
-from bigrec_lib import assets, report, runs
-from bigrec_lib.files import StudyError, atomic, remove
-
-ROOT = Path(__file__).parent.parent
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
+WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
 
 
-class Study(BaseModel):
-    """A study file: every training size and seed is run on every data set."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    datasets: dict[str, dict[str, object]] = Field(
-        min_length=1, description="name in the results -> parameters of 01_prepare_data"
-    )
-    n_train: list[runs.Count] = Field(min_length=1, description="training sizes")
-    seeds: list[int] = Field(min_length=1)
-    llm: dict[str, object] = Field(
-        default={}, description="parameters of every notebook that loads the LLM"
-    )
-    notebooks: dict[str, dict[str, object]] = Field(
-        default={}, description="further parameters, by notebook"
-    )
+def marker(name: str, job: str) -> Path:
+    """The file by which Snakemake knows that a job is done; `mark` keeps it true."""
+    return Path("runs") / name / "done" / job
 
 
-def load_study(name: str) -> Study:
-    """Read `studies/<name>.yaml` and check every parameter of every job it asks for.
+def kept(name: str, job: str) -> Path:
+    """The executed notebook of a job that is done."""
+    return ROOT / "results" / name / "notebooks" / f"{job}.ipynb"
 
-    Raises StudyError that names the file and each unknown key, wrong type or missing value.
-    """
-    path = ROOT / "studies" / f"{name}.yaml"
+
+# ------------------------------------------------------------------------------------ the plan
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a job stands: done, stale or missing; why; and the seconds it may take, if known."""
+
+    job: runs.Parameters
+    status: str
+    why: str = ""
+    seconds: float | None = None
+
+
+def plan(name: str, study: Study) -> dict[str, State]:
+    """The state of every job of a study, by its name; reads, and runs nothing."""
+    planned = studies.jobs(name, study)
+    waits = studies.waits(planned)
+    earlier = earlier_jobs(ROOT / "results", ROOT / "runs")
+    found: dict[str, State] = {}
+    for key, job in planned.items():
+        before = [p for p in waits[key] if found[p].status != "done"]
+        status, why = ("stale", f"after {before[0]}") if before else ("done", "")
+        if not (job.output / "manifest.json").exists():
+            status, why = "missing", why
+        elif not before:
+            why = changes(job) or unkept(name, job)
+            status = "stale" if why else "done"
+        found[key] = State(job, status, why, estimate(job, planned, earlier))
+    return found
+
+
+def changes(job: runs.Parameters) -> str:
+    """What differs between a finished job and the same job today; '' for nothing."""
+    was = runs.read_manifest(job.output)
+    now = job.identity
+    defaults = type(job)().model_dump(exclude={"root"})
+    told = []
+    for kind in ("parameters", "sources", "materials", "inputs"):
+        old, new = was.get(kind, {}), now[kind]
+        if kind == "parameters":
+            old = defaults | old
+            told += [f"{k} is {new.get(k)}, was {old.get(k)}" for k in differing(old, new)]
+        elif kind == "sources" and not old:
+            told.append("made before sources were recorded")
+        else:
+            told += [f"{k} changed" for k in differing(old, new)]
+    told += [f"{file} is gone" for file in was["outputs"] if not (job.output / file).exists()]
+    return told[0] + (f" and {len(told) - 1} more" if told[1:] else "") if told else ""
+
+
+def differing(old: dict, new: dict) -> list[str]:
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def unkept(name: str, job: runs.Parameters) -> str:
+    """Why a finished job has no executed notebook of its own; '' if it has."""
+    path = kept(name, job.job)
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise StudyError(f"no study {name!r} in {path.parent.name}/: choose one of {known}")
-    where = path.relative_to(ROOT)
-    try:
-        study = Study(**yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except ValidationError as error:
-        raise StudyError(f"{where}: {runs.explain(error)}") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise StudyError(f"{where} is not a mapping in YAML: {error}") from None
-    unknown = set(study.notebooks) - set(runs.NOTEBOOKS)
-    if unknown:
-        raise StudyError(f"{where}: unknown notebook {', '.join(sorted(unknown))}")
-    try:
-        jobs(name, study)
-    except StudyError as error:
-        raise StudyError(f"{where}: {error}") from None
-    return study
+        return f"{path.name} is gone"
+    told = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
+    same = told.get("manifest") == sha256(job.output / "manifest.json")
+    return "" if same else "its executed notebook is of another run"
 
 
-def jobs(name: str, study: Study) -> list[runs.Parameters]:
-    """The parameters of every job, in an order in which they can run."""
-    planned: list[runs.Parameters] = []
-    for notebook, cls in runs.NOTEBOOKS.items():
-        for keys in job_keys(cls, study):
-            planned.append(job(name, study, notebook, keys))
-    return planned
+def earlier_jobs(*folders: Path) -> list[dict]:
+    """The manifests of all finished jobs of all studies, to learn from how long they took."""
+    paths = [path for folder in folders for path in folder.rglob("manifest.json")]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [manifest for manifest in found if "seconds" in manifest]
 
 
-def job_keys(cls: type[runs.Parameters], study: Study) -> list[dict[str, object]]:
-    """What tells one job of a notebook from another: nothing, a data set, or a whole run."""
-    if issubclass(cls, runs.RunParameters):
-        return [
-            {"dataset": dataset, "n_train": n_train, "seed": seed}
-            for dataset in study.datasets
-            for n_train in study.n_train
-            for seed in study.seeds
-        ]
-    if issubclass(cls, runs.DatasetParameters):
-        return [{"dataset": dataset} for dataset in study.datasets]
-    return [{}]
+def estimate(job: runs.Parameters, planned: dict, earlier: list[dict]) -> float | None:
+    """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
+
+    Runs with the same LLM are preferred; None if the notebook never ran.
+    """
+    given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
+    examples = {
+        (p["study"], p["dataset"]): p["n_valid"] + p["n_test"] for p in given if "n_test" in p
+    }
+
+    def work(p: dict) -> float:
+        if job.notebook == runs.TuneLLM.notebook:
+            return p["n_train"] * p["epochs"] * (1 + len(p.get("also", ())))
+        if isinstance(job, runs.TunedParameters):
+            return examples.get((p["study"], p["dataset"]), 1)
+        return 1
+
+    same = [m for m in earlier if m["notebook"] == job.notebook]
+    model = getattr(job, "model", None)
+    same = [m for m in same if m["parameters"].get("model") == model] or same
+    if not same:
+        return None
+    pace = statistics.median(m["seconds"] / work(m["parameters"]) for m in same)
+    return pace * work(job.model_dump())
 
 
-def job(name: str, study: Study, notebook: str, keys: dict[str, object]) -> runs.Parameters:
-    """The checked parameters of one job."""
-    cls = runs.NOTEBOOKS[notebook]
-    given: dict[str, object] = {"study": name, "root": ".", **keys}
-    if cls is runs.PrepareData:
-        given |= study.datasets[str(keys["dataset"])]
-    if issubclass(cls, runs.ModelParameters):
-        given |= study.llm
-    return cls.check(given | study.notebooks.get(notebook, {}))
+def table(states: dict[str, State]) -> str:
+    """The plan for reading: a line a job, then the sums."""
+    width = max(map(len, states))
+    lines = [
+        f"{state.status:8}{key:{width}}  {about(state.seconds):>7}  {state.why}".rstrip()
+        for key, state in states.items()
+    ]
+    todo = [state for state in states.values() if state.status != "done"]
+    unknown = sum(state.seconds is None for state in todo)
+    total = about(sum(state.seconds or 0 for state in todo))
+    summary = f"{len(states) - len(todo)} of {len(states)} jobs are done; {len(todo)} to do"
+    if todo:
+        summary += f", {total} one after the other" if unknown < len(todo) else ""
+        summary += f" ({unknown} of them unknown: never run before)" if unknown else ""
+    return "\n".join([*lines, summary])
 
 
-def library_of(source: Path) -> list[str]:
-    """The library modules a notebook or module imports, directly or through others, as paths."""
-    found: set[str] = set()
-    waiting = [source]
-    while waiting:
-        for module in imports(waiting.pop()):
-            path = Path(__file__).parent / f"{module}.py"
-            if path.exists() and str(path.relative_to(ROOT)) not in found:
-                found.add(str(path.relative_to(ROOT)))
-                waiting.append(path)
-    return sorted(found)
+def about(seconds: float | None) -> str:
+    """A duration for reading: 40 s, 12 min, 3.5 h."""
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def imports(source: Path) -> set[str]:
-    """Names of bigrec_lib modules imported anywhere in a Python file or a notebook's code."""
-    text = source.read_text(encoding="utf-8")
-    if source.suffix == ".ipynb":
-        cells = json.loads(text)["cells"]
-        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == "bigrec_lib":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bigrec_lib."):
-            names.add(node.module.split(".")[1])
-    return names
+# --------------------------------------------------------------------------------- one job
 
 
-def execute(source: Path, output: Path, parameters: dict[str, object]) -> None:
-    """Run a notebook through papermill, its progress shown here, its outputs kept in `output`.
+class Tee:
+    """A stream that also goes to a file; neither a closed terminal nor a full disk ends the job."""
+
+    def __init__(self, *streams):
+        self.streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self.streams:
+            with suppress(OSError):
+                stream.write(text)
+                stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def execute(source: Path, output: Path, parameters: dict[str, object], log: Path) -> None:
+    """Run a notebook through papermill, its progress shown here and in `log`, its outputs kept.
 
     Raises StudyError that names the notebook, the cell, the error and the executed notebook.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    print(f"── {output.stem}", file=sys.stderr, flush=True)
-    try:
-        papermill.execute_notebook(
-            str(source),
-            str(output),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )
-    except papermill.PapermillExecutionError as error:
-        raise StudyError(
-            f"{source.stem}, cell {error.exec_count}: {error.ename.split('.')[-1]}: "
-            f"{' '.join(error.evalue.split())} (see {output})"
-        ) from None
-    finally:
-        if output.exists():
-            settle_output(output)
+    with open(log, "w", encoding="utf-8") as stream:
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(output),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=Tee(sys.stdout, stream),
+                stderr_file=Tee(sys.stderr, stream),
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
+        except papermill.PapermillExecutionError as error:
+            raise StudyError(
+                f"{source.stem}, cell {error.exec_count}: {error.ename.split('.')[-1]}: "
+                f"{' '.join(error.evalue.split())} (see {output})"
+            ) from None
+        except DeadKernelError:
+            raise StudyError(
+                f"{source.stem}: its kernel was killed, perhaps for want of memory (see {output})"
+            ) from None
 
 
-def settle_output(path: Path) -> None:
-    """In an executed notebook, keep the last state of progress bars and no path of this machine."""
+def settled(path: Path, **told: object):
+    """An executed notebook with the last state of progress bars, no path of this machine, and
+    `told` in its metadata."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
@@ -172,13 +222,147 @@ def settle_output(path: Path) -> None:
             if shown.output_type == "stream":
                 text = "\n".join(line.split("\r")[-1] for line in shown.text.split("\n"))
                 shown.text = text.replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")
-    with atomic(path) as partial:
-        nbformat.write(notebook, partial)
+    notebook.metadata["bigrec"] = told
+    return notebook
 
 
-def fetch_assets(name: str, study: Study) -> None:
-    """Fetch every default model and data set the study needs, before any job starts."""
-    for parameters in jobs(name, study):
+def run_notebook(name: str, key: str) -> None:
+    """One job of the batch; a failure leaves its line for the end of the batch."""
+    import nbformat
+
+    study = studies.load(name)
+    job = studies.jobs(name, study)[key]
+    logs = Path("runs") / name / "logs"
+    executed = logs / f"{key}.ipynb"
+    print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
+    with held(name, key), reported(name, key):
+        set_threads(study.resources_of(job.notebook).threads)
+        tune_in_processes(name, job, study.resources_of(job.notebook).processes)
+        source = ROOT / "notebooks" / f"{job.notebook}.ipynb"
+        execute(source, executed, job.model_dump(exclude_defaults=True), logs / f"{key}.log")
+        manifest = runs.read_manifest(job.output)
+        told = {part: manifest[part] for part in ("commit", "dirty", "inputs")}
+        told |= {"job": key, "manifest": sha256(job.output / "manifest.json")}
+        with atomic(kept(name, key)) as partial:
+            nbformat.write(settled(executed, **told), partial)
+        write_text("", marker(name, key))
+
+
+def run_shard(name: str, key: str, shard: int) -> None:
+    """A part of the work of a 03_generate_titles."""
+    study = studies.load(name)
+    job = studies.jobs(name, study)[key]
+    key = f"{key}.{shard}-of-{study.generation_shards}"
+    print(f"── {key}", file=sys.stderr, flush=True)
+    with held(name, key), reported(name, key):
+        set_threads(study.resources_of(job.notebook).threads)
+        generate_shard(name, job, shard, study.generation_shards)
+        write_text("", marker(name, key))
+
+
+@contextmanager
+def reported(name: str, key: str):
+    """Give every failure of a job one line, here and at the end of the batch."""
+    try:
+        yield
+    except (StudyError, OSError) as error:
+        told = str(error) if isinstance(error, StudyError) else f"{key}: {error}"
+        with suppress(OSError), open(failures(name), "a", encoding="utf-8") as stream:
+            stream.write(f"{told}\n")
+        raise StudyError(told) from None
+
+
+def progress(name: str) -> str:
+    """How far the batch is, from what it wrote down when it began; '' outside one."""
+    path = ROOT / "runs" / name / "batch.json"
+    if not path.exists():
+        return ""
+    todo = json.loads(path.read_text(encoding="utf-8"))
+    left = {key: seconds for key, seconds in todo.items() if not marker(name, key).exists()}
+    time_left = f", {about(sum(map(float, left.values())))} left" if all(left.values()) else ""
+    return f" ({len(todo) - len(left)} of {len(todo)} jobs done{time_left})"
+
+
+def claims(needs: studies.Resources) -> dict[str, int]:
+    """A study's resources in Snakemake's names, for the scheduler of a machine or a cluster."""
+    named = {
+        "mem_mb": round(needs.memory_gb * 1000),
+        "gpu": needs.gpus,
+        "runtime": needs.minutes,
+    }
+    return {resource: amount for resource, amount in named.items() if amount}
+
+
+def set_threads(count: int) -> None:
+    """Fix the threads of this process's children, whatever else runs: rounding depends on them."""
+    if count:
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ[variable] = str(count)
+
+
+def tune_in_processes(name: str, job: runs.Parameters, processes: int) -> None:
+    """Tune in several processes; the notebook then finds the tuning finished."""
+    if isinstance(job, runs.TuneLLM) and processes > 1:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["--num_processes", str(processes), "-m", "bigrec_lib.batch"]
+        command += ["tune", name, job.job]
+        runs.lock(job)
+        runs.begin(job)
+        if subprocess.run(command).returncode:
+            raise StudyError(f"{job.job}: tuning in {processes} processes failed: see above")
+        runs.unlock(job)
+
+
+def tune(job: runs.TuneLLM) -> None:
+    """What 02_tune_llm does in its tuning cell."""
+    from bigrec_lib import llm, tuning
+
+    base = llm.load_llm(job.model, job.quantisation, job.dtype, job.device)
+    train = tuning.read_samples(
+        job.sources, "train", base.tokenizer, job.max_tokens, job.n_train, job.seed
+    )
+    valid = tuning.read_samples(job.sources, "valid", base.tokenizer, job.max_tokens)
+    tuning.tune(base, train, valid, tuning.Tuning(**job.settings), job.adapter)
+
+
+def generate_shard(name: str, job: runs.GenerateTitles, shard: int, shards: int) -> None:
+    """What 03_generate_titles does in its two generating cells, for every n-th batch only."""
+    import pandas as pd
+
+    from bigrec_lib import generation, llm, prompts, sequences, tuning
+
+    with open(ROOT / "runs" / name / ".shards", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        runs.begin(job)
+    titles = pd.read_parquet(job.data / "items.parquet").title.tolist()
+    words = prompts.domain(json.loads((job.data / "meta.json").read_text("utf-8"))["domain"])
+    tuned = llm.load_llm(job.model, job.quantisation, job.dtype, job.device, adapter=job.adapter)
+    answers = generation.answer_tokens(tuned.tokenizer, titles)
+    trie = generation.Trie(answers) if job.constrained else None
+    longest = generation.room_for(answers, 1.0 if job.constrained else 0.999)
+    search = generation.Search(job.max_new_tokens or longest, job.beams, batch_size=job.batch_size)
+    for split in ("valid", "test"):
+        frame = sequences.read(job.data, split).to_pandas()
+        samples = tuning.samples(frame, titles, words, tuned.tokenizer, job.max_tokens)
+        generation.generate_file(
+            tuned,
+            frame.example.tolist(),
+            [sample.prompt for sample in samples],
+            job.generations / f"{split}.parquet",
+            search,
+            trie,
+            folder=job.unfinished / split,
+            shard=(shard, shards),
+        )
+
+
+# ------------------------------------------------------------------------------ the whole batch
+
+
+def fetch_assets(planned: dict[str, runs.Parameters]) -> None:
+    """Fetch every default model and data set the jobs need, before any of them starts."""
+    for parameters in planned.values():
         wanted = getattr(parameters, "model", None)
         if isinstance(parameters, runs.PrepareData) and not parameters.data_path:
             wanted = parameters.reader or parameters.dataset
@@ -186,25 +370,81 @@ def fetch_assets(name: str, study: Study) -> None:
             assets.fetch(str(wanted))
 
 
-def snakemake(name: str, *options: str) -> int:
-    """Run Snakemake on a study in the project's folder; return its exit code."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    command += ["--directory", str(ROOT), "--config", f"study={name}", "--cores", "all"]
-    command += ["--rerun-incomplete", "--nolock", "--quiet", "host", "rules", *options]
-    return subprocess.run(command, cwd=ROOT).returncode
+def snakemake(name: str, *options: str) -> bool:
+    """Run Snakemake on a study, in this process, and return whether every job succeeded.
+
+    It goes by what is marked as done, and by nothing else: no times, no records of its own.
+    """
+    from snakemake import cli
+
+    place = ["--snakefile", str(SNAKEFILE), "--directory", str(ROOT), "--config", f"study={name}"]
+    manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock"
+    quiet = [] if "--workflow-profile" in options else ["--quiet", "all"]
+    try:
+        cli.main([*place, *manner.split(), *quiet, *options])
+    except SystemExit as end:
+        return not end.code
 
 
 @contextmanager
 def only_one(name: str):
-    """Hold the study's lock; it goes with the process, so a killed batch leaves none behind."""
+    """Hold the study's lock; it goes with the process, so a killed batch leaves none behind.
+
+    The lock holds this batch's own word, by which its jobs know that it is still the one.
+    """
     path = ROOT / "runs" / name / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as stream:
+    with open(path, "a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StudyError(f"study {name} is running already: wait for it, or stop it") from None
+        os.environ[WORD] = secrets.token_hex(8)
+        path.write_text(os.environ[WORD])
         yield
+
+
+@contextmanager
+def held(name: str, key: str):
+    """Hold a job's lock, if the batch that started it, if any, is still the one that runs.
+
+    A killed batch may leave a job behind that has yet to begin. That looks at the word once it has
+    the lock, the next batch looks at the lock once it has put its word there: one sees the other.
+    """
+    path = ROOT / "runs" / name / "locks" / f"{key}.process"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        word = os.environ.get(WORD)
+        if word and (ROOT / "runs" / name / ".lock").read_text() != word:
+            raise StudyError(f"{key}: the batch that asked for it is gone")
+        yield
+
+
+def wait_for_orphans(name: str) -> None:
+    """Wait for jobs that a killed batch left running: they would be in their successors' way."""
+    for path in sorted((ROOT / "runs" / name / "locks").glob("*")):
+        with open(path) as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for {path.name}, which is still running", file=sys.stderr)
+                fcntl.flock(stream, fcntl.LOCK_SH)
+
+
+def tidy(name: str) -> None:
+    """Remove the parts of files that killed jobs left."""
+    for folder in (ROOT / "runs" / name, ROOT / "results" / name):
+        for path in list(folder.rglob(f"{PARTIAL}*")):
+            remove(path)
+
+
+def mark(name: str, states: dict[str, State]) -> None:
+    """Leave a marker for each job that is done, and for no other."""
+    remove(ROOT / "runs" / name / "done")
+    for key, state in states.items():
+        if state.status == "done":
+            write_text("", ROOT / marker(name, key))
 
 
 def failures(name: str) -> Path:
@@ -212,30 +452,35 @@ def failures(name: str) -> Path:
     return ROOT / "runs" / name / "failures.txt"
 
 
-def run_study(name: str) -> None:
-    """Check a study, fetch what it needs, run what is missing, and say what came out."""
-    study = load_study(name)
+def run_study(name: str, *options: str) -> None:
+    """Check a study, fetch what it needs, run what is missing, and say what came out.
+
+    options: passed to Snakemake, such as `--cores 1`.
+    """
+    study = studies.load(name)
     with only_one(name):
-        fetch_assets(name, study)
-        remove(failures(name))
-        code = snakemake(name)
-    if code:
-        said = failures(name).read_text() if failures(name).exists() else "snakemake failed\n"
-        raise StudyError(said.strip())
-    results = runs.OverallPerformance(study=name, root=str(ROOT)).results
+        wait_for_orphans(name)
+        tidy(name)
+        fetch_assets(studies.jobs(name, study))
+        states = plan(name, study)
+        todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
+        if todo:
+            mark(name, states)
+            remove(failures(name))
+            write_text(json.dumps(todo), ROOT / "runs" / name / "batch.json")
+            print(table(states).splitlines()[-1], file=sys.stderr)
+            if not snakemake(name, *options):
+                path = failures(name)
+                said = path.read_text() if path.exists() else ""
+                raise StudyError(said.strip() or "Snakemake failed: see .snakemake/log")
+        else:
+            print(f"Nothing to be done: all {len(states)} jobs are complete.")
+        results = ROOT / "results" / name
+        if todo or not (results / "report.html").exists():
+            report.write(results, name)
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"report:  {(results / 'report.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
-
-
-def run_notebook(name: str, source: Path, output: Path, parameters: dict[str, object]) -> None:
-    """One job of the batch; a failure leaves its line for the end of the batch."""
-    try:
-        execute(source, output, parameters)
-    except StudyError as error:
-        with open(failures(name), "a", encoding="utf-8") as stream:
-            stream.write(f"{error}\n")
-        raise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -243,27 +488,44 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for command, meaning in (
         ("study", "run what is missing of a study and print its headline table"),
-        ("plan", "print what would run and why; run nothing"),
+        ("plan", "print which jobs are done, stale or missing, why, and how long; run nothing"),
+        ("verify", "recompute hashes and metrics of the committed results"),
         ("report", "write the report page from the executed notebooks"),
     ):
         commands.add_parser(command, help=meaning).add_argument("name")
-    one = commands.add_parser("notebook", help="run one notebook of a study (used by the batch)")
-    for argument in ("name", "source", "output", "parameters"):
-        one.add_argument(argument)
-    given = parser.parse_args(arguments)
+    commands.add_parser("schema", help="print the JSON schema of study files")
+    for command, meaning in (
+        ("notebook", "run one job of a study (used by the batch)"),
+        ("shard", "generate a part of the titles of a run (used by the batch)"),
+        ("tune", "tune in the processes of `accelerate launch` (used by the batch)"),
+    ):
+        one = commands.add_parser(command, help=meaning)
+        one.add_argument("name")
+        one.add_argument("job")
+        if command == "shard":
+            one.add_argument("shard", type=int)
+    given, options = parser.parse_known_args(arguments)
+    if options and given.command != "study":
+        parser.error(f"unknown: {' '.join(options)}")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     try:
         if given.command == "study":
-            run_study(given.name)
+            run_study(given.name, *(options or ("--cores", "all")))
         elif given.command == "plan":
-            load_study(given.name)
-            return snakemake(given.name, "--dry-run")
+            print(table(plan(given.name, studies.load(given.name))))
+        elif given.command == "verify":
+            print(verify.study(ROOT / "results" / given.name))
         elif given.command == "report":
             report.write(ROOT / "results" / given.name, given.name)
-        else:
-            source, output = Path(given.source), Path(given.output)
-            run_notebook(given.name, source, output, json.loads(given.parameters))
-    except StudyError as error:
+        elif given.command == "schema":
+            print(studies.schema(), end="")
+        elif given.command == "notebook":
+            run_notebook(given.name, given.job)
+        elif given.command == "shard":
+            run_shard(given.name, given.job, given.shard)
+        elif given.command == "tune":
+            tune(studies.jobs(given.name, studies.load(given.name))[given.job])
+    except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

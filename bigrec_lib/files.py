@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial-"  # what a killed process may leave behind begins so
+WRITTEN: set[Path] = set()  # every file this process has put in place
+
 
 class StudyError(Exception):
     """A problem its reader can mend: the message says what was wrong, where, and what to do."""
@@ -18,11 +21,13 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place if the block succeeds.
 
     Works for a file and for a folder. Whatever happens, `path` is the old version or the new
-    one, never a part: the data is flushed to disk before the rename.
+    one, never a part: the data is flushed to disk before the rename. (A folder that is replaced
+    may be missing if the process is killed at that moment.)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".partial-{os.getpid()}-{path.name}"
+    partial = path.parent / f"{PARTIAL}{os.getpid()}-{path.name}"
+    old = path.parent / f"{PARTIAL}{os.getpid()}-old-{path.name}"
     remove(partial)
     try:
         yield partial
@@ -31,10 +36,12 @@ def atomic(path: Path) -> Iterator[Path]:
                 with open(file, "rb+") as stream:
                     os.fsync(stream.fileno())
         if path.is_dir():
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(partial, path)
+        WRITTEN.add(path)
     finally:
         remove(partial)
+        remove(old)
 
 
 def remove(path: Path) -> None:

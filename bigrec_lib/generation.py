@@ -658,7 +658,8 @@ def generate_file(
     Finished batches go to `folder` (by default `path` with the suffix .parts) at once, so a run
     that was killed goes on where it was, and the file is the same to the byte. `shard` (i, n) does
     every n-th batch only and writes nothing but to `folder`; a run of the whole (1, 1) afterwards
-    collects what all shards have done, does what is missing, writes `path`, removes `folder`.
+    collects what all shards have done, does what is missing, and writes `path`. A `folder` that
+    was given is left, for a caller that may be killed before it is done with `path`.
     Raises GenerationError if `folder` holds work done with other parameters.
     """
     folder = folder or path.with_suffix(".parts")
@@ -683,7 +684,7 @@ def generate_file(
             bar.update(len(found))
     if count == 1:
         write_parquet(table(read_parts(folder), work, examples), path)
-        remove(folder)
+        remove(path.with_suffix(".parts"))
 
 
 def table(parts: dict[int, list], work: Work, examples: Sequence[int]):

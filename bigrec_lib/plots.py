@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bigrec_lib.files import atomic
 
@@ -110,32 +110,52 @@ def generations(titles, lengths) -> plt.Figure:
 
 
 def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figure:
-    """Popularity curve, interactions per user, and samples over time by split.
+    """Popularity curve, interactions per user, and samples over time with the two cuts.
 
-    times: seconds since 1970 of each sample, by split; counts: (I,) training interactions.
+    times: of each sample, by split (seconds since 1970, else an order); counts: (I,) training
+    interactions.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH * 1.6, 2.8))
     left.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1].clip(min=0.5))
     left.set(xlabel="items, most popular first", ylabel="training interactions")
-    lengths = corpus.interactions.groupby("user").size()
-    sns.histplot(lengths, log_scale=True, ax=middle)
+    lengths = np.bincount(corpus.interactions.user)
+    edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 40).astype(int))
+    middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
     middle.set(xlabel="interactions of a user", ylabel="users")
-    middle.xaxis.set_minor_formatter(NullFormatter())
-    given = "split" in corpus.interactions  # then there is an order, but no time
-    stamps = pd.concat(
-        [
-            pd.DataFrame({"time": stamp if given else pd.to_datetime(stamp, unit="s")}).assign(
-                split=split
-            )
-            for split, stamp in times.items()
-        ],
-        ignore_index=True,
+    low, high = min(map(np.min, times.values())), max(map(np.max, times.values()))
+    dated = low > 1e8 and high < 1e10  # 1973 ... 2286 in seconds; else an order
+    if dated:
+        edges = np.linspace(low, high + 1, 41).astype(int)
+        axis = edges.astype("datetime64[s]")
+        locator = AutoDateLocator(maxticks=4)
+        right.xaxis.set_major_locator(locator)
+        right.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        edges = axis = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
+        times = {split: stamps - low + 1 for split, stamps in times.items()}
+    given = "split" in corpus.interactions  # then an order is each user's own
+    below = np.zeros(len(edges) - 1)
+    for split, stamps in times.items():
+        above = below + np.histogram(stamps, edges)[0]
+        right.fill_between(
+            axis, np.r_[below, 0], np.r_[above, 0], step="post", label=split, linewidth=0
+        )
+        below = above
+        if split != "train" and not given:
+            cut = int(stamps.min())
+            cut = np.datetime64(cut, "s") if dated else cut
+            right.axvline(cut, color="0.25", linestyle="--", linewidth=1)
+    order = "place in the user's list" if given else "order"
+    right.set(xlabel="time" if dated else order, ylabel="samples")
+    right.set_ylim(0, None)
+    for logarithmic in (middle,) if dated else (middle, right):
+        logarithmic.set_xscale("log")
+        logarithmic.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        logarithmic.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        logarithmic.xaxis.set_minor_formatter(NullFormatter())
+    right.legend(
+        loc="lower right", bbox_to_anchor=(1.05, 1), ncol=3, columnspacing=1, handlelength=1
     )
-    sns.histplot(stamps, x="time", hue="split", bins=40, multiple="stack", ax=right)
-    right.set(xlabel="place in the user's list" if given else "time", ylabel="samples")
-    if not given:
-        right.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
-        right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
     figure.tight_layout()
     return figure
 

@@ -85,8 +85,19 @@ def section(path: Path) -> str:
     exporter.register_preprocessor(SanitizeOutputs(tags=TAGS), enabled=True)
     body, _ = exporter.from_notebook_node(notebook)
     name = html.escape(path.stem)
-    source = f'<p class="source">notebooks/{html.escape(path.name)}</p>'
+    source = f'<p class="source">notebooks/{html.escape(path.name)}{origin(notebook)}</p>'
     return f'<section id="{name}">{source}\n{body}</section>\n'
+
+
+def origin(notebook) -> str:
+    """The commit an executed notebook ran at, and the runs whose results it read, as HTML."""
+    told = notebook.metadata.get("bigrec")
+    if not told:
+        return ""
+    commit = (told["commit"] or "no commit")[:12] + (", changed" if told["dirty"] else "")
+    read = "".join(f"<li>{html.escape(name)}</li>" for name in told["inputs"])
+    inputs = f"<details><summary>reads</summary><ul>{read}</ul></details>" if read else ""
+    return f" · {html.escape(commit)}{inputs}"
 
 
 def without_style(output):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import platform
-import subprocess
-import sys
+import os
 import time
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
+from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigrec_lib.files import StudyError, remove, sha256, write_json
+from bigrec_lib import assets, provenance
+from bigrec_lib.files import PARTIAL, WRITTEN, StudyError, remove, sha256, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,12 +96,55 @@ class Parameters(BaseModel):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """Folders of finished artefacts this notebook reads, by the notebook that makes them."""
+        """Folders of finished artefacts this notebook reads, by the notebook that makes them.
+
+        An analysis reads all that the runs of its study have finished.
+        """
+        return {
+            str(folder.relative_to(self.results)): folder for folder, _ in jobs_of(self.results)
+        }
+
+    @property
+    def lock(self) -> Path:
+        return self.runs / "locks" / self.job
+
+    @property
+    def leftovers(self) -> list[Path]:
+        """Folders of work that a killed job leaves and the next one goes on with."""
+        return []
+
+    @property
+    def shown(self) -> Path | None:
+        """Where the committed part of the output is, if `output` itself is not committed."""
+        return None
+
+    @property
+    def materials(self) -> dict[str, str]:
+        """What comes from outside the study: a hash of the contents, by parameter."""
         return {}
+
+    def content(self, path: Path) -> str:
+        return provenance.content(path, self.runs / "hashes.json")
+
+    @property
+    def identity(self) -> dict[str, dict]:
+        """All that the results follow from; equal identities give equal results."""
+        return {
+            "parameters": self.model_dump(exclude={"root"}),
+            "sources": provenance.sources(self.project / "notebooks" / f"{self.notebook}.ipynb"),
+            "materials": self.materials,
+            "inputs": {
+                maker: sha256(folder / "manifest.json") for maker, folder in self.inputs.items()
+            },
+        }
 
 
 class DatasetParameters(Parameters):
     dataset: str = "ml-100k"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return {}
 
     @property
     def job(self) -> str:
@@ -198,12 +240,35 @@ class ModelParameters(Parameters):
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     device: str = "auto"
 
+    @property
+    def materials(self) -> dict[str, str]:
+        return super().materials | {"model": self.model_content}
+
+    @property
+    def model_content(self) -> str:
+        """A folder's contents, an asset's pinned hash, or the revision in Hugging Face's cache."""
+        if Path(self.model).is_dir():
+            return self.content(Path(self.model))
+        if self.model in assets.MODELS:
+            return str(assets.MODELS[self.model])
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        name = f"models--{self.model.replace('/', '--')}"
+        revision = Path(HF_HUB_CACHE) / name / "refs" / "main"
+        return revision.read_text() if revision.exists() else ""
+
 
 class PrepareData(DatasetParameters):
     notebook = "01_prepare_data"
 
     reader: str = ""
     data_path: str = ""
+    titles_path: str = ""
+    columns: dict[str, str] = {}
+    domain: Literal["", "movies", "games", "items"] = ""
+    positive_only: Annotated[float, Field(ge=0)] = 0
+    k_core: Size = 0
+    min_title: Count = 1
     history: Count = 10
     first: Literal["full", "any"] = "full"
     n_valid: Count = 200
@@ -212,6 +277,24 @@ class PrepareData(DatasetParameters):
     @property
     def output(self) -> Path:
         return self.data
+
+    @property
+    def shown(self) -> Path:
+        return self.summary
+
+    def expanded(self, path: str) -> str:
+        """A path with its ${VARIABLES} taken from the environment."""
+        found = os.path.expandvars(path)
+        if "$" in found:
+            raise StudyError(f"{path}, the place of {self.dataset}: set the variable")
+        return found
+
+    @property
+    def materials(self) -> dict[str, str]:
+        if not self.data_path:
+            return {"data_path": str(assets.DATA.get(self.reader or self.dataset, ""))}
+        names = [name for name in ("data_path", "titles_path") if getattr(self, name)]
+        return {name: self.content(Path(self.expanded(getattr(self, name)))) for name in names}
 
 
 class TuneLLM(RunParameters, ModelParameters):
@@ -247,6 +330,11 @@ class TuneLLM(RunParameters, ModelParameters):
         return [self.dataset, *self.also]
 
     @property
+    def sources(self) -> list[Path]:
+        """Their prepared data."""
+        return [self.prepared(name) for name in self.learnt]
+
+    @property
     def job(self) -> str:
         return f"{'+'.join(self.learnt)}.{self.run}.{self.notebook}"
 
@@ -262,6 +350,21 @@ class TuneLLM(RunParameters, ModelParameters):
     @property
     def output(self) -> Path:
         return self.adapter
+
+    @property
+    def shown(self) -> Path:
+        return self.tuning
+
+    @property
+    def leftovers(self) -> list[Path]:
+        return [self.adapter / "checkpoint"]
+
+    @property
+    def materials(self) -> dict[str, str]:
+        told = Path(self.instructions)
+        return super().materials | (
+            {"instructions": self.content(told)} if self.instructions else {}
+        )
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -294,8 +397,12 @@ class GenerateTitles(TunedParameters, ModelParameters):
 
     @property
     def unfinished(self) -> Path:
-        """Where generation keeps what it has done until a split is complete."""
+        """Where generation keeps what it has done until the job is complete."""
         return self.runs / self.dataset / self.run / "generation"
+
+    @property
+    def leftovers(self) -> list[Path]:
+        return [self.unfinished]
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -423,75 +530,91 @@ class Job:
     """One notebook's run: checks its inputs when it starts, writes its manifest when it ends.
 
     An artefact counts as complete only while its folder holds a manifest, so the old one is
-    removed first. What is in the folder besides may serve to resume.
+    removed first. What is in the folder besides may serve to resume. No job runs twice at a time.
     """
 
     def __init__(self, parameters: Parameters):
         for maker, folder in parameters.inputs.items():
             if not (folder / "manifest.json").exists():
                 raise StudyError(f"{folder} is not complete: run {maker} with the same parameters")
+        lock(parameters)
         self.parameters = parameters
         self.started = time.time()
+        self.identity = begin(parameters)
+        WRITTEN.clear()
         parameters.output.mkdir(parents=True, exist_ok=True)
         remove(parameters.output / "manifest.json")
 
     def finish(self, **facts: object) -> None:
         """Write `manifest.json` into the output folder, with `facts` worth keeping, and say so."""
-        parameters = self.parameters
-        write_json(
-            {
-                "notebook": parameters.notebook,
-                "parameters": parameters.model_dump(exclude={"root"}),
-                "inputs": {
-                    maker: sha256(folder / "manifest.json")
-                    for maker, folder in parameters.inputs.items()
-                },
-                "outputs": {
-                    file.relative_to(parameters.output).as_posix(): sha256(file)
-                    for file in sorted(parameters.output.rglob("*"))
-                    if file.is_file()
-                },
-                "facts": facts,
-                "seconds": round(time.time() - self.started, 1),
-                "peak_gb": round(peak_memory_gb(), 2),
-                **environment(parameters.project),
+        p = self.parameters
+        for folder in (*p.leftovers, *p.output.rglob(f"{PARTIAL}*")):
+            remove(folder)
+        files = {file for file in p.output.rglob("*") if file.is_file()}
+        beside = files | {file for file in WRITTEN if file.exists()}
+        manifest = {
+            "notebook": p.notebook,
+            **self.identity,
+            "outputs": {
+                file.relative_to(p.output).as_posix(): sha256(file) for file in sorted(files)
             },
-            parameters.output / "manifest.json",
-        )
-        print(f"complete: {parameters.output}")
+            "results": {
+                file.relative_to(p.results).as_posix(): sha256(file)
+                for file in sorted(beside)
+                if file.is_relative_to(p.results)
+            },
+            "facts": facts,
+            "seconds": round(time.time() - self.started, 1),
+            "peak_gb": round(provenance.peak_memory_gb(), 2),
+            **provenance.environment(p.project),
+        }
+        if p.shown:
+            write_json(manifest, p.shown / "manifest.json")
+        write_json(manifest, p.output / "manifest.json")
+        unlock(p)
+        print(f"complete: {p.output}")
 
 
-def peak_memory_gb() -> float:
-    """The largest resident memory of this process so far, in GB (10^9 bytes).
+HELD: dict[Path, IO] = {}  # locks of this process, which end with it at the latest
 
-    Linux's own figure is preferred to `ru_maxrss`, which a process inherits from its parent.
+
+def lock(parameters: Parameters) -> None:
+    """Take this job for this process alone; raises StudyError if another one has it."""
+    path = parameters.lock
+    if path in HELD:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = open(path, "w")  # noqa: SIM115
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StudyError(f"{parameters.job} is running already: wait for it, or stop it") from None
+    HELD[path] = stream
+
+
+def unlock(parameters: Parameters) -> None:
+    HELD.pop(parameters.lock).close()
+
+
+def begin(parameters: Parameters) -> dict[str, dict]:
+    """The job's identity; leftovers of a job with another one are removed, of the same one kept.
+
+    How a figure or a table looks is no reason to lose days of work, nor is a notebook's text:
+    those make a job run again, but from what it has.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def environment(project: Path) -> dict[str, object]:
-    """Host, Python, package versions and git commit of this process."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", project, *words], capture_output=True, text=True)
-        return done.stdout.strip()
-
-    return {
-        "host": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": {
-            name: metadata.version(name)
-            for name in ("torch", "transformers", "peft", "bitsandbytes", "faiss-cpu", "numpy")
-        },
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")),
+    identity = parameters.identity
+    matters = {
+        path: digest
+        for path, digest in identity["sources"].items()
+        if path.startswith("bigrec_lib/") and Path(path).stem not in ("plots", "tables")
     }
+    record = parameters.runs / "begun" / f"{parameters.job}.json"
+    begun = {**identity, "sources": matters}
+    if not record.exists() or json.loads(record.read_text(encoding="utf-8")) != begun:
+        for folder in (parameters.output, *parameters.leftovers):
+            remove(folder)
+        write_json(begun, record)
+    return identity
 
 
 def read_manifest(folder: Path) -> dict:

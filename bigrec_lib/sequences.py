@@ -7,6 +7,7 @@ array of items and one of offsets, inside a pyarrow table.
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -46,8 +47,12 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     targets = targets[np.argsort(time[targets], kind="stable")]
     size = np.minimum(position[targets], history)
     offsets = np.r_[0, np.cumsum(size)]
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], size)
-    values = item[np.repeat(targets - size, size) + within]
+    if offsets[-1] >= 2**31:
+        raise DataError(f"{corpus.name}: {offsets[-1]} history titles are too many: lower history")
+    windows = np.empty((len(targets), history), dtype=item.dtype)  # right-aligned
+    for place, back in enumerate(range(history, 0, -1)):
+        windows[:, place] = item[np.maximum(targets - back, 0)]
+    values = windows[size[:, None] >= np.arange(history, 0, -1)]
     found = pa.table(
         {
             "example": pa.array(np.arange(len(targets), dtype=np.int64)),
@@ -99,11 +104,12 @@ def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
     return table.take(pa.array(np.sort(chosen)))
 
 
-def check(parts: dict[str, pa.Table], corpus: Corpus) -> None:
+def check(parts: dict[str, pa.Table], corpus: Corpus, n_looked_at: int = 200) -> None:
     """Assert what no split may break: targets in the catalogue, disjoint, in time order.
 
-    Time order cannot be asserted of a split that came with the corpus. Raises DataError that
-    names the split.
+    Of `n_looked_at` examples of each split the history is looked up: it must be what the user did
+    just before the target. Time order between splits cannot be asserted of a split that came with
+    the corpus. Raises DataError that names the split.
     """
     given = "split" in corpus.interactions
     latest = None
@@ -115,9 +121,26 @@ def check(parts: dict[str, pa.Table], corpus: Corpus) -> None:
         if not given and latest is not None and time.min() < latest:
             raise DataError(f"{name}: an example is older than the split before it")
         latest = time.max()
+        rows = np.unique(np.linspace(0, len(part) - 1, n_looked_at).astype(np.int64))
+        for row in part.take(pa.array(rows)).to_pylist():
+            if not follows(row, corpus.interactions):
+                raise DataError(f"{name}: example {row['example']} has seen what comes after it")
     ids = np.concatenate([part["example"].to_numpy() for part in parts.values()])
-    if len(np.unique(ids)) != len(ids):
+    if (np.diff(np.sort(ids, kind="stable")) == 0).any():
         raise DataError("an example is in two splits")
+
+
+def follows(row: dict, events: pd.DataFrame) -> bool:
+    """Whether an example's history is what its user did just before an event like its target."""
+    user = events.user.to_numpy()
+    low, high = user.searchsorted(np.array([row["user"], row["user"] + 1], dtype=user.dtype))
+    items = events["item"].to_numpy()[low:high]
+    times = events.time.to_numpy()[low:high]
+    size = len(row["history"])
+    return any(
+        at >= size and items[at - size : at].tolist() == row["history"]
+        for at in np.flatnonzero((items == row["target"]) & (times == row["time"]))
+    )
 
 
 def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:

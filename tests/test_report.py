@@ -45,6 +45,18 @@ def test_the_report_escapes_titles_and_hides_code_and_progress(tmp_path):
     assert text.index('id="07_overall_performance"') < text.index('id="toy.01_prepare_data"')
 
 
+def test_the_report_says_which_commit_and_which_runs_each_part_comes_from(tmp_path):
+    executed_notebook(tmp_path / "notebooks", "07_overall_performance")
+    path = tmp_path / "notebooks" / "07_overall_performance.ipynb"
+    notebook = nbformat.read(path, 4)
+    inputs = {"toy/n16-s0/<b>grounding": "hash"}
+    notebook.metadata["bigrec"] = {"commit": "abc123", "dirty": True, "inputs": inputs}
+    nbformat.write(notebook, path)
+    text = report.write(tmp_path, "toy").read_text()
+    assert "07_overall_performance.ipynb · abc123, changed" in text
+    assert "<li>toy/n16-s0/&lt;b&gt;grounding</li>" in text
+
+
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(StudyError, match="run the study first"):
         report.write(tmp_path, "toy")
@@ -54,5 +66,6 @@ def test_executed_notebooks_keep_the_last_state_of_a_progress_bar_and_no_path(tm
     text = f"\r 1%\r 50%\r100%\n{batch.ROOT}/a.py: done\n"
     progress = nbformat.v4.new_output("stream", name="stderr", text=text)
     executed_notebook(tmp_path, "n", progress)
-    batch.settle_output(tmp_path / "n.ipynb")
-    assert nbformat.read(tmp_path / "n.ipynb", 4).cells[1].outputs[0].text == "100%\na.py: done\n"
+    settled = batch.settled(tmp_path / "n.ipynb", commit="abc")
+    assert settled.cells[1].outputs[0].text == "100%\na.py: done\n"
+    assert settled.metadata["bigrec"] == {"commit": "abc"}

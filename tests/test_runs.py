@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from bigrec_lib import batch, runs
+from bigrec_lib import batch, provenance, runs, studies
 from bigrec_lib.files import StudyError, sha256
 
 
@@ -59,12 +59,13 @@ def test_a_job_is_complete_only_from_finish_on(tmp_path):
 def study_file(tmp_path, monkeypatch):
     """Write a study file into a project of its own."""
     monkeypatch.setattr(batch, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
     (tmp_path / "studies").mkdir()
 
     def write(**changes):
         content = {"datasets": {"ml-100k": {}}, "n_train": [16], "seeds": [0, 1], **changes}
         (tmp_path / "studies" / "toy.yaml").write_text(yaml.safe_dump(content))
-        return batch.load_study("toy")
+        return studies.load("toy")
 
     return write
 
@@ -76,7 +77,7 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
         llm={"model": "folder"},
         notebooks={"02_tune_llm": {"learning_rate": "1e-4"}},
     )
-    planned = batch.jobs("toy", study)
+    planned = studies.jobs("toy", study).values()
     tunings = [p for p in planned if isinstance(p, runs.TuneLLM)]
     assert {(p.dataset, p.run) for p in tunings} == {
         (dataset, f"n{n}-s{seed}")
@@ -89,6 +90,70 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
     assert len({p.output for p in planned}) == len(planned)
 
 
+def test_what_a_study_may_add_to_its_main_runs(study_file):
+    study = study_file(
+        datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
+        ladder={"n_train": [8, 16], "seeds": [0]},
+        zero_shot=True,
+        constrained=True,
+        transfer=True,
+        joint={"datasets": ["films", "games"], "n_train": [4], "seeds": [0]},
+    )
+    planned = studies.jobs("toy", study)
+    single = {f"{run}" for run in ("n16-s0", "n16-s1", "n8-s0")}
+    tuned = {name.removesuffix(".02_tune_llm") for name in planned if name.endswith("02_tune_llm")}
+    assert tuned == {f"{d}.{run}" for d in ("films", "games") for run in single} | {
+        "films+games.n4-s0"
+    }
+    tested = single | {
+        "n0-s0",
+        "n16-s0-constrained",
+        "n16-s1-constrained",
+        "n16-s0-on-films",
+        "n16-s1-on-films",
+        "n4-s0-on-films+games",
+    }
+    for stage in ("03_generate_titles", "04_ground_to_items", "05_reweight_by_statistics"):
+        found = {p.run for p in planned.values() if p.notebook == stage and p.dataset == "games"}
+        assert found == tested
+
+    def waits(name):
+        return set(studies.waits(planned)[name])
+
+    assert waits("films+games.n4-s0.02_tune_llm") == {
+        "films.01_prepare_data",
+        "games.01_prepare_data",
+    }
+    assert waits("games.n4-s0-on-films+games.03_generate_titles") == {
+        "films.01_prepare_data",
+        "games.01_prepare_data",
+        "films+games.n4-s0.02_tune_llm",
+    }
+    assert waits("games.n16-s1-on-films.03_generate_titles") >= {"films.n16-s1.02_tune_llm"}
+    assert waits("games.n0-s0.03_generate_titles") == {"games.01_prepare_data"}
+    assert waits("07_overall_performance") >= {"games.n0-s0.05_reweight_by_statistics"}
+    order = list(planned)
+    assert all(order.index(w) < order.index(name) for name in planned for w in waits(name))
+
+
+def test_the_baselines_of_a_study(study_file):
+    if "06_train_baselines" not in runs.NOTEBOOKS:
+        pytest.skip("not written yet")
+    study = study_file(baselines={"full": True}, ladder={"n_train": [8], "seeds": [0]})
+    trained = [p.run for p in studies.jobs("toy", study).values() if "06" in p.notebook]
+    assert trained == ["n16-s0", "n16-s1", "n8-s0", "full-s0", "full-s1"]
+
+
+def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
+    films = {"films": {"reader": "ml-100k", "data_path": "${FILMS}/data"}}
+    monkeypatch.delenv("FILMS", raising=False)
+    with pytest.raises(StudyError, match=r"films is \$\{FILMS\}/data: set this variable"):
+        study_file(datasets=films)
+    monkeypatch.setenv("FILMS", str(tmp_path))
+    prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
+    assert prepare.origin == f"{tmp_path}/data" and str(tmp_path) not in str(prepare)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -97,6 +162,13 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
         ({"datasets": {}}, "studies/toy.yaml: datasets"),
         ({"llm": {"modell": "x"}}, "02_tune_llm: unknown parameter 'modell'"),
         ({"notebooks": {"02_tune": {}}}, "unknown notebook 02_tune"),
+        ({"resources": {"02_tune": {}}}, "unknown notebook 02_tune"),
+        ({"resources": {"02_tune_llm": {"cores": 1}}}, "unknown parameter 'resources.*cores'"),
+        (
+            {"joint": {"datasets": ["ml-100k", "x"], "n_train": [1], "seeds": [0]}},
+            "joint: x is not",
+        ),
+        ({"ladder": {"n_train": [0], "seeds": [0]}}, "ladder.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
     ],
 )
@@ -109,7 +181,7 @@ def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, mes
 def test_a_missing_key_is_named_without_the_whole_file(study_file):
     (batch.ROOT / "studies" / "toy.yaml").write_text("datasets: {ml-100k: {}}\nn_train: [1]\n")
     with pytest.raises(StudyError) as caught:
-        batch.load_study("toy")
+        studies.load("toy")
     assert str(caught.value) == "studies/toy.yaml: 'seeds' is missing"
 
 
@@ -130,12 +202,16 @@ def test_only_one_batch_of_a_study_runs_at_a_time(study_file):
 def test_library_of_follows_imports(tmp_path):
     source = tmp_path / "source.py"
     source.write_text("def f():\n    from bigrec_lib import prompts\n")
-    assert batch.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/prompts.py"]
+    assert provenance.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/prompts.py"]
 
 
 def test_every_studys_parameters_are_valid():
     for path in (batch.ROOT / "studies").glob("*.yaml"):
-        batch.load_study(path.stem)
+        studies.load(path.stem)
+
+
+def test_the_exported_schema_is_the_one_that_is_checked():
+    assert (studies.ROOT / "studies" / "schema.json").read_text() == studies.schema()
 
 
 def test_conda_users_get_the_locked_versions():

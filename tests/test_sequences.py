@@ -59,7 +59,7 @@ def toy(n=40):
 def test_the_cut_is_80_10_10_by_count_and_in_time_order():
     parts = sequences.split(toy(43))
     assert [len(part) for part in parts.values()] == [32, 4, 4]
-    sequences.check(parts, CORPUS)
+    sequences.check(parts, corpus_of([[(i % 9, i) for i in range(43)]]))
     with pytest.raises(DataError, match="too few to split: valid"):
         sequences.split(toy(6))
 
@@ -73,6 +73,36 @@ def test_leaks_are_seen():
         sequences.check({"train": parts["train"], "valid": last}, CORPUS)
     with pytest.raises(DataError, match="not in the catalogue of 3"):
         sequences.check(parts, replace(CORPUS, items=CORPUS.items.head(3)))
+
+
+def test_a_history_that_is_not_what_came_before_the_target_is_seen():
+    parts = sequences.split(toy())
+    late = parts["valid"]
+    shifted = late.set_column(2, "history", late["history"].take(np.arange(len(late)) * 0 + 1))
+    with pytest.raises(DataError, match="valid: example 29 has seen what comes after it"):
+        sequences.check(parts | {"valid": shifted}, CORPUS)
+
+
+@settings(max_examples=100, deadline=None)
+@given(users, st.integers(1, 4))
+def test_no_example_of_any_corpus_sees_what_comes_after_it(users, history):
+    """Splits of generated corpora: disjoint, whole, in time order, and each history is a past."""
+    corpus = corpus_of(users)
+    try:
+        parts = sequences.split(sequences.examples(corpus, history, "any"))
+    except DataError:
+        return
+    sequences.check(parts, corpus)
+    rows = [row for part in parts.values() for row in part.to_pylist()]
+    assert [row["example"] for row in rows] == list(range(len(rows)))
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+    for row in rows:
+        seen = users[row["user"]]
+        assert any(
+            [item for item, _ in seen[:at]][-history:] == row["history"]
+            for at, event in enumerate(seen)
+            if at and event == (row["target"], row["time"])
+        )
 
 
 def test_a_given_split_is_kept():

@@ -214,6 +214,7 @@ def test_tuning_learns_and_writes_an_adapter_that_loads(llm, tiny_llm, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "checkpoint",
         "log.csv",
     ]
     after = dict(llm.model.named_parameters())
@@ -375,8 +376,7 @@ def test_two_processes_do_what_one_does(llm, tiny_llm, tmp_path):
 # bad input
 
 
-def test_a_checkpoint_of_other_settings_is_refused_by_name(llm, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "remove", lambda path: None)  # keep the checkpoint
+def test_a_checkpoint_of_other_settings_is_refused_by_name(llm, tmp_path):
     tune(llm, toy_samples(4), toy_samples(2), Tuning(batch_size=4), tmp_path)
     other = Tuning(batch_size=4, learning_rate=1)
     with pytest.raises(StudyError, match="other learning_rate, train"):

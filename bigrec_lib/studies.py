@@ -1,0 +1,247 @@
+"""Study files: what they may say, and the jobs they ask for."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import product
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bigrec_lib import runs
+from bigrec_lib.files import StudyError
+from bigrec_lib.runs import Count, Size
+
+ROOT = Path(__file__).parent.parent
+
+
+class Part(BaseModel):
+    """A part of a study file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ladder(Part):
+    """Further training sizes."""
+
+    n_train: list[Count] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+
+
+class Joint(Ladder):
+    """Adapters that learn several data sets; n_train is the number of samples of each."""
+
+    datasets: list[str] = Field(min_length=2)
+
+
+class Baselines(Part):
+    """The conventional recommenders, for every training size and seed."""
+
+    full: bool = Field(default=False, description="also on the whole training split")
+
+
+class Resources(Part):
+    """What one job of a notebook takes of the machine."""
+
+    threads: Size = Field(
+        default=0,
+        description="of the CPU; rounding depends on them. 0: all there are, one job at a time",
+    )
+    memory_gb: float = Field(default=0, ge=0, description="10^9 bytes; 0: not told")
+    gpus: Size = 0
+    minutes: Size = Field(default=0, description="the longest it may take on a cluster; 0: a day")
+    processes: Count = Field(
+        default=1, description="of tuning, under `accelerate launch`; on GPUs one for each"
+    )
+
+
+class Study(Part):
+    """A study: main runs are n_train x seeds x datasets; the other keys add to them."""
+
+    datasets: dict[str, dict[str, object]] = Field(
+        min_length=1, description="name in the results -> parameters of 01_prepare_data"
+    )
+    n_train: list[Count] = Field(min_length=1, description="training sizes of the main runs")
+    seeds: list[int] = Field(min_length=1, description="seeds of the main runs")
+    llm: dict[str, object] = Field(
+        default={}, description="parameters of every notebook that loads the LLM"
+    )
+    ladder: Ladder | None = Field(default=None, description="further sizes, on every data set")
+    zero_shot: bool = Field(default=False, description="the LLM as it is, too")
+    constrained: bool = Field(
+        default=False, description="main runs also with only titles of the catalogue generated"
+    )
+    joint: Joint | None = Field(default=None, description="adapters for several data sets")
+    transfer: bool = Field(
+        default=False, description="the adapter of each main run also on the other data sets"
+    )
+    baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
+    notebooks: dict[str, dict[str, object]] = Field(
+        default={}, description="further parameters, by notebook"
+    )
+    resources: dict[str, Resources] = Field(default={}, description="by notebook")
+    generation_shards: Count = Field(
+        default=1, description="jobs that generate the titles of a run together"
+    )
+
+    def resources_of(self, notebook: str) -> Resources:
+        return self.resources.get(notebook, Resources())
+
+
+def schema() -> str:
+    """The JSON schema of study files, for editors: studies/schema.json."""
+    return json.dumps(Study.model_json_schema(), indent=2) + "\n"
+
+
+def load(name: str) -> Study:
+    """Read `studies/<name>.yaml` and check every parameter of every job it asks for.
+
+    Raises StudyError that names the file and each unknown key, wrong type or missing value.
+    """
+    path = ROOT / "studies" / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise StudyError(f"no study {name!r} in {path.parent.name}/: choose one of {known}")
+    where = path.relative_to(ROOT)
+    try:
+        study = Study(**yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except ValidationError as error:
+        raise StudyError(f"{where}: {runs.explain(error)}") from None
+    except (yaml.YAMLError, TypeError) as error:
+        raise StudyError(f"{where} is not a mapping in YAML: {error}") from None
+    try:
+        check(name, study)
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}") from None
+    return study
+
+
+def check(name: str, study: Study) -> None:
+    """Raise StudyError for what the schema cannot see: names, and the parameters of each job."""
+    for notebook in [*study.notebooks, *study.resources]:
+        if notebook not in runs.NOTEBOOKS:
+            raise StudyError(f"unknown notebook {notebook}")
+    for dataset in study.joint.datasets if study.joint else ():
+        if dataset not in study.datasets:
+            raise StudyError(f"joint: {dataset} is not one of the datasets")
+    planned = jobs(name, study)
+    waits(planned)
+    for job in planned.values():
+        several = study.resources_of(job.notebook).processes > 1
+        if several and isinstance(job, runs.TuneLLM) and job.instructions:
+            raise StudyError("instructions are learnt in one process: set processes to 1")
+        if isinstance(job, runs.PrepareData) and "$" in os.path.expandvars(job.data_path):
+            raise StudyError(
+                f"data_path of {job.dataset} is {job.data_path}: set this variable of the "
+                "environment to the folder of the data"
+            )
+
+
+def jobs(name: str, study: Study) -> dict[str, runs.Parameters]:
+    """The checked parameters of every job, by its name, in an order in which they can run."""
+    planned: dict[str, runs.Parameters] = {}
+    for notebook, cls in runs.NOTEBOOKS.items():
+        for keys in job_keys(notebook, cls, study):
+            given: dict[str, object] = {"study": name, "root": ".", **keys}
+            if cls is runs.PrepareData:
+                given |= study.datasets[str(keys["dataset"])]
+            if issubclass(cls, runs.ModelParameters):
+                given |= study.llm
+            job = cls.check(given | study.notebooks.get(notebook, {}))
+            planned[job.job] = job
+    return planned
+
+
+def job_keys(notebook: str, cls: type[runs.Parameters], study: Study) -> list[dict[str, object]]:
+    """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
+    if not issubclass(cls, runs.DatasetParameters):
+        return [{}]
+    if not issubclass(cls, runs.RunParameters):
+        return [{"dataset": dataset} for dataset in study.datasets]
+    if issubclass(cls, runs.TunedParameters):
+        return tested(study)
+    if cls is runs.TuneLLM:
+        return tuned(study)
+    if "full" in cls.model_fields:
+        return trained(study)
+    return single(study)
+
+
+def runs_of(datasets, n_train, seeds) -> list[dict[str, object]]:
+    return [
+        {"dataset": dataset, "n_train": size, "seed": seed}
+        for dataset, size, seed in product(datasets, n_train, seeds)
+    ]
+
+
+def main(study: Study) -> list[dict[str, object]]:
+    return runs_of(study.datasets, study.n_train, study.seeds)
+
+
+def single(study: Study) -> list[dict[str, object]]:
+    """Main runs and ladder: one data set, one size, one seed."""
+    ladder = study.ladder
+    further = runs_of(study.datasets, ladder.n_train, ladder.seeds) if ladder else []
+    return main(study) + [keys for keys in further if keys not in main(study)]
+
+
+def joint(study: Study) -> list[dict[str, object]]:
+    return runs_of([""], study.joint.n_train, study.joint.seeds) if study.joint else []
+
+
+def tuned(study: Study) -> list[dict[str, object]]:
+    """Every adapter."""
+    first, *others = study.joint.datasets if study.joint else [""]
+    return single(study) + [{**keys, "dataset": first, "also": others} for keys in joint(study)]
+
+
+def tested(study: Study) -> list[dict[str, object]]:
+    """Every adapter on every data set it is tested on, and the LLM without one."""
+    found = single(study)
+    if study.zero_shot:
+        found += runs_of(study.datasets, [0], [0])
+    if study.constrained:
+        found += [{**keys, "constrained": True} for keys in main(study)]
+    if study.transfer:
+        found += [
+            {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
+            for keys in main(study)
+            for dataset in study.datasets
+            if dataset != keys["dataset"]
+        ]
+    for keys in joint(study):
+        names = study.joint.datasets
+        found += [{**keys, "dataset": name, "tuned_on": "+".join(names)} for name in names]
+    return found
+
+
+def trained(study: Study) -> list[dict[str, object]]:
+    """Every run of the baselines."""
+    if not study.baselines:
+        return []
+    full = [
+        {"dataset": dataset, "seed": seed, "full": True}
+        for dataset, seed in product(study.datasets, study.seeds)
+    ]
+    return single(study) + (full if study.baselines.full else [])
+
+
+def waits(planned: dict[str, runs.Parameters]) -> dict[str, list[str]]:
+    """For every job, the names of those that make what it reads; an analysis waits for all runs.
+
+    Raises StudyError if no job of the study makes it.
+    """
+    makers = {p.output: name for name, p in planned.items()}
+    every = [name for name, p in planned.items() if isinstance(p, runs.DatasetParameters)]
+    found: dict[str, list[str]] = {}
+    for name, job in planned.items():
+        needs = job.inputs if isinstance(job, runs.DatasetParameters) else {}
+        for maker, folder in needs.items():
+            if folder not in makers:
+                raise StudyError(
+                    f"{name} needs {folder}, which no job of this study makes: {maker}"
+                )
+        found[name] = [makers[folder] for folder in needs.values()] if name in every else every
+    return found

@@ -1,0 +1,189 @@
+"""What a change makes stale; the same study gives the same numbers, however it runs."""
+
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import batch, make_project, results_of
+
+STEPS = ("01", "02", "03", "04", "05")
+
+
+def states(project) -> dict[str, str]:
+    """The plan: number of the notebook (of the only run) -> its line."""
+    *jobs, _ = batch(project, "plan", "toy").stdout.splitlines()
+    return {line.split()[1].split(".")[-1][:2]: line for line in jobs}
+
+
+def to_do(project) -> set[str]:
+    return {number for number, line in states(project).items() if not line.startswith("done")}
+
+
+@contextmanager
+def changed(path: Path, change):
+    """The file at `path` with other contents, for a while."""
+    before, stat = path.read_bytes(), path.stat()
+    path.write_text(change(before.decode("latin-1")), encoding="latin-1")
+    yield
+    path.write_bytes(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def comment(text):
+    return text + "\n# changed\n"
+
+
+def first_cell(kind, change=lambda cell: cell["source"].append("\n")):
+    """A change to the first cell of a kind in a notebook."""
+
+    def apply(text):
+        notebook = json.loads(text)
+        change(next(cell for cell in notebook["cells"] if cell["cell_type"] == kind))
+        return json.dumps(notebook)
+
+    return apply
+
+
+@pytest.fixture
+def analyses(project) -> set[str]:
+    return set(states(project)) - set(STEPS)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "stale"),
+    [
+        ("bigrec_lib/reweighting.py", comment, "05"),
+        ("bigrec_lib/grounding.py", comment, "04 05"),
+        ("bigrec_lib/tuning.py", comment, "02 03 04 05"),
+        ("bigrec_lib/datasets.py", comment, "01 02 03 04 05"),
+        ("notebooks/04_ground_to_items.ipynb", first_cell("code"), "04 05"),
+        ("notebooks/05_reweight_by_statistics.ipynb", first_cell("markdown"), "05"),
+    ],
+    ids=lambda value: Path(value).name if isinstance(value, str) and "/" in value else "",
+)
+def test_a_change_of_code_makes_stale_what_rests_on_it_and_nothing_else(
+    project, analyses, file, change, stale
+):
+    with changed(project / file, change):
+        assert to_do(project) - analyses == set(stale.split())
+        assert analyses <= to_do(project)
+    assert to_do(project) == set()
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "stale"),
+    [
+        ({"05_reweight_by_statistics": {}}, ""),
+        ({"03_generate_titles": {"beams": 2}}, "03 04 05"),
+        ({"03_generate_titles": {"beams": 4}}, ""),
+        ({"02_tune_llm": {"rank": 4}}, "02 03 04 05"),
+        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05"),
+    ],
+)
+def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):
+    with changed(
+        project / "studies" / "toy.yaml",
+        lambda text: text + yaml.safe_dump({"notebooks": notebooks}),
+    ):
+        assert to_do(project) - analyses == set(stale.split())
+
+
+def test_data_and_model_count_by_content_and_times_do_not(project, toy_data, tiny_llm, analyses):
+    with changed(toy_data / "u.data", lambda text: text + text.splitlines()[0] + "\n"):
+        assert to_do(project) == {*STEPS, *analyses}
+    with changed(tiny_llm / "generation_config.json", comment):
+        assert to_do(project) == {"02", "03", "04", "05", *analyses}
+    for folder in (project, toy_data, tiny_llm):
+        for path in folder.rglob("*"):
+            os.utime(path)
+    assert to_do(project) == set()
+
+
+def test_outputs_in_a_notebook_are_no_change(project):
+    def ran(cell):
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["done"]}]
+        cell["execution_count"] = 7
+
+    with changed(project / "notebooks" / "02_tune_llm.ipynb", first_cell("code", ran)):
+        assert to_do(project) == set()
+
+
+def test_lost_files_are_missed_by_name(project, tmp_path):
+    results = project / "results" / "toy"
+    for path in (
+        results / "toy" / "n16-s0" / "grounding" / "ranks" / "test" / "bigrec.parquet",
+        results / "notebooks" / "toy.n16-s0.04_ground_to_items.ipynb",
+    ):
+        shutil.move(path, tmp_path / "lost")
+        assert path.name in states(project)["04"] and "05" in to_do(project)
+        shutil.move(tmp_path / "lost", path)
+    assert to_do(project) == set()
+
+
+def test_the_plan_tells_how_long_from_earlier_runs(project):
+    study = project / "studies" / "toy.yaml"
+    with changed(study, lambda text: text.replace("seeds:\n- 0", "seeds:\n- 0\n- 1")):
+        *_, summary = batch(project, "plan", "toy").stdout.splitlines()
+    assert "unknown" not in summary and (" s one after" in summary or " min one after" in summary)
+
+
+def test_only_what_is_stale_runs_and_its_leftovers_are_not_used(project):
+    manifests = sorted(project.glob("r*s/toy/**/manifest.json"))
+    before = {path: path.stat().st_mtime_ns for path in manifests}
+    (project / "results/toy/toy/n16-s0/reweighting/old.csv").write_text("of other code")
+    with changed(project / "bigrec_lib" / "reweighting.py", comment):
+        batch(project, "study", "toy")
+        assert to_do(project) == set()
+        ran = {path.parent.name for path in manifests if path.stat().st_mtime_ns != before[path]}
+        assert "reweighting" in ran and not ran & {"data", "adapter", "generations", "grounding"}
+        assert not (project / "results/toy/toy/n16-s0/reweighting/old.csv").exists()
+    batch(project, "study", "toy")
+
+
+def test_verify_names_what_differs(project):
+    ranks = "results/toy/toy/n16-s0/grounding/ranks/test/bigrec.parquet"
+    metrics = project / "results/toy/toy/n16-s0/grounding/metrics.csv"
+    assert batch(project, "verify", "toy").stdout.startswith("OK")
+    other = (project / ranks).parent / "bigrec-unseen.parquet"
+    kept = (project / ranks).read_bytes()
+    shutil.copy(other, project / ranks)
+    said = batch(project, "verify", "toy", check=False)
+    assert said.returncode == 1 and ranks.removeprefix("results/") in said.stderr
+    assert "bigrec test" in said.stderr and "but the ranks give" in said.stderr
+    (project / ranks).write_bytes(kept)
+    with changed(metrics, lambda text: text.replace("0.05", "0.06", 1)):
+        assert "metrics.csv" in batch(project, "verify", "toy", check=False).stderr
+    assert batch(project, "verify", "toy").stdout.startswith("OK")
+
+
+def test_two_jobs_at_once_in_shards_and_one_after_the_other_give_the_same(
+    tmp_path, toy_data, tiny_llm
+):
+    """Two seeds, so that there is something to do at once; every job has one thread."""
+    found = []
+    for name, cores, shards in (("one", "1", 1), ("two", "2", 2)):
+        folder = make_project(
+            tmp_path / name,
+            toy_data,
+            tiny_llm,
+            seeds=[0, 1],
+            resources={notebook: {"threads": 1} for notebook in NOTEBOOKS},
+            generation_shards=shards,
+            notebooks={"03_generate_titles": {"batch_size": 8}},
+        )
+        batch(folder, "study", "toy", "--cores", cores)
+        found.append(results_of(folder))
+    assert len(found[0]) > 20 and found[0] == found[1]
+
+
+NOTEBOOKS = [
+    "01_prepare_data",
+    "02_tune_llm",
+    "03_generate_titles",
+    "04_ground_to_items",
+    "05_reweight_by_statistics",
+]

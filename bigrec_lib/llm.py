@@ -50,9 +50,7 @@ def load_llm(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = assets.fetch(name) if name in assets.MODELS else name
-    if device == "auto":
-        own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # one GPU for each process
-        device = own if torch.cuda.is_available() else "cpu"
+    device = best_device(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
         model = AutoModelForCausalLM.from_pretrained(
@@ -75,6 +73,16 @@ def load_llm(
     if adapter is not None:
         model = with_adapter(model, adapter)
     return LLM(name, model.eval(), tokenizer)
+
+
+def best_device(device: str) -> str:
+    """The device, or for 'auto' a GPU where there is one."""
+    import torch
+
+    if device != "auto":
+        return device
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # one GPU for each process
+    return own if torch.cuda.is_available() else "cpu"
 
 
 def quantisation_config(quantisation: str, dtype: str) -> BitsAndBytesConfig | None:

@@ -19,12 +19,33 @@ COLOURS = {
     "bigrec+popularity": PALETTE[1],
     "bigrec+collaborative": PALETTE[2],
     "popularity": PALETTE[7],
+    "recent-popularity": "0.75",
+    "item-knn": "0.3",
+    "markov": PALETTE[8],
+    **{
+        f"{network}-{loss}": shade
+        for network, base in {"gru4rec": 4, "caser": 5, "sasrec": 3}.items()
+        for loss, shade in zip(("bce", "ce"), sns.light_palette(PALETTE[base], 3)[1:], strict=True)
+    },
+    "dros": PALETTE[6],
+    "p5": PALETTE[9],
 }
 LABELS = {
     "bigrec": "BIGRec",
     "bigrec+popularity": "BIGRec + popularity",
     "bigrec+collaborative": "BIGRec + collaborative",
     "popularity": "Popularity",
+    "recent-popularity": "Recent popularity",
+    "item-knn": "Item kNN",
+    "markov": "Markov chain",
+    "gru4rec-ce": "GRU4Rec, cross-entropy",
+    "gru4rec-bce": "GRU4Rec, binary",
+    "caser-ce": "Caser, cross-entropy",
+    "caser-bce": "Caser, binary",
+    "sasrec-ce": "SASRec, cross-entropy",
+    "sasrec-bce": "SASRec, binary",
+    "dros": "DROS",
+    "p5": "P5-style",
 }
 
 
@@ -281,6 +302,53 @@ def by_popularity(gain) -> plt.Figure:
     axis.set_xticks(range(len(groups)), [f"{g + 1}\nn = {sizes[g]}" for g in groups])
     axis.set(xlabel="popularity group of the target (5 = most popular)", ylabel="NDCG@20")
     axis.get_legend().set_title("")
+    return figure
+
+
+# 06_train_baselines
+
+
+def training(curves) -> plt.Figure:
+    """Training loss next to that of the first epoch, and validation NDCG@20, over epochs.
+
+    curves: columns method, epoch, train_loss, valid_ndcg; the diamond is the epoch that is kept.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 1.5, 3.2))
+    for method, curve in curves.groupby("method", sort=False):
+        style = {"color": COLOURS.get(method), "label": label(method)}
+        axes[0].plot(curve.epoch, curve.train_loss / curve.train_loss.iloc[0], **style)
+        axes[1].plot(curve.epoch, curve.valid_ndcg, **style)
+        best = curve.loc[curve.valid_ndcg.idxmax()]
+        axes[1].plot(best.epoch, best.valid_ndcg, "D", color=COLOURS.get(method), markersize=4)
+    axes[0].set(xlabel="epoch", ylabel="training loss / that of epoch 1", ylim=(0, None))
+    axes[1].set(xlabel="epoch", ylabel="validation NDCG@20", ylim=(0, None))
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def costs(seconds) -> plt.Figure:
+    """Seconds a method took, on a logarithmic axis; columns method, seconds."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.28 * len(seconds) + 0.8))
+    names = seconds.method.map(label)
+    axis.barh(names, seconds.seconds, color=[COLOURS.get(each) for each in seconds.method])
+    axis.bar_label(axis.containers[0], fmt="%.3g", padding=3)
+    axis.set(xscale="log", xlabel="seconds, whole grid")
+    axis.margins(x=0.15)
+    axis.invert_yaxis()
+    return figure
+
+
+def overlaps(shares) -> plt.Figure:
+    """Share of the first 20 that two methods have in common; rows and columns are methods."""
+    named = shares.rename(index=label, columns=label)
+    figure, axis = plt.subplots(figsize=(WIDTH * 1.2, WIDTH * 0.9))
+    sns.heatmap(
+        named, annot=True, fmt=".0%", vmin=0, vmax=1, cmap="crest", square=True, cbar=False,
+        annot_kws={"size": 7}, ax=axis,
+    )  # fmt: skip
+    plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    axis.grid(visible=False)
     return figure
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Baseline = Literal[
+    "recent-popularity",
+    "item-knn",
+    "markov",
+    "gru4rec-ce",
+    "gru4rec-bce",
+    "caser-ce",
+    "caser-bce",
+    "sasrec-ce",
+    "sasrec-bce",
+    "dros",
+    "p5",
+]
 
 
 class Parameters(BaseModel):
@@ -297,7 +311,7 @@ class TuneLLM(RunParameters, ModelParameters):
     patience: Annotated[int, Field(ge=0)] = 0
     rank: Count = 8
     alpha: Count = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    dropout: Share = 0.05
     target_modules: Annotated[list[str], Field(min_length=1)] = [
         "q_proj",
         "k_proj",
@@ -422,6 +436,60 @@ class ReweightByStatistics(TunedParameters):
         return super().inputs | {"04_ground_to_items": self.grounding}
 
 
+class TrainBaselines(RunParameters, ModelParameters):
+    """Baselines of a run, or with `full` those that learn from the whole training split."""
+
+    notebook = "06_train_baselines"
+
+    n_train: Count = 256
+    full: bool = False
+    models: Annotated[list[Baseline], Field(min_length=1)] = list(get_args(Baseline))
+    learning_rates: Annotated[list[Positive], Field(min_length=1)] = [1e-3, 5e-3]
+    weight_decays: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [0.0]
+    dropouts: Annotated[list[Share], Field(min_length=1)] = [0.2, 0.5]
+    widths: Annotated[list[Count], Field(min_length=1)] = [64]
+    epochs: Count = 50
+    patience: Count = 5
+    batch_size: Count = 256
+    collaborative: list[Baseline] = ["sasrec-ce", "dros"]
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    p5_epochs: Positive = 1
+    p5_learning_rate: Positive = 1e-3
+    p5_batch_size: Count = 8
+    max_tokens: Count = 512
+
+    @property
+    def run(self) -> str:
+        return f"full-s{self.seed}" if self.full else super().run
+
+    @property
+    def output(self) -> Path:
+        return self.baselines
+
+    @property
+    def baselines(self) -> Path:
+        return self.folder("baselines")
+
+    @property
+    def work(self) -> Path:
+        """What is too large to be results: scores, and the adapter of P5."""
+        return self.runs / self.dataset / self.run
+
+    @property
+    def conventional(self) -> list[str]:
+        """The models that are no LLM."""
+        return [name for name in self.models if name != "p5"]
+
+    @property
+    def p5(self) -> bool:
+        """Whether an LLM is tuned: not on the whole training split, which takes it days."""
+        return "p5" in self.models and not self.full
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return {"01_prepare_data": self.data}
+
+
 class OverallPerformance(Parameters):
     notebook = "07_overall_performance"
 
@@ -438,6 +506,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         GenerateTitles,
         GroundToItems,
         ReweightByStatistics,
+        TrainBaselines,
         OverallPerformance,
     )
 }

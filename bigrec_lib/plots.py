@@ -1,6 +1,7 @@
 """One look for every figure: colour-blind safe, one colour per method, readable in print."""
 
 import itertools
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -73,9 +74,12 @@ def save(figure: plt.Figure, folder: Path, name: str) -> None:
             figure.savefig(partial, format=kind, metadata=empty)
 
 
-def label(method: str) -> str:
-    """The name of a method as figures and tables print it."""
-    return LABELS.get(method, method)
+def label(method: str, run: str = "") -> str:
+    """The name of a method as figures and tables print it, with what is special about its run."""
+    special = re.fullmatch(r".*?-s\d+(?:-on-(.+?))?(-constrained)?", run)
+    origin, constrained = special.groups() if special else (None, None)
+    words = [f"tuned on {origin}"] * bool(origin) + ["constrained"] * bool(constrained)
+    return LABELS.get(method, method) + (f" ({', '.join(words)})" if words else "")
 
 
 # 03_generate_titles
@@ -356,17 +360,16 @@ def overlaps(shares) -> plt.Figure:
 
 
 def overall(metrics, metric: str = "NDCG") -> plt.Figure:
-    """Metric at K for each method, one panel a data set.
+    """Metric at K for each method, one panel a data set and training size.
 
-    metrics: long form with columns dataset, method, metric, k, value (metrics.csv).
+    metrics: long form with columns dataset, n_train, method, metric, k, value (metrics.csv).
     """
     chosen = metrics[metrics.metric == metric]
-    datasets = list(dict.fromkeys(chosen.dataset))
+    panels = list(chosen.groupby(["dataset", "n_train"], sort=False))
     figure, axes = plt.subplots(
-        1, len(datasets), figsize=(WIDTH * max(1, len(datasets) * 0.7), 3.2), squeeze=False
+        1, len(panels), figsize=(WIDTH * max(1, len(panels) * 0.7), 3.2), squeeze=False
     )
-    for axis, dataset in zip(axes[0], datasets, strict=True):
-        of_dataset = chosen[chosen.dataset == dataset]
+    for axis, ((dataset, n_train), of_dataset) in zip(axes[0], panels, strict=True):
         for marker, (method, group) in zip(
             "osD^vPX*" * 4, of_dataset.groupby("method", sort=False), strict=False
         ):
@@ -378,7 +381,8 @@ def overall(metrics, metric: str = "NDCG") -> plt.Figure:
                 color=COLOURS.get(method),
                 label=label(method),
             )
-        axis.set(title=dataset, xlabel="K", ylabel=f"{metric}@K", xscale="log", ylim=(0, None))
+        title = f"{dataset}, {n_train:,} training samples"
+        axis.set(title=title, xlabel="K", ylabel=f"{metric}@K", xscale="log", ylim=(0, None))
         axis.set_xticks(sorted(of_dataset.k.unique()), sorted(of_dataset.k.unique()))
         axis.minorticks_off()
     axes[0][-1].legend()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+BASELINES = {"models": ["markov", "sasrec-ce", "dros", "p5"], "dropouts": [0.2], "epochs": 2}
 WORDS = "Red Blue Night Day River Moon Star City King Queen Lost Last Silent Golden Iron".split()
 
 
@@ -122,6 +123,8 @@ def make_project(folder, data, llm, **changes):
         "n_train": [16],
         "seeds": [0],
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
+        "baselines": {},
+        "notebooks": {"06_train_baselines": BASELINES},
         **changes,
     }
     (folder / "studies").mkdir()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import batch, make_project, results_of
 
-STEPS = ("01", "02", "03", "04", "05")
+STEPS = ("01", "02", "03", "04", "05", "06")
 
 
 def states(project) -> dict[str, str]:
@@ -57,9 +57,10 @@ def analyses(project) -> set[str]:
     ("file", "change", "stale"),
     [
         ("bigrec_lib/reweighting.py", comment, "05"),
-        ("bigrec_lib/grounding.py", comment, "04 05"),
-        ("bigrec_lib/tuning.py", comment, "02 03 04 05"),
-        ("bigrec_lib/datasets.py", comment, "01 02 03 04 05"),
+        ("bigrec_lib/baselines.py", comment, "06"),
+        ("bigrec_lib/grounding.py", comment, "04 05 06"),
+        ("bigrec_lib/tuning.py", comment, "02 03 04 05 06"),
+        ("bigrec_lib/datasets.py", comment, "01 02 03 04 05 06"),
         ("notebooks/04_ground_to_items.ipynb", first_cell("code"), "04 05"),
         ("notebooks/05_reweight_by_statistics.ipynb", first_cell("markdown"), "05"),
     ],
@@ -81,14 +82,15 @@ def test_a_change_of_code_makes_stale_what_rests_on_it_and_nothing_else(
         ({"03_generate_titles": {"beams": 2}}, "03 04 05"),
         ({"03_generate_titles": {"beams": 4}}, ""),
         ({"02_tune_llm": {"rank": 4}}, "02 03 04 05"),
-        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05"),
+        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06"),
     ],
 )
 def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):
-    with changed(
-        project / "studies" / "toy.yaml",
-        lambda text: text + yaml.safe_dump({"notebooks": notebooks}),
-    ):
+    def change(text):
+        study = yaml.safe_load(text)
+        return yaml.safe_dump(study | {"notebooks": study["notebooks"] | notebooks})
+
+    with changed(project / "studies" / "toy.yaml", change):
         assert to_do(project) & set(STEPS) == set(stale.split())
 
 
@@ -174,6 +176,7 @@ def test_two_jobs_at_once_in_shards_and_one_after_the_other_give_the_same(
             resources={notebook: {"threads": 1} for notebook in NOTEBOOKS},
             generation_shards=shards,
             notebooks={"03_generate_titles": {"batch_size": 8}},
+            baselines=None,
         )
         batch(folder, "study", "toy", "--cores", cores)
         found.append(results_of(folder))

@@ -39,6 +39,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
         "resources": {notebook: needs for notebook in runs.NOTEBOOKS}
         | {"02_tune_llm": {**needs, "processes": 2}},
         "notebooks": {"03_generate_titles": {"batch_size": 8}},
+        "baselines": None,
     }
     local = make_project(tmp_path / "local", toy_data, tiny_llm, **study)
     batch(local, "study", "toy", "--cores", "1")

@@ -28,6 +28,7 @@ from bigrec_lib import grounding, metrics
 from bigrec_lib.files import StudyError
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
+FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity where it is not alone
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
 BLOCK = 2**22  # distances at a time where whole rows are needed, 32 MB
 
@@ -277,6 +278,30 @@ def chosen_apart(valid: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
         for metric, k in valid[["metric", "k"]].drop_duplicates().itertuples(index=False)
     ]
     return pd.DataFrame(best).merge(test, on=["metric", "k", "gamma"], validate="one_to_one")
+
+
+def pairs(
+    queries,
+    vectors,
+    targets: np.ndarray,
+    popular: np.ndarray,
+    liked: np.ndarray,
+    gammas: np.ndarray = GAMMAS,
+) -> pd.DataFrame:
+    """Both weights at once, D̂ (1 + popular)^-γ1 (1 + liked)^-γ2: the best γ2 for a FEW γ1.
+
+    popular: (I,), liked: (N, I), the others as in `ranks`; examples are those of validation.
+    Columns popularity (γ1), collaborative (γ2), value (NDCG@20).
+    """
+    rows = []
+    for first in FEW:
+        curve = curves(
+            *ranks(queries, vectors, targets, liked, gammas, first * strengths(popular)), gammas
+        )
+        second = choose(curve, "NDCG", 20)
+        value = curve.query("gamma == @second and metric == 'NDCG' and k == 20").value.item()
+        rows.append({"popularity": first, "collaborative": second, "value": value})
+    return pd.DataFrame(rows)
 
 
 # ------------------------------------------------------------------------------------ bad input

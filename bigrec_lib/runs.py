@@ -198,11 +198,16 @@ class TunedParameters(RunParameters):
         return f"{super().run}{origin}{'-constrained' if self.constrained else ''}"
 
     @property
+    def plain(self) -> str:
+        """The run of the same size and seed that has nothing special."""
+        return super().run
+
+    @property
     def adapter(self) -> Path | None:
         """The adapter's folder; None for the LLM as it is."""
         if self.n_train == 0:
             return None
-        return self.runs / (self.tuned_on or self.dataset) / super().run / "adapter"
+        return self.runs / (self.tuned_on or self.dataset) / self.plain / "adapter"
 
     @property
     def others(self) -> list[str]:
@@ -427,13 +432,27 @@ class GroundToItems(TunedParameters, ModelParameters):
 class ReweightByStatistics(TunedParameters):
     notebook = "05_reweight_by_statistics"
 
+    collaborative: str = ""
+
     @property
     def output(self) -> Path:
         return self.reweighting
 
     @property
     def inputs(self) -> dict[str, Path]:
-        return super().inputs | {"04_ground_to_items": self.grounding}
+        trained = self.results / self.dataset / self.plain / "baselines"
+        weights = {"06_train_baselines": trained} if self.scores else {}
+        return super().inputs | {"04_ground_to_items": self.grounding} | weights
+
+    @property
+    def scores(self) -> Path | None:
+        """Where 06 keeps the scores of the conventional model whose likings pull; None for none.
+
+        The LLM as it is has learnt no samples, so there is no model of the same ones.
+        """
+        if not self.collaborative or not self.n_train:
+            return None
+        return self.runs / self.dataset / self.plain / "scores" / self.collaborative
 
 
 class TrainBaselines(RunParameters, ModelParameters):
@@ -505,8 +524,8 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TuneLLM,
         GenerateTitles,
         GroundToItems,
-        ReweightByStatistics,
         TrainBaselines,
+        ReweightByStatistics,
         OverallPerformance,
     )
 }

@@ -124,7 +124,10 @@ def make_project(folder, data, llm, **changes):
         "seeds": [0],
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
-        "notebooks": {"06_train_baselines": BASELINES},
+        "notebooks": {
+            "05_reweight_by_statistics": {"collaborative": "dros"},
+            "06_train_baselines": BASELINES,
+        },
         **changes,
     }
     (folder / "studies").mkdir()

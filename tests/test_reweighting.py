@@ -147,6 +147,23 @@ def test_two_weights_one_after_the_other(per_row):
         assert np.allclose(np.take_along_axis(keys, listed, 1), np.sort(keys, 1)[:, :5])
 
 
+def test_pairs_are_the_best_of_each_row_of_the_grid():
+    rng = np.random.default_rng(4)
+    queries, vectors = rng.standard_normal((30, 5)), rng.standard_normal((60, 5))
+    targets, popular, liked = rng.integers(0, 60, 30), rng.random(60), rng.random((30, 60))
+    liked[np.arange(30), targets] += 0.5
+    grid = np.array([0.0, 1.0, 5.0])
+    found = np.linalg.norm(queries[:, None] - vectors, axis=2)
+    for row in reweighting.pairs(queries, vectors, targets, popular, liked, grid).itertuples():
+        pulled = (found - found.min(1, keepdims=True)) * (1 + popular) ** -row.popularity
+        values = []
+        for gamma in grid:
+            rank, _ = by_formula(pulled, targets, liked, gamma)
+            values.append(metrics.ndcg(rank, 20).mean())
+        assert row.value == pytest.approx(max(values))
+        assert row.collaborative == grid[int(np.argmax(values))]
+
+
 def test_candidates_with_one_vector_tie_wherever_they_stand_in_the_catalogue(monkeypatch):
     monkeypatch.setattr(grounding, "COLUMNS", 7)
     rng = np.random.default_rng(3)

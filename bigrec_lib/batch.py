@@ -508,6 +508,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options and given.command != "study":
         parser.error(f"unknown: {' '.join(options)}")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
+    # kernels and further processes run this library, whichever one is installed
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     try:
         if given.command == "study":
             run_study(given.name, *(options or ("--cores", "all")))

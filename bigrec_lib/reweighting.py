@@ -279,16 +279,6 @@ def chosen_apart(valid: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(best).merge(test, on=["metric", "k", "gamma"], validate="one_to_one")
 
 
-def popularity_groups(counts: np.ndarray, groups: int = 5) -> np.ndarray:
-    """The group 0 ... groups-1 of each candidate, (I,), rarest first, equal in size (IFairLRS).
-
-    Equal counts are told apart by the candidate's number.
-    """
-    place = np.empty(len(counts), dtype=np.int64)
-    place[np.argsort(counts, kind="stable")] = np.arange(len(counts))
-    return place * groups // len(counts)
-
-
 # ------------------------------------------------------------------------------------ bad input
 
 

@@ -158,3 +158,13 @@ def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
         held_out = parts[name]["target"].to_numpy()[parts[name]["time"].to_numpy() <= end]
         counts -= np.bincount(held_out, minlength=size)
     return counts
+
+
+def popularity_groups(counts: np.ndarray, groups: int = 5) -> np.ndarray:
+    """The group 0 ... groups-1 of each candidate, (I,), rarest first, equal in size (IFairLRS).
+
+    Equal counts are told apart by the candidate's number.
+    """
+    place = np.empty(len(counts), dtype=np.int64)
+    place[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    return place * groups // len(counts)

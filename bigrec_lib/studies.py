@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigrec_lib import runs
+from bigrec_lib import datasets, runs
 from bigrec_lib.files import StudyError
 from bigrec_lib.runs import Count, Size
 
@@ -132,11 +132,21 @@ def check(name: str, study: Study) -> None:
         several = study.resources_of(job.notebook).processes > 1
         if several and isinstance(job, runs.TuneLLM) and job.instructions:
             raise StudyError("instructions are learnt in one process: set processes to 1")
-        if isinstance(job, runs.PrepareData) and "$" in os.path.expandvars(job.data_path):
-            raise StudyError(
-                f"data_path of {job.dataset} is {job.data_path}: set this variable of the "
-                "environment to the folder of the data"
-            )
+        if isinstance(job, runs.PrepareData):
+            check_data(job)
+
+
+def check_data(job: runs.PrepareData) -> None:
+    """Raise StudyError for a reader that is none, or a variable in a path that is not set."""
+    reader = job.reader or job.dataset
+    if reader not in datasets.READERS:
+        known = ", ".join(datasets.READERS)
+        raise StudyError(f"unknown reader {reader!r} of {job.dataset}: choose one of {known}")
+    if "$" in os.path.expandvars(job.data_path):
+        raise StudyError(
+            f"data_path of {job.dataset} is {job.data_path}: set this variable of the "
+            "environment to the folder of the data"
+        )
 
 
 def jobs(name: str, study: Study) -> dict[str, runs.Parameters]:

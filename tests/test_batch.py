@@ -50,7 +50,7 @@ def first_cell(kind, change=lambda cell: cell["source"].append("\n")):
 
 @pytest.fixture
 def analyses(project) -> set[str]:
-    return set(states(project)) - set(STEPS)
+    return {number for number in states(project) if number >= "07"}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_change_of_code_makes_stale_what_rests_on_it_and_nothing_else(
     project, analyses, file, change, stale
 ):
     with changed(project / file, change):
-        assert to_do(project) - analyses == set(stale.split())
+        assert to_do(project) & set(STEPS) == set(stale.split())
         assert analyses <= to_do(project)
     assert to_do(project) == set()
 
@@ -89,14 +89,14 @@ def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, n
         project / "studies" / "toy.yaml",
         lambda text: text + yaml.safe_dump({"notebooks": notebooks}),
     ):
-        assert to_do(project) - analyses == set(stale.split())
+        assert to_do(project) & set(STEPS) == set(stale.split())
 
 
 def test_data_and_model_count_by_content_and_times_do_not(project, toy_data, tiny_llm, analyses):
     with changed(toy_data / "u.data", lambda text: text + text.splitlines()[0] + "\n"):
-        assert to_do(project) == {*STEPS, *analyses}
+        assert to_do(project) >= {*STEPS, *analyses}
     with changed(tiny_llm / "generation_config.json", comment):
-        assert to_do(project) == {"02", "03", "04", "05", *analyses}
+        assert to_do(project) & set(STEPS) == set(STEPS) - {"01"}
     for folder in (project, toy_data, tiny_llm):
         for path in folder.rglob("*"):
             os.utime(path)

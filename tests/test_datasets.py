@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import assets, batch, datasets, runs, sequences
+from bigrec_lib import assets, datasets, runs, sequences, studies
 from bigrec_lib.datasets import DataError, Filters, clean_title
 
 FILMS = {  # item -> title, year
@@ -248,8 +248,9 @@ def test_every_native_format_gives_the_same_corpus(tmp_path, name, packed):
 
 
 def test_a_study_takes_every_name_of_the_registry():
-    study = batch.Study(datasets={name: {} for name in datasets.READERS}, n_train=[1], seeds=[0])
-    prepared = [job for job in batch.jobs("any", study) if isinstance(job, runs.PrepareData)]
+    study = studies.Study(datasets={name: {} for name in datasets.READERS}, n_train=[1], seeds=[0])
+    planned = studies.jobs("any", study).values()
+    prepared = [job for job in planned if isinstance(job, runs.PrepareData)]
     assert {job.dataset for job in prepared} == set(datasets.READERS)
     assert set(assets.DATA) <= set(datasets.READERS)
 

@@ -144,6 +144,11 @@ def test_the_baselines_of_a_study(study_file):
     assert trained == ["n16-s0", "n16-s1", "n8-s0", "full-s0", "full-s1"]
 
 
+def test_an_unknown_reader_is_refused_before_anything_runs(study_file):
+    with pytest.raises(StudyError, match="unknown reader 'ml-11m' of films: choose one of ml-100k"):
+        study_file(datasets={"films": {"reader": "ml-11m"}})
+
+
 def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
     films = {"films": {"reader": "ml-100k", "data_path": "${FILMS}/data"}}
     monkeypatch.delenv("FILMS", raising=False)
@@ -151,7 +156,9 @@ def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
         study_file(datasets=films)
     monkeypatch.setenv("FILMS", str(tmp_path))
     prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
-    assert prepare.origin == f"{tmp_path}/data" and str(tmp_path) not in str(prepare)
+    assert prepare.expanded(prepare.data_path) == f"{tmp_path}/data" and str(tmp_path) not in str(
+        prepare
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 #!/bin/sh
 # One-node SLURM of this machine, below a folder: one_node.sh start FOLDER, one_node.sh stop FOLDER.
 # Needs root and Debian's packages: apt-get install munge slurmctld slurmd
-# Afterwards `SLURM_CONF=FOLDER/slurm.conf sbatch …` works. Nothing outside FOLDER is written.
+# While it runs, /etc/slurm/slurm.conf is a link into FOLDER; nothing else outside it is written.
 set -eu
 folder=$(realpath "$2")
+conf=/etc/slurm/slurm.conf
 if [ "$1" = stop ]; then
     for pid in "$folder"/*.pid; do kill "$(cat "$pid")" || true; done
+    rm "$conf"
     exit
+fi
+if [ -e "$conf" ]; then
+    echo "this machine has a SLURM already: $conf" >&2
+    exit 1
 fi
 mkdir -p "$folder/state" "$folder/spool"
 chmod 755 "$folder"
@@ -37,12 +43,13 @@ SelectTypeParameters=CR_CPU_Memory
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 MinJobAge=3600
-NodeName=$(hostname) CPUs=$(nproc) RealMemory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo) State=UNKNOWN
+NodeName=$(hostname) CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
-slurmctld -f "$folder/slurm.conf"
-slurmd -f "$folder/slurm.conf"
-export SLURM_CONF="$folder/slurm.conf"
+mkdir -p /etc/slurm
+ln -s "$folder/slurm.conf" "$conf"
+slurmctld
+slurmd
 for _ in $(seq 30); do
     sinfo --noheader --states=idle | grep -q . && exit
     sleep 1

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from conftest import batch, make_project, results_of
 
+from bigrec_lib import runs
+
+FAST = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 2".split()
 NODE = Path(__file__).parent / "one_node.sh"
-NOTEBOOKS = ["02_tune_llm", "03_generate_titles", "04_ground_to_items"]
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch):
+def slurm(tmp_path):
     """SLURM on this machine, for as long as the test runs."""
     if not os.environ.get("CLUSTER"):
         pytest.skip("sets up SLURM on this machine: make cluster")
@@ -22,10 +24,9 @@ def slurm(tmp_path, monkeypatch):
     if os.getuid() or missing:
         pytest.skip(f"needs root and `apt-get install munge slurmctld slurmd`; missing: {missing}")
     if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
-        pytest.skip("needs `pip install snakemake-executor-plugin-slurm`")
+        pytest.skip("needs `pip install -e .[cluster]`")
     folder = tmp_path / "slurm"
     subprocess.run([NODE, "start", folder], check=True)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     yield folder
     subprocess.run([NODE, "stop", folder], check=True)
 
@@ -35,7 +36,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
 ):
     needs = {"threads": 1, "memory_gb": 2, "minutes": 10}
     study = {
-        "resources": {notebook: needs for notebook in NOTEBOOKS}
+        "resources": {notebook: needs for notebook in runs.NOTEBOOKS}
         | {"02_tune_llm": {**needs, "processes": 2}},
         "notebooks": {"03_generate_titles": {"batch_size": 8}},
     }
@@ -43,7 +44,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
     batch(local, "study", "toy", "--cores", "1")
     remote = make_project(tmp_path / "remote", toy_data, tiny_llm, **study, generation_shards=2)
     profile = remote / "workflow" / "profiles" / "slurm"
-    words = ["--workflow-profile", str(profile), "--slurm-init-seconds-before-status-checks", "2"]
+    words = ["--workflow-profile", str(profile), *FAST]
     batch(remote, "study", "toy", *words)
     jobs = [
         line

@@ -495,6 +495,10 @@ class TrainBaselines(RunParameters, ModelParameters):
         return self.runs / self.dataset / self.run
 
     @property
+    def leftovers(self) -> list[Path]:
+        return [self.work / "p5"]
+
+    @property
     def conventional(self) -> list[str]:
         """The models that are no LLM."""
         return [name for name in self.models if name != "p5"]

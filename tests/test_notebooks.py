@@ -182,3 +182,23 @@ def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
     assert last.startswith("error: 01_prepare_data, cell") and "no/such/folder" in last
     assert executed in last and (project / executed).exists()
     assert not (project / "runs/toy/broken/data/manifest.json").exists()
+
+
+def test_baselines_keep_their_contract(project):
+    data = project / "runs" / "toy" / STEPS["data"]
+    run = project / "results" / "toy" / STEPS["run"] / "baselines"
+    items = pd.read_parquet(data / "items.parquet")
+    examples = pd.read_parquet(data / "examples" / "test.parquet")
+    _, of_item = np.unique(items.title_group, return_inverse=True)
+    grid = pd.read_csv(run / "chosen.csv")
+    assert grid.groupby("method").chosen.sum().eq(1).all()
+    trained = {path.stem for path in (run / "ranks" / "test").iterdir()}
+    assert trained == {path.stem for path in (run / "lists" / "test").iterdir()}
+    assert trained == set(pd.read_csv(run / "metrics.csv").method) >= set(grid.method)
+    for scores in (project / "runs" / "toy" / STEPS["run"] / "scores").iterdir():
+        found = np.load(scores / "test.npy", allow_pickle=False)
+        assert found.shape == (20, items.title_group.nunique()) and found.dtype == np.float32
+        assert json.loads((scores / "manifest.json").read_text())["method"] == scores.name
+        own = found[np.arange(20), of_item[examples.target]]
+        ranks = pd.read_parquet(run / "ranks" / "test" / f"{scores.name}.parquet")
+        assert ((found > own[:, None]).sum(1) == ranks["rank"]).all()

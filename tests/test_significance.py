@@ -98,9 +98,9 @@ def test_crossed_seeds_and_examples_cover_the_truth(monkeypatch):
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(200):
-        example = zero_inflated(rng, 150) - zero_inflated(rng, 150)
-        seed = rng.normal(0, 0.01, (8, 1))
-        found = contrast(example + seed + rng.normal(0, 0.02, (8, 150)))
+        example = zero_inflated(rng, 300) - zero_inflated(rng, 300)
+        seed = rng.normal(0, 0.005, (8, 1))
+        found = contrast(example + seed + rng.normal(0, 0.02, (8, 300)))
         covered += found["low"] <= 0 <= found["high"]
     assert 0.90 <= covered / 200 <= 0.995
 

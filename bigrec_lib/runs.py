@@ -521,6 +521,30 @@ class OverallPerformance(Parameters):
         return self.results / "overall"
 
 
+class TrainingSize(Parameters):
+    notebook = "08_training_size"
+
+    @property
+    def output(self) -> Path:
+        return self.results / "training_size"
+
+
+class StatisticalInformation(Parameters):
+    notebook = "09_statistical_information"
+
+    @property
+    def output(self) -> Path:
+        return self.results / "statistical_information"
+
+
+class CrossDomain(Parameters):
+    notebook = "10_cross_domain"
+
+    @property
+    def output(self) -> Path:
+        return self.results / "cross_domain"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -531,6 +555,9 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TrainBaselines,
         ReweightByStatistics,
         OverallPerformance,
+        TrainingSize,
+        StatisticalInformation,
+        CrossDomain,
     )
 }
 

@@ -373,14 +373,12 @@ def overall(metrics, metric: str = "NDCG") -> plt.Figure:
         1, len(panels), figsize=(WIDTH * max(1, len(panels) * 0.7), 3.2), squeeze=False
     )
     for axis, ((dataset, n_train), of_dataset) in zip(axes[0], panels, strict=True):
-        for marker, (method, group) in zip(
-            "osD^vPX*" * 4, of_dataset.groupby("method", sort=False), strict=False
-        ):
+        for method, group in of_dataset.groupby("method", sort=False):
             curve = group.groupby("k").value.mean()
             axis.plot(
                 curve.index,
                 curve.values,
-                marker=marker,
+                marker=MARKERS.get(method, "."),
                 color=COLOURS.get(method),
                 label=label(method),
             )
@@ -388,7 +386,7 @@ def overall(metrics, metric: str = "NDCG") -> plt.Figure:
         axis.set(title=title, xlabel="K", ylabel=f"{metric}@K", xscale="log", ylim=(0, None))
         axis.set_xticks(sorted(of_dataset.k.unique()), sorted(of_dataset.k.unique()))
         axis.minorticks_off()
-    axes[0][-1].legend()
+    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     figure.tight_layout()
     return figure
 
@@ -515,10 +513,9 @@ def origins(points: pd.DataFrame) -> plt.Figure:
             group.origin, group.value, yerr=[group.value - group.low, group.high - group.value],
             fmt="o", capsize=3, color=COLOURS["bigrec"],
         )  # fmt: skip
-        axis.set(title=f"tested on {dataset}", ylim=(0, None))
+        axis.set(title=f"tested on {dataset}", xlabel="tuned on", ylim=(0, None))
         axis.margins(x=0.2)
         axis.tick_params(axis="x", rotation=30)
     axes[0][0].set_ylabel("NDCG@20")
-    figure.supxlabel("tuned on", fontsize="medium")
     figure.tight_layout()
     return figure

@@ -462,7 +462,7 @@ class TrainBaselines(RunParameters, ModelParameters):
 
     n_train: Count = 256
     full: bool = False
-    models: Annotated[list[Baseline], Field(min_length=1)] = list(get_args(Baseline))
+    models: list[Baseline] = []
     learning_rates: Annotated[list[Positive], Field(min_length=1)] = [1e-3, 5e-3]
     weight_decays: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [0.0]
     dropouts: Annotated[list[Share], Field(min_length=1)] = [0.2, 0.5]
@@ -501,12 +501,12 @@ class TrainBaselines(RunParameters, ModelParameters):
     @property
     def conventional(self) -> list[str]:
         """The models that are no LLM."""
-        return [name for name in self.models if name != "p5"]
+        return [name for name in self.models or get_args(Baseline) if name != "p5"]
 
     @property
     def p5(self) -> bool:
         """Whether an LLM is tuned: not on the whole training split, which takes it days."""
-        return "p5" in self.models and not self.full
+        return "p5" in (self.models or get_args(Baseline)) and not self.full
 
     @property
     def inputs(self) -> dict[str, Path]:

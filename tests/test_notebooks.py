@@ -132,7 +132,12 @@ def test_tables_and_figures_come_in_every_format(project):
 
 
 def test_manifests_tell_everything_and_no_absolute_path(project):
-    for path in [*project.glob("runs/toy/**/manifest.json")]:
+    of_jobs = [
+        *project.glob("runs/toy/toy/*/manifest.json"),
+        *project.glob("results/**/manifest.json"),
+    ]
+    assert len(of_jobs) >= 6
+    for path in of_jobs:
         manifest = json.loads(path.read_text())
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
         assert str(project) not in path.read_text()

@@ -1,0 +1,86 @@
+"""The analyses on a whole toy study and on a bare one: verdicts and gaps."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import toy_results
+
+from bigrec_lib import runs
+
+ROOT = Path(__file__).parent.parent
+ANALYSES = [
+    name for name, cls in runs.NOTEBOOKS.items() if not issubclass(cls, runs.DatasetParameters)
+]
+
+
+def run_all(folder):
+    import papermill
+
+    (folder / "pyproject.toml").write_text("")
+    for part in ("notebooks", "bigrec_lib"):
+        shutil.copytree(ROOT / part, folder / part)
+    for name in ANALYSES:
+        papermill.execute_notebook(
+            str(folder / "notebooks" / f"{name}.ipynb"),
+            str(folder / f"{name}.ipynb"),
+            parameters={"study": "toy", "root": str(folder)},
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    return folder / "results" / "toy"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    toy_results.write(folder / "results" / "toy")
+    return run_all(folder)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A study with BIGRec of one size and one seed on one data set, and nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
+    made = toy_results.write(tmp_path_factory.mktemp("made"))
+    kept = Path("films/n128-s0/grounding")
+    shutil.copytree(made / kept, folder / "results" / "toy" / kept)
+    shutil.rmtree(folder / "results" / "toy" / kept / "lists")
+    return run_all(folder)
+
+
+def test_every_claim_is_decided_as_planted(whole):
+    found = pd.read_csv(whole / "claims.csv")
+    assert found.claim.unique().tolist() == ["C1", "C2", "C3", "C4", "C5"]
+    assert found.dataset.value_counts().to_dict() == {"films": 11, "games": 11}
+    assert (found.verdict == "supported").all()
+    assert set(found["where"].str.split("#").str[0]) == set(ANALYSES)
+
+
+def test_every_claim_lacks_its_data_in_a_bare_study(bare):
+    found = pd.read_csv(bare / "claims.csv")
+    assert found.claim.unique().tolist() == ["C1", "C2", "C3", "C4", "C5"]
+    assert (found.verdict == "not decided at this scale").all()
+    assert found.reason.str.startswith("missing: ").all()
+
+
+def test_gaps_have_names_in_the_tables(bare):
+    main = pd.read_csv(bare / "overall" / "main.csv").set_index("method")
+    assert main.gap["sasrec-ce"] == "missing: all" and pd.isna(main.gap["bigrec"])
+    compared = pd.read_csv(bare / "tables" / "comparisons.csv")
+    assert compared.gap.str.startswith("missing: ").all()
+    matrix = pd.read_csv(bare / "cross_domain" / "matrix.csv")
+    assert matrix.gap.tolist()[0].startswith("missing: untuned")
+
+
+def test_no_seed_is_missing_where_all_ran(whole):
+    main = pd.read_csv(whole / "overall" / "main.csv")
+    there = main[main.method.str.strip("*").isin(toy_results.TRAINED)]
+    assert there.gap.isna().all() and there["NDCG@20"].str.contains("±").all()
+
+
+def test_figures_come_as_png_and_svg(whole):
+    for folder in ("training_size", "statistical_information", "cross_domain"):
+        names = {path.stem for path in (whole / folder).glob("*.png")}
+        assert names and names == {path.stem for path in (whole / folder).glob("*.svg")}

@@ -1,0 +1,60 @@
+"""Tables name what they lack, mark what is best, and print as LaTeX."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bigrec_lib import tables
+
+
+def ranks(**places):
+    """method -> seed -> ranks, as the main table takes them."""
+    return pd.DataFrame(
+        [
+            {"dataset": "d", "samples": "few", "seed": seed, "method": method, "rank": rank}
+            for method, seeds in places.items()
+            for seed, each in enumerate(seeds)
+            for rank in each
+        ]
+    )
+
+
+def test_the_main_table_by_hand():
+    given = ranks(a=[[0, 50], [0, 0]], b=[[4, 50]])
+    table = tables.overall(given, {"few": ["a", "b", "c"]}, {("d", "few", "b")})
+    a, b, c = table.to_dict("records")
+    deviation = np.std([0.5, 1.0], ddof=1)
+    assert a["HR@1"] == f"**0.7500 ± {deviation:.4f}**" and a["gap"] == ""
+    assert b["method"] == "b*" and b["HR@5"] == "0.5000" and b["gap"] == "missing: seed 1"
+    assert b["HR@1"] == "0.0000"
+    assert c["gap"] == "missing: all" and c["HR@1"] != c["HR@1"]
+
+
+def test_nothing_is_best_where_all_are_zero():
+    table = tables.overall(ranks(a=[[50]], b=[[60]]), {"few": ["a", "b"]}, set())
+    assert (table["NDCG@20"] == "0.0000").all()
+
+
+AWKWARD = pd.DataFrame(
+    {"a_b & 50 %": ["**0.1 ± 0.2**", "γ – …", "x_y − z"], "n": [1.0, float("nan"), 3.0]}
+)
+
+
+def test_latex_escapes_and_keeps_bold(tmp_path):
+    tables.save(AWKWARD.copy(), tmp_path, "t", digits=2)
+    text = (tmp_path / "t.tex").read_text()
+    assert r"\textbf{0.1 $\pm$ 0.2}" in text and r"a\_b \& 50 \%" in text and r"\toprule" in text
+    assert text.isascii()
+    assert "**0.1 ± 0.2**" in (tmp_path / "t.md").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path):
+    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    page = head + tables.latex(AWKWARD.astype(str)) + r"\end{document}"
+    (tmp_path / "t.tex").write_text(page)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)

@@ -166,6 +166,8 @@ def judged(rows: list[dict], where: str) -> pd.DataFrame:
         "have been found with 80 % power"
         for row in frame[quiet].itertuples()
     ]
+    alone = (frame.verdict != OPEN) & (frame.seeds == 1)
+    frame.loc[alone, "reason"] = "one seed: holds for these trained models"
     return frame
 
 
@@ -568,7 +570,12 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
         x, found, gap = ladders(group)
         low, at, high = crossing(x, found) if not gap else [float("nan")] * 3
         ends = dict(zip(("smallest", "largest"), 2 ** x[[0, -1]], strict=True)) if len(x) else {}
-        gap = f"missing: {gap}" if gap else "" if at == at else "bigrec does not fall behind"
+        if gap:
+            gap = f"missing: {gap}"
+        elif at != at:
+            gap = "bigrec does not fall behind"
+        elif at in ends.values():
+            gap = f"outside the sizes that were run: {ends['smallest']:,.0f} to {ends['largest']:,.0f}"
         rows.append(
             {"dataset": dataset, "crossing": at, "low": low, "high": high} | ends | {"gap": gap}
         )

@@ -575,7 +575,7 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
         elif at != at:
             gap = "bigrec does not fall behind"
         elif at in ends.values():
-            gap = f"outside the sizes that were run: {ends['smallest']:,.0f} to {ends['largest']:,.0f}"
+            gap = "no crossing within {smallest:,.0f} to {largest:,.0f} samples".format(**ends)
         rows.append(
             {"dataset": dataset, "crossing": at, "low": low, "high": high} | ends | {"gap": gap}
         )

@@ -222,6 +222,8 @@ def settled(path: Path, **told: object):
             if shown.output_type == "stream":
                 text = "\n".join(line.split("\r")[-1] for line in shown.text.split("\n"))
                 shown.text = text.replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")
+    for place in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(place, None)
     notebook.metadata["bigrec"] = told
     return notebook
 

@@ -1,6 +1,7 @@
 """Parameters are checked, jobs know when they are complete, studies say what is wrong."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -232,4 +233,4 @@ def test_conda_users_get_the_locked_versions():
 
     project = tomllib.loads((batch.ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["test"]
-    assert {name.split(">")[0] for name in wanted} <= pinned
+    assert {re.split("[<>]", name)[0] for name in wanted} <= pinned

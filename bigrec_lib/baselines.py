@@ -497,9 +497,23 @@ def first(keys: np.ndarray, k: int = 20) -> np.ndarray:
 
 
 def save_scores(score: Scorer, given: Windows, path: Path) -> None:
-    """Write the scores of all windows, (n, I) float32, for `np.load(path, mmap_mode="r")`."""
+    """Write the scores of all windows, (n, I) float32, for `load_scores`."""
     with atomic(path) as partial, open(partial, "wb") as stream:
         np.save(stream, scores(score, given), allow_pickle=False)
+
+
+def load_scores(folder: Path, split: str) -> np.ndarray:
+    """The scores that 06 kept of the model `folder` is named after, (n, I) float32, memory-mapped.
+
+    Raises BaselineError if it kept none.
+    """
+    path = folder / f"{split}.npy"
+    if not path.exists():
+        raise BaselineError(
+            f"no scores of {folder.name} in {folder.parent}: name it in `models` and in "
+            "`collaborative` of 06_train_baselines"
+        )
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:

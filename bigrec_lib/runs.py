@@ -183,7 +183,20 @@ class RunParameters(DatasetParameters):
         return self.results / self.dataset / self.run / stage
 
 
-class TunedParameters(RunParameters):
+class AdapterParameters(RunParameters):
+    """A notebook that makes or follows one adapter.
+
+    setting: the name of its tuning settings where a study tries several; '' for the study's own.
+    """
+
+    setting: Annotated[str, Field(pattern=r"^[\w.]*$")] = ""
+
+    @property
+    def run(self) -> str:
+        return super().run + (f"-as-{self.setting}" if self.setting else "")
+
+
+class TunedParameters(AdapterParameters):
     """A notebook that follows one adapter, which may have been tuned on other data sets.
 
     tuned_on: data sets the adapter has learnt, joined by '+'; '' is the one it is used on.
@@ -302,7 +315,7 @@ class PrepareData(DatasetParameters):
         return {name: self.content(Path(self.expanded(getattr(self, name)))) for name in names}
 
 
-class TuneLLM(RunParameters, ModelParameters):
+class TuneLLM(AdapterParameters, ModelParameters):
     notebook = "02_tune_llm"
 
     n_train: Count = 256
@@ -448,9 +461,9 @@ class ReweightByStatistics(TunedParameters):
     def scores(self) -> Path | None:
         """Where 06 keeps the scores of the conventional model whose likings pull; None for none.
 
-        The LLM as it is has learnt no samples, so there is no model of the same ones.
+        The LLM as it is, and one tuned on other data sets, have no model of the same samples.
         """
-        if not self.collaborative or not self.n_train:
+        if not self.collaborative or not self.n_train or self.tuned_on:
             return None
         return self.runs / self.dataset / self.plain / "scores" / self.collaborative
 
@@ -545,6 +558,14 @@ class CrossDomain(Parameters):
         return self.results / "cross_domain"
 
 
+class TuningSettings(Parameters):
+    notebook = "11_tuning_settings"
+
+    @property
+    def output(self) -> Path:
+        return self.results / "tuning_settings"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -558,6 +579,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TrainingSize,
         StatisticalInformation,
         CrossDomain,
+        TuningSettings,
     )
 }
 
@@ -699,7 +721,7 @@ def read_methods(results: Path, kind: str) -> pd.DataFrame:
     return found[[*KEYS, "method", *(name for name in frames[0] if name not in (*KEYS, "method"))]]
 
 
-KEYS = ("dataset", "run", "n_train", "seed", "tuned_on", "constrained")
+KEYS = ("dataset", "run", "n_train", "seed", "setting", "tuned_on", "constrained")
 
 
 def jobs_of(results: Path) -> list[tuple[Path, dict[str, object]]]:
@@ -711,7 +733,7 @@ def jobs_of(results: Path) -> list[tuple[Path, dict[str, object]]]:
     for path in sorted(results.glob("*/*/*/manifest.json")):
         manifest = read_manifest(path.parent)
         dataset, run = path.relative_to(results).parts[:2]
-        given = {"n_train": 256, "seed": 0, "tuned_on": "", "constrained": False}
+        given = dict(zip(KEYS[2:], (256, 0, "", "", False), strict=True))
         known = given | manifest["parameters"] | manifest["facts"]
         keys = {name: known[name] for name in given}
         found.append((path.parent, {"dataset": dataset, "run": run} | keys))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import yaml
@@ -23,23 +23,27 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Ladder(Part):
-    """Further training sizes."""
+class Sizes(Part):
+    """Training sizes and their seeds."""
 
     n_train: list[Count] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
 
 
-class Joint(Ladder):
+class Joint(Part):
     """Adapters that learn several data sets; n_train is the number of samples of each."""
 
     datasets: list[str] = Field(min_length=2)
+    sizes: list[Sizes] = Field(min_length=1)
 
 
 class Baselines(Part):
-    """The conventional recommenders, for every training size and seed."""
+    """06 for every training size and seed; each part has parameters of its own where it differs."""
 
-    full: bool = Field(default=False, description="also on the whole training split")
+    ladder: dict[str, object] = Field(default={}, description="parameters at the further sizes")
+    full: dict[str, object] | None = Field(
+        default=None, description="parameters on the whole training split; null: not trained on it"
+    )
 
 
 class Resources(Part):
@@ -68,7 +72,7 @@ class Study(Part):
     llm: dict[str, object] = Field(
         default={}, description="parameters of every notebook that loads the LLM"
     )
-    ladder: Ladder | None = Field(default=None, description="further sizes, on every data set")
+    ladder: list[Sizes] = Field(default=[], description="further sizes, on every data set")
     zero_shot: bool = Field(default=False, description="the LLM as it is, too")
     constrained: bool = Field(
         default=False, description="main runs also with only titles of the catalogue generated"
@@ -78,6 +82,11 @@ class Study(Part):
         default=False, description="the adapter of each main run also on the other data sets"
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
+    settings: dict[str, dict[str, object]] = Field(
+        default={},
+        description="name -> parameters of 02_tune_llm to try at the first size and seed; "
+        "11_tuning_settings compares them on validation",
+    )
     notebooks: dict[str, dict[str, object]] = Field(
         default={}, description="further parameters, by notebook"
     )
@@ -154,12 +163,13 @@ def jobs(name: str, study: Study) -> dict[str, runs.Parameters]:
     planned: dict[str, runs.Parameters] = {}
     for notebook, cls in runs.NOTEBOOKS.items():
         for keys in job_keys(notebook, cls, study):
-            given: dict[str, object] = {"study": name, "root": ".", **keys}
-            if cls is runs.PrepareData:
-                given |= study.datasets[str(keys["dataset"])]
+            given: dict[str, object] = {"study": name, "root": "."}
             if issubclass(cls, runs.ModelParameters):
                 given |= study.llm
-            job = cls.check(given | study.notebooks.get(notebook, {}))
+            given |= study.notebooks.get(notebook, {})
+            if cls is runs.PrepareData:
+                given |= study.datasets[str(keys["dataset"])]
+            job = cls.check(given | keys)
             planned[job.job] = job
     return planned
 
@@ -170,11 +180,13 @@ def job_keys(notebook: str, cls: type[runs.Parameters], study: Study) -> list[di
         return [{}]
     if not issubclass(cls, runs.RunParameters):
         return [{"dataset": dataset} for dataset in study.datasets]
-    if issubclass(cls, runs.TunedParameters):
-        return tested(study)
     if cls is runs.TuneLLM:
-        return tuned(study)
-    if "full" in cls.model_fields:
+        return tuned(study) + [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
+    if cls is runs.ReweightByStatistics:
+        return tested(study)
+    if issubclass(cls, runs.TunedParameters):
+        return tested(study) + tried(study)
+    if cls is runs.TrainBaselines:
         return trained(study)
     return single(study)
 
@@ -192,13 +204,24 @@ def main(study: Study) -> list[dict[str, object]]:
 
 def single(study: Study) -> list[dict[str, object]]:
     """Main runs and ladder: one data set, one size, one seed."""
-    ladder = study.ladder
-    further = runs_of(study.datasets, ladder.n_train, ladder.seeds) if ladder else []
-    return main(study) + [keys for keys in further if keys not in main(study)]
+    return main(study) + ladder(study)
+
+
+def ladder(study: Study) -> list[dict[str, object]]:
+    """Runs of the further sizes."""
+    steps = [runs_of(study.datasets, step.n_train, step.seeds) for step in study.ladder]
+    return [keys for keys in chain(*steps) if keys not in main(study)]
+
+
+def tried(study: Study) -> list[dict[str, object]]:
+    """Main runs under each of the tuning settings to choose from."""
+    first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
+    return [{**keys, "setting": name} for name in study.settings for keys in first]
 
 
 def joint(study: Study) -> list[dict[str, object]]:
-    return runs_of([""], study.joint.n_train, study.joint.seeds) if study.joint else []
+    sizes = study.joint.sizes if study.joint else []
+    return list(chain(*(runs_of([""], each.n_train, each.seeds) for each in sizes)))
 
 
 def tuned(study: Study) -> list[dict[str, object]]:
@@ -231,11 +254,13 @@ def trained(study: Study) -> list[dict[str, object]]:
     """Every run of the baselines."""
     if not study.baselines:
         return []
-    full = [
-        {"dataset": dataset, "seed": seed, "full": True}
+    few = main(study) + [study.baselines.ladder | keys for keys in ladder(study)]
+    if study.baselines.full is None:
+        return few
+    return few + [
+        study.baselines.full | {"dataset": dataset, "seed": seed, "full": True}
         for dataset, seed in product(study.datasets, study.seeds)
     ]
-    return single(study) + (full if study.baselines.full else [])
 
 
 def waits(planned: dict[str, runs.Parameters]) -> dict[str, list[str]]:

@@ -148,6 +148,7 @@ def results_of(project) -> dict[str, str]:
 def project(tmp_path_factory, toy_data, tiny_llm):
     """A copy of the project, under another name, in which the toy study has run."""
     folder = tmp_path_factory.mktemp("elsewhere") / "my project"
-    make_project(folder, toy_data, tiny_llm)
+    tried = {"steep": {"learning_rate": 0.01, "target_modules": ["q_proj"]}}
+    make_project(folder, toy_data, tiny_llm, settings=tried)
     (folder / "said.txt").write_text(batch(folder, "study", "toy").stdout)
     return folder

@@ -1,6 +1,7 @@
 """Baselines: statistics by hand, networks that learn and cannot cheat, losses by hand."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -340,7 +341,7 @@ def test_unknown_methods_are_refused_and_parameters_name_the_known():
     with pytest.raises(BaselineError, match="choose from"):
         baselines.search("itemknn", [], markov_corpus(10), markov_corpus(10))
     known = [*baselines.STATISTICS, *baselines.NETWORKS, "p5"]
-    assert runs.TrainBaselines().models == known
+    assert list(get_args(runs.Baseline)) == known
 
 
 # ---------------------------------------------------------------------- what comes out of a model
@@ -351,7 +352,7 @@ def test_ranks_lists_and_scores_agree_over_blocks(monkeypatch, tmp_path):
     samples = markov_corpus(30)
     score = baselines.markov(samples, 100.0)
     baselines.save_scores(score, samples, tmp_path / "a" / "valid.npy")
-    whole = np.load(tmp_path / "a" / "valid.npy", mmap_mode="r", allow_pickle=False)
+    whole = baselines.load_scores(tmp_path / "a", "valid")
     assert whole.shape == (30, 20) and whole.dtype == np.float32
     pd.testing.assert_frame_equal(
         baselines.ranks(score, samples), grounding.counted(-whole, samples.targets)
@@ -359,6 +360,11 @@ def test_ranks_lists_and_scores_agree_over_blocks(monkeypatch, tmp_path):
     listed = baselines.lists(score, samples, 5)
     for row, scores in zip(listed, whole, strict=True):
         assert row.tolist() == sorted(range(20), key=lambda i: (-scores[i], i))[:5]
+
+
+def test_scores_that_were_not_kept_are_missed_by_name(tmp_path):
+    with pytest.raises(BaselineError, match="dros .* `collaborative` of 06_train_baselines"):
+        baselines.load_scores(tmp_path / "dros", "test")
 
 
 def test_overlap_is_the_share_in_common():

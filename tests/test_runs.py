@@ -94,11 +94,11 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
 def test_what_a_study_may_add_to_its_main_runs(study_file):
     study = study_file(
         datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
-        ladder={"n_train": [8, 16], "seeds": [0]},
+        ladder=[{"n_train": [8, 16], "seeds": [0]}],
         zero_shot=True,
         constrained=True,
         transfer=True,
-        joint={"datasets": ["films", "games"], "n_train": [4], "seeds": [0]},
+        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [4], "seeds": [0]}]},
     )
     planned = studies.jobs("toy", study)
     single = {f"{run}" for run in ("n16-s0", "n16-s1", "n8-s0")}
@@ -138,11 +138,28 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
 
 
 def test_the_baselines_of_a_study(study_file):
-    if "06_train_baselines" not in runs.NOTEBOOKS:
-        pytest.skip("not written yet")
-    study = study_file(baselines={"full": True}, ladder={"n_train": [8], "seeds": [0]})
-    trained = [p.run for p in studies.jobs("toy", study).values() if "06" in p.notebook]
-    assert trained == ["n16-s0", "n16-s1", "n8-s0", "full-s0", "full-s1"]
+    study = study_file(
+        baselines={"full": {"epochs": 7}, "ladder": {"epochs": 3}},
+        ladder=[{"n_train": [8], "seeds": [0]}],
+        notebooks={"06_train_baselines": {"epochs": 5, "patience": 1}},
+    )
+    trained = {p.run: p for p in studies.jobs("toy", study).values() if "06" in p.notebook}
+    assert {run: p.epochs for run, p in trained.items()} == {
+        "n16-s0": 5, "n16-s1": 5, "n8-s0": 3, "full-s0": 7, "full-s1": 7
+    }  # fmt: skip
+    assert all(p.patience == 1 for p in trained.values())
+
+
+def test_settings_to_choose_from_are_tuned_and_grounded_and_win_over_the_rest(study_file):
+    study = study_file(
+        settings={"slow": {"learning_rate": 1e-5}},
+        notebooks={"02_tune_llm": {"learning_rate": 0.1, "epochs": 2}},
+    )
+    found = {n: p for n, p in studies.jobs("toy", study).items() if "-as-slow" in n}
+    assert [p.notebook[:2] for p in found.values()] == ["02", "03", "04"]
+    tuning, generating, _ = found.values()
+    assert (tuning.learning_rate, tuning.epochs) == (1e-5, 2)
+    assert generating.adapter == tuning.adapter and tuning.run == "n16-s0-as-slow"
 
 
 def test_an_unknown_reader_is_refused_before_anything_runs(study_file):
@@ -173,10 +190,10 @@ def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
         ({"resources": {"02_tune": {}}}, "unknown notebook 02_tune"),
         ({"resources": {"02_tune_llm": {"cores": 1}}}, "unknown parameter 'resources.*cores'"),
         (
-            {"joint": {"datasets": ["ml-100k", "x"], "n_train": [1], "seeds": [0]}},
+            {"joint": {"datasets": ["ml-100k", "x"], "sizes": [{"n_train": [1], "seeds": [0]}]}},
             "joint: x is not",
         ),
-        ({"ladder": {"n_train": [0], "seeds": [0]}}, "ladder.n_train.0: .*not 0"),
+        ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
     ],
 )
@@ -213,7 +230,8 @@ def test_library_of_follows_imports(tmp_path):
     assert provenance.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/prompts.py"]
 
 
-def test_every_studys_parameters_are_valid():
+def test_every_studys_parameters_are_valid(monkeypatch):
+    monkeypatch.setenv("BIGREC_GAMES", "/some/where")
     for path in (batch.ROOT / "studies").glob("*.yaml"):
         studies.load(path.stem)
 

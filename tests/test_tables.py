@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib import tables
+from bigrec_lib import analyses, tables
 
 
 def ranks(**places):
@@ -24,7 +24,7 @@ def ranks(**places):
 
 def test_the_main_table_by_hand():
     given = ranks(a=[[0, 50], [0, 0]], b=[[4, 50]])
-    table = tables.overall(given, {"few": ["a", "b", "c"]}, {("d", "few", "b")})
+    table = analyses.overall(given, {"few": ["a", "b", "c"]}, {("d", "few", "b")})
     a, b, c = table.to_dict("records")
     deviation = np.std([0.5, 1.0], ddof=1)
     assert a["HR@1"] == f"**0.7500 ± {deviation:.4f}**" and a["gap"] == ""
@@ -34,7 +34,7 @@ def test_the_main_table_by_hand():
 
 
 def test_nothing_is_best_where_all_are_zero():
-    table = tables.overall(ranks(a=[[50]], b=[[60]]), {"few": ["a", "b"]}, set())
+    table = analyses.overall(ranks(a=[[50]], b=[[60]]), {"few": ["a", "b"]}, set())
     assert (table["NDCG@20"] == "0.0000").all()
 
 

@@ -1,0 +1,401 @@
+"""What the analyses compute from a study's results: a function a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib import claims, files, metrics, runs, significance
+
+
+def lists_of(results: Path) -> pd.DataFrame:
+    """`runs.read_lists`, or its columns without a row where a study has no lists."""
+    try:
+        return runs.read_lists(results)
+    except files.StudyError:
+        return pd.DataFrame(columns=[*runs.KEYS, "method", "example", "items"])
+
+
+def data_of(results: Path, name: str) -> dict[str, pd.DataFrame]:
+    """data set -> its items.parquet or probe.parquet, where it is there."""
+    paths = sorted(results.glob(f"*/data/{name}.parquet"))
+    return {path.parts[-3]: pd.read_parquet(path) for path in paths}
+
+
+def mean_interval(table: np.ndarray) -> dict[str, float]:
+    """value, low, high of the mean of (S, n), as `significance.contrast`."""
+    found = significance.contrast(table)
+    return {"value": found["difference"], "low": found["low"], "high": found["high"]}
+
+
+def relative_gain(group: pd.DataFrame, method: str, against: str) -> tuple[float, float, float]:
+    """Mean NDCG@20 of `method` / that of `against` - 1: low, estimate, high; NaN if none."""
+    if not {method, against} <= set(group.method):
+        return float("nan"), float("nan"), float("nan")
+    found = significance.crossed(group[group.method.isin((method, against))], "ndcg")
+    parts = np.stack([(found[method] - found[against]).to_numpy(), found[against].to_numpy()])
+    row = claims.relative_row({}, parts, "no worse")
+    return tuple(row.get(key, float("nan")) for key in ("low", "estimate", "high"))
+
+
+def points(test: pd.DataFrame) -> pd.DataFrame:
+    """NDCG@20 of every method at every training size, with an interval for BIGRec's."""
+    rows = []
+    kept = test[test.method.isin(["bigrec", *claims.CONVENTIONAL]) & (test.n_train > 0)]
+    keys = ["dataset", "method", "n_train"]
+    for (dataset, method, n_train), group in claims.own(kept).groupby(keys, sort=False):
+        at = {"dataset": dataset, "method": method, "n_train": n_train}
+        table = group.pivot(index="seed", columns="example", values="ndcg").to_numpy()
+        band = {"value": table.mean(), "low": float("nan"), "high": float("nan")}
+        band = mean_interval(table) if method == "bigrec" else band
+        rows.append(at | {"seeds": len(table)} | band)
+    columns = [*keys, "seeds", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).sort_values(keys[::2])
+
+
+def slopes(test: pd.DataFrame) -> pd.DataFrame:
+    """Slope of NDCG@20 per doubling of the training samples, a row a data set and method."""
+    rows = []
+    for dataset, group in claims.own(test).groupby("dataset", sort=False):
+        for method in ["bigrec", *claims.CONVENTIONAL]:
+            x, values = claims.ladder(group, [method])
+            keys = {"dataset": dataset, "method": method, "sizes": len(x)}
+            if len(x) < 2:
+                rows.append(keys | {"gap": "missing: two training sizes or more"})
+                continue
+            found = significance.contrast(np.tensordot(claims.slope_weights(x), values, 1))
+            found["slope"] = found.pop("difference")
+            rows.append(keys | found | {"gap": ""})
+    columns = "dataset method sizes seeds n slope low high p gap".split()
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def crossings(test: pd.DataFrame) -> pd.DataFrame:
+    """Where BIGRec's line and that of the conventional models' mean cross, a row a data set."""
+    rows = []
+    for dataset, group in claims.own(test).groupby("dataset", sort=False):
+        x, found, gap = claims.ladders(group)
+        low, at, high = claims.crossing(x, found) if not gap else [float("nan")] * 3
+        ends = dict(zip(("smallest", "largest"), 2 ** x[[0, -1]], strict=True)) if len(x) else {}
+        if gap:
+            gap = f"missing: {gap}"
+        elif at != at:
+            gap = "bigrec does not fall behind"
+        elif at in ends.values():
+            gap = "no crossing within {smallest:,.0f} to {largest:,.0f} samples".format(**ends)
+        rows.append(
+            {"dataset": dataset, "crossing": at, "low": low, "high": high} | ends | {"gap": gap}
+        )
+    columns = "dataset crossing low high smallest largest gap".split()
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def seconds(results: Path) -> pd.DataFrame:
+    """Wall-clock of training: the LLM's tuning, and each conventional model's whole grid."""
+    rows = []
+    for folder, keys in runs.jobs_of(results):
+        at = {name: keys[name] for name in ("dataset", "run", "n_train", "seed")}
+        if folder.name == "tuning":
+            rows.append(at | {"method": "bigrec", "seconds": runs.read_manifest(folder)["seconds"]})
+        elif (folder / "times.csv").exists():
+            times = pd.read_csv(folder / "times.csv")
+            rows += [at | each for each in times.to_dict("records")]
+    return pd.DataFrame(rows, columns=["dataset", "run", "n_train", "seed", "method", "seconds"])
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of non-negative counts (I,): 0 all equal, (I - 1) / I one has all."""
+    counts = np.sort(np.asarray(counts, dtype=np.float64))
+    n = len(counts)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * counts.sum()))
+
+
+def exposure(lists: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """How recommendations spread over the catalogue: a row a data set, size and method.
+
+    distinct_first: different first recommendations; of the first 20: coverage (share of titles ever
+    listed), gini over all titles, popularity_rank (mean place among titles, 1 = most popular).
+    """
+    rows = []
+    for (dataset, n_train, method), group in lists.groupby(
+        ["dataset", "n_train", "method"], sort=False
+    ):
+        if dataset not in items:
+            continue
+        counts = items[dataset].groupby("title_group").train_count.sum()
+        place = (-counts).rank(method="average")
+        shown = np.stack(group["items"].to_numpy())
+        often = pd.Series(shown.ravel()).value_counts().reindex(counts.index, fill_value=0)
+        rows.append(
+            {
+                "dataset": dataset,
+                "n_train": n_train,
+                "method": method,
+                "distinct_first": len(np.unique(shown[:, 0])),
+                "coverage": float((often > 0).mean()),
+                "gini": gini(often.to_numpy()),
+                "popularity_rank": float(place.reindex(shown.ravel()).mean()),
+            }
+        )
+    columns = "dataset n_train method distinct_first coverage gini popularity_rank".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def group_differences(
+    lists: pd.DataFrame, items: dict[str, pd.DataFrame], probes: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Share of each popularity group in the first 1, 5, 20 minus its share in the histories.
+
+    Columns dataset, n_train, method, k, group (0 = rarest), share, difference.
+    """
+    rows = []
+    for (dataset, n_train, method), group in lists.groupby(
+        ["dataset", "n_train", "method"], sort=False
+    ):
+        if dataset not in items or dataset not in probes:
+            continue
+        history = np.stack(probes[dataset].history_groups.to_numpy()).sum(0)
+        history = history / history.sum()
+        group_of = claims.title_groups(items[dataset])
+        for k in (1, 5, 20):
+            shares = claims.popular_share(group, group_of, k).mean()
+            rows += [
+                {"dataset": dataset, "n_train": n_train, "method": method, "k": k, "group": g,
+                 "share": shares[g], "difference": shares[g] - history[g]}
+                for g in range(5)
+            ]  # fmt: skip
+    columns = "dataset n_train method k group share difference".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def by_target_group(
+    test: pd.DataFrame, items: dict[str, pd.DataFrame], probes: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Mean NDCG@20 by the popularity group of the target; columns 1 (rarest) ... 5."""
+    known = [name for name in probes if name in items]
+    targets = [
+        probes[name][["example"]].assign(
+            dataset=name,
+            group=claims.title_groups(items[name]).reindex(probes[name].target).to_numpy() + 1,
+        )
+        for name in known
+    ]
+    if not targets:
+        return pd.DataFrame(columns=["dataset", "n_train", "method", *range(1, 6)])
+    found = test.merge(pd.concat(targets), on=["dataset", "example"])
+    keys = ["dataset", "n_train", "method"]
+    return found.pivot_table(index=keys, columns="group", values="ndcg", sort=False).reset_index()
+
+
+def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """BIGRec next to each conventional model, a row a data set, size and model.
+
+    overlap: share of the first 20 in common; rank_correlation: Spearman's, of the target's rank
+    over examples; only_bigrec, only_other: share of the examples that one of them hits in the
+    first 20 and the other does not.
+    """
+    rows = []
+    for (dataset, n_train), ranks in claims.own(test).groupby(["dataset", "n_train"], sort=False):
+        at = (lists.dataset == dataset) & (lists.n_train == n_train)
+        shown = claims.own(lists[at])
+        for method in claims.CONVENTIONAL:
+            keys = {"dataset": dataset, "n_train": n_train, "method": method}
+            if not n_train or not {"bigrec", method} <= set(ranks.method):
+                rows.append(keys | {"gap": "missing: ranks of both"})
+                continue
+            both = significance.crossed(
+                ranks.assign(place=metrics.effective_rank(ranks))[
+                    ranks.method.isin(("bigrec", method))
+                ],
+                "place",
+            )
+            ours, theirs = both["bigrec"].to_numpy(), both[method].to_numpy()
+            ordered = [pd.Series(each.ravel()).rank() for each in (ours, theirs)]
+            row = keys | {
+                "rank_correlation": ordered[0].corr(ordered[1]),
+                "only_bigrec": float(((ours < 20) & (theirs >= 20)).mean()),
+                "only_other": float(((ours >= 20) & (theirs < 20)).mean()),
+                "gap": "",
+            }
+            if {"bigrec", method} <= set(shown.method):
+                pair = ("bigrec", method)
+                kept = shown[shown.method.isin(pair)]
+                row["overlap"] = float(claims.overlaps(kept, [pair])[pair].mean())
+            else:
+                row["gap"] = "missing: lists of both"
+            rows.append(row)
+    columns = "dataset n_train method overlap rank_correlation only_bigrec only_other gap".split()
+    found = pd.DataFrame(rows).reindex(columns=columns)
+    return found[found.n_train > 0]
+
+
+def who_gains(test: pd.DataFrame) -> pd.DataFrame:
+    """Share of examples whose NDCG@20 rises or falls when statistics are injected."""
+    rows = []
+    for (dataset, n_train), group in claims.own(test).groupby(["dataset", "n_train"], sort=False):
+        for method in ("bigrec+popularity", "bigrec+collaborative", "bigrec+both"):
+            keys = {"dataset": dataset, "n_train": n_train, "method": method}
+            if not {"bigrec", method} <= set(group.method):
+                rows.append(keys | {"gap": f"missing: {method}"})
+                continue
+            both = significance.crossed(group[group.method.isin(("bigrec", method))], "ndcg")
+            change = both[method].to_numpy() - both["bigrec"].to_numpy()
+            gain = {"gain": float((change > 0).mean()), "lose": float((change < 0).mean())}
+            rows.append(keys | gain | {"mean": float(change.mean()), "gap": ""})
+    return pd.DataFrame(rows).reindex(columns="dataset n_train method gain lose mean gap".split())
+
+
+def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
+    """NDCG@20 tested on each data set, by origin: untuned, each data set, joint (two sizes).
+
+    The main size of the single-domain model; 'joint, n in total' is the joint model with that many
+    samples in all. Columns dataset, origin, n_each, seeds, value, low, high, difference to the
+    single-domain model with its interval, and gap.
+    """
+    rows = []
+    joints = sorted(name for name in test.tuned_on.unique() if "+" in name)
+    together = joints[0] if joints else "+".join(datasets)
+    for dataset in datasets:
+        group = claims.origins(test, dataset)
+        size = claims.main_size(group[group.origin == dataset])
+        wanted = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
+        if len(datasets) > 1:
+            half = size // (together.count("+") + 1)
+            wanted += [("joint, n each", together, size), ("joint, n in total", together, half)]
+        single = group[(group.origin == dataset) & (group.n_train == size)]
+        for name, origin, n in wanted:
+            each = group[(group.origin == origin) & (group.n_train == n)]
+            row = {"dataset": dataset, "origin": name, "n_each": n}
+            if each.empty:
+                rows.append(row | {"gap": f"missing: {name}, {n:,} samples"})
+                continue
+            table = each.pivot(index="seed", columns="example", values="ndcg").to_numpy()
+            row |= {"seeds": len(table), "gap": ""} | mean_interval(table)
+            both = pd.concat([single.assign(of="single"), each.assign(of="this")])
+            if name not in (dataset, "untuned"):
+                pair = significance.crossed(both, "ndcg", by="of")
+                apart = significance.contrast((pair["this"] - pair["single"]).to_numpy())
+                row |= {"difference": apart["difference"], "difference_low": apart["low"]}
+                row |= {"difference_high": apart["high"], "p": apart["p"]}
+            rows.append(row)
+    columns = (
+        "dataset origin n_each seeds value low high difference difference_low difference_high p gap"
+    ).split()
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def foreign_titles(results: Path) -> pd.DataFrame:
+    """How often a model tuned elsewhere, or on several domains, writes titles of another domain."""
+    rows = []
+    for folder, keys in runs.jobs_of(results):
+        if folder.name == "generations":
+            shares = runs.read_manifest(folder)["facts"].get("foreign_titles", {})
+            at = {name: keys[name] for name in ("dataset", "tuned_on", "n_train", "seed")}
+            rows += [at | {"titles_of": name, "share": share} for name, share in shares.items()]
+    columns = ["dataset", "tuned_on", "n_train", "seed", "titles_of", "share"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def catalogues(test: pd.DataFrame) -> pd.DataFrame:
+    """One catalogue against all of them at grounding time, for models tuned on several domains."""
+    found = test[test.tuned_on.str.contains("+", regex=False) & ~test.constrained]
+    found = found[found.method.isin(("bigrec", "bigrec-two-catalogues"))]
+    return significance.compare(found, [("bigrec-two-catalogues", "bigrec")], "ndcg")
+
+
+def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Ranks of the runs that tuning settings can be told by: those tried, and the study's own.
+
+    The study's own run of the same size and seed gets the setting 'study'; no row without others.
+    """
+    plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
+    ranks = ranks[plain & (ranks.n_train > 0)]
+    same = ranks.loc[ranks.setting != "", ["dataset", "n_train", "seed"]].drop_duplicates()
+    found = ranks.merge(same, on=["dataset", "n_train", "seed"])
+    return found.assign(setting=found.setting.replace("", "study"))
+
+
+def settings(results: Path) -> pd.DataFrame:
+    """What each tuning setting brings on the validation examples, a row a data set and setting.
+
+    Columns: dataset, setting, what was set, minutes of tuning, valid_loss, real (share of first
+    beams that are titles), distinct (how many different ones), n, ndcg (NDCG@20) with its interval,
+    and chosen: the highest of its data set.
+    """
+    names = ["learning_rate", "epochs", "target_modules", "learn_prompt"]
+    valid = claims.scored(runs.read_ranks(results, "valid")).query("method == 'bigrec'")
+    rows = []
+    for (dataset, run, setting), each in under_settings(valid).groupby(
+        ["dataset", "run", "setting"], sort=False
+    ):
+        manifest = runs.read_manifest(results / dataset / run / "tuning")
+        said = pd.read_csv(results / dataset / run / "generations" / "validity.csv")
+        first = said.query("split == 'valid' and beams == 'first'").iloc[0]
+        ndcg = significance.interval(each.ndcg)
+        set_to = {name: manifest["parameters"][name] for name in names}
+        rows.append(
+            {"dataset": dataset, "setting": setting}
+            | set_to
+            | {"target_modules": " ".join(set_to["target_modules"])}
+            | {"minutes": manifest["seconds"] / 60, "valid_loss": manifest["facts"]["valid_loss"]}
+            | {"real": first.real, "distinct": int(first.distinct), "n": len(each)}
+            | {"ndcg": ndcg.mean, "low": ndcg.low, "high": ndcg.high}
+        )
+    columns = ["dataset", "setting", *names, *"minutes valid_loss real distinct n".split()]
+    frame = pd.DataFrame(rows, columns=[*columns, "ndcg", "low", "high"])
+    return frame.assign(chosen=frame.ndcg == frame.groupby("dataset").ndcg.transform("max"))
+
+
+def headline(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row a data set, training size and method; one column a metric and K; mean over seeds.
+
+    metrics: long form with columns dataset, n_train, method, metric, k, value (metrics.csv).
+    """
+    named = metrics.assign(column=metrics.metric + "@" + metrics.k.astype(str))
+    columns = named.sort_values(["metric", "k"]).column.unique()
+    keys = ["dataset", "n_train", "method"]
+    wide = named.pivot_table(index=keys, columns="column", values="value", sort=False)
+    return wide[columns].reset_index()
+
+
+def overall(ranks: pd.DataFrame, methods: dict[str, list[str]], marks: set[tuple]) -> pd.DataFrame:
+    """The main table: a row a data set, amount of training data and method, a column a metric.
+
+    ranks: columns dataset, samples (a name for the amount), seed, method and rank (effective).
+    methods: by samples, those that should be there; one that is not, or lacks a seed another one
+    has, is named in the column gap. Cells are means over seeds of the mean over examples, ± their
+    standard deviation where there are several; the best of a column is bold among its data set
+    and samples. marks: (dataset, samples, method) that get a star.
+    """
+    rows = []
+    for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
+        seeds = set(group.seed)
+        best: dict[str, float] = {}
+        block = []
+        for method in methods[samples]:
+            own = group[group.method == method]
+            lacking = ", ".join(f"seed {seed}" for seed in sorted(seeds - set(own.seed)))
+            gap = "" if not lacking else f"missing: {'all' if own.empty else lacking}"
+            cells = {}
+            for name, metric in metrics.METRICS.items():
+                for k in metrics.KS if len(own) else ():
+                    values = own.assign(value=metric(own["rank"], k)).groupby("seed").value.mean()
+                    cells[f"{name}@{k}"] = (values.mean(), values.std(), len(values))
+                    best[f"{name}@{k}"] = max(best.get(f"{name}@{k}", 0), values.mean())
+            star = "*" if (dataset, samples, method) in marks else ""
+            block.append(
+                ({"dataset": dataset, "samples": samples, "method": method + star}, cells, gap)
+            )
+        for keys, cells, gap in block:
+            printed = {c: spread(*cell, bold=cell[0] == best[c] > 0) for c, cell in cells.items()}
+            rows.append(keys | printed | {"gap": gap})
+    columns = [f"{name}@{k}" for name in metrics.METRICS for k in metrics.KS]
+    return pd.DataFrame(rows, columns=["dataset", "samples", "method", *columns, "gap"])
+
+
+def spread(mean: float, deviation: float, seeds: int, bold: bool = False) -> str:
+    """A mean over seeds as text, with its spread where there is one."""
+    text = f"{mean:.4f}" + (f" ± {deviation:.4f}" if seeds > 1 else "")
+    return f"**{text}**" if bold else text

@@ -1,0 +1,173 @@
+"""Figures of the analyses, 07 and on, in the look of `plots`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from bigrec_lib import plots
+
+# 07_overall_performance
+
+
+def overall(metrics, metric: str = "NDCG") -> plt.Figure:
+    """Metric at K for each method, one panel a data set and training size.
+
+    metrics: long form with columns dataset, n_train, method, metric, k, value (metrics.csv).
+    """
+    chosen = metrics[metrics.metric == metric]
+    panels = list(chosen.groupby(["dataset", "n_train"], sort=False))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(plots.WIDTH * max(1, len(panels) * 0.7), 3.2), squeeze=False
+    )
+    for axis, ((dataset, n_train), of_dataset) in zip(axes[0], panels, strict=True):
+        for method, group in of_dataset.groupby("method", sort=False):
+            curve = group.groupby("k").value.mean()
+            axis.plot(
+                curve.index,
+                curve.values,
+                marker=plots.MARKERS.get(method, "."),
+                color=plots.COLOURS.get(method),
+                label=plots.label(method),
+            )
+        title = f"{dataset}, {n_train:,} training samples"
+        axis.set(title=title, xlabel="K", ylabel=f"{metric}@K", xscale="log", ylim=(0, None))
+        axis.set_xticks(sorted(of_dataset.k.unique()), sorted(of_dataset.k.unique()))
+        axis.minorticks_off()
+    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+def forest(rows: pd.DataFrame, xlabel: str) -> plt.Figure:
+    """Differences with their 95 % intervals, a panel each `panel`, a line each `name`.
+
+    rows: columns panel, name, difference, low, high; NaN is a gap, said so on its line.
+    """
+    panels, names = list(dict.fromkeys(rows.panel)), list(dict.fromkeys(rows.name))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(plots.WIDTH * (0.7 + 0.45 * len(panels)), 0.3 * len(names) + 1.1),
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    for axis, panel in zip(axes[0], panels, strict=True):
+        own = rows[rows.panel == panel].set_index("name").reindex(names)
+        there = own.difference.notna().to_numpy()
+        at = np.arange(len(names))
+        beyond = (own.low > 0) | (own.high < 0)
+        axis.hlines(at[there], own.low[there], own.high[there], color="0.25", linewidth=1.2)
+        axis.scatter(
+            own.difference[there], at[there], s=28, zorder=3, edgecolor="0.1",
+            facecolor=[plots.PALETTE[0] if sure else "white" for sure in beyond[there]],
+        )  # fmt: skip
+        axis.axvline(0, color="0.5", linewidth=1, linestyle="--")
+        for y in at[~there]:
+            axis.text(0, y, " missing", va="center", fontsize="small", color="0.4")
+        axis.set(title=panel, xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
+        axis.set_yticks(at, names)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    figure.tight_layout()
+    return figure
+
+
+# 08_training_size
+
+
+def training_sizes(points: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 over training sizes, a panel a data set, names at the ends of the lines.
+
+    points: columns dataset, method, n_train, value, low, high (NaN: no band).
+    """
+    panels = list(points.groupby("dataset", sort=False))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(plots.WIDTH * (0.4 + 0.75 * len(panels)), 3.8), squeeze=False
+    )
+    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+        ends = []
+        for method, curve in group.sort_values("n_train").groupby("method", sort=False):
+            colour = plots.COLOURS.get(method, "0.2")
+            axis.plot(
+                curve.n_train, curve.value, color=colour, marker=plots.MARKERS.get(method, "."),
+                markersize=4, linewidth=2.2 if curve.low.notna().any() else 1,
+            )  # fmt: skip
+            axis.fill_between(curve.n_train, curve.low, curve.high, color=colour, alpha=0.2)
+            ends.append((curve.value.iloc[-1], method, colour))
+        axis.set_xscale("log", base=2)
+        sizes = sorted(group.n_train.unique())
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+        axis.set(title=dataset, xlabel="training samples", ylabel="NDCG@20", ylim=(0, None))
+        for (_, method, colour), y in zip(sorted(ends), apart(axis, sorted(ends)), strict=True):
+            axis.annotate(
+                plots.label(method), (1.02, y), xycoords=("axes fraction", "data"), color=colour,
+                fontsize="small", va="center",
+            )  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def apart(axis: plt.Axes, ends: list[tuple]) -> list[float]:
+    """Heights of the labels at `ends` (sorted by height), moved up until none covers another."""
+    step = (axis.get_ylim()[1] - axis.get_ylim()[0]) * 0.055
+    placed: list[float] = []
+    for height, *_ in ends:
+        placed.append(max(height, placed[-1] + step) if placed else height)
+    return placed
+
+
+# 09_statistical_information
+
+
+def group_shares(shares: pd.DataFrame) -> plt.Figure:
+    """Share of recommendations minus share of histories by popularity group.
+
+    shares: columns dataset, method, k, group (0 = rarest) and difference; a panel a data set and k.
+    """
+    datasets, ks = list(shares.dataset.unique()), sorted(shares.k.unique())
+    figure, axes = plt.subplots(
+        len(datasets), len(ks), figsize=(plots.WIDTH * 1.5, 2.9 * len(datasets)), sharey="row",
+        sharex=True, squeeze=False,
+    )  # fmt: skip
+    for row, dataset in zip(axes, datasets, strict=True):
+        for axis, k in zip(row, ks, strict=True):
+            own = shares[(shares.dataset == dataset) & (shares.k == k)]
+            for method, line in own.groupby("method", sort=False):
+                axis.plot(
+                    line.group + 1, line.difference, color=plots.COLOURS.get(method, "0.5"),
+                    marker=plots.MARKERS.get(method, "."), markersize=5, label=plots.label(method),
+                )  # fmt: skip
+            axis.axhline(0, color="0.3", linewidth=1, linestyle="--")
+            axis.set(title=f"{dataset}, first {k}", xticks=range(1, 6))
+        row[0].set_ylabel("share of recommendations\n− share of histories")
+    for axis in axes[-1]:
+        axis.set_xlabel("popularity group")
+    axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+# 10_cross_domain
+
+
+def origins(points: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 on each data set (a panel) by what the LLM was tuned on, with 95 % intervals.
+
+    points: columns dataset, origin, value, low, high.
+    """
+    panels = list(points.groupby("dataset", sort=False))
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(plots.WIDTH * (0.5 + 0.4 * len(panels)), 3.0),
+        sharey=True,
+        squeeze=False,
+    )
+    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+        axis.errorbar(
+            group.origin, group.value, yerr=[group.value - group.low, group.high - group.value],
+            fmt="o", capsize=3, color=plots.COLOURS["bigrec"],
+        )  # fmt: skip
+        axis.set(title=f"tested on {dataset}", xlabel="tuned on", ylim=(0, None))
+        axis.margins(x=0.2)
+        axis.tick_params(axis="x", rotation=30)
+    axes[0][0].set_ylabel("NDCG@20")
+    figure.tight_layout()
+    return figure

@@ -17,7 +17,7 @@ plan: .venv/ready  ## print what is done, stale or missing, why, and how long it
 verify: .venv/ready  ## recompute every hash and metric of the committed results
 	@python -m bigrec_lib.batch verify $(STUDY)
 
-report: .venv/ready  ## rebuild the report page from the executed notebooks
+report: .venv/ready  ## rebuild every table, figure and the page from the results; no model, no data
 	@python -m bigrec_lib.batch report $(STUDY)
 
 lab: .venv/ready  ## open the notebooks in JupyterLab

@@ -11,16 +11,14 @@ import fcntl
 import json
 import os
 import secrets
-import statistics
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from bigrec_lib import assets, report, runs, studies, verify
+from bigrec_lib import assets, plan, report, runs, studies, verify
 from bigrec_lib.files import PARTIAL, StudyError, atomic, remove, sha256, write_text
-from bigrec_lib.studies import ROOT, Study
+from bigrec_lib.studies import ROOT
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
@@ -29,134 +27,6 @@ WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they b
 def marker(name: str, job: str) -> Path:
     """The file by which Snakemake knows that a job is done; `mark` keeps it true."""
     return Path("runs") / name / "done" / job
-
-
-def kept(name: str, job: str) -> Path:
-    """The executed notebook of a job that is done."""
-    return ROOT / "results" / name / "notebooks" / f"{job}.ipynb"
-
-
-# ------------------------------------------------------------------------------------ the plan
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a job stands: done, stale or missing; why; and the seconds it may take, if known."""
-
-    job: runs.Parameters
-    status: str
-    why: str = ""
-    seconds: float | None = None
-
-
-def plan(name: str, study: Study) -> dict[str, State]:
-    """The state of every job of a study, by its name; reads, and runs nothing."""
-    planned = studies.jobs(name, study)
-    waits = studies.waits(planned)
-    earlier = earlier_jobs(ROOT / "results", ROOT / "runs")
-    found: dict[str, State] = {}
-    for key, job in planned.items():
-        before = [p for p in waits[key] if found[p].status != "done"]
-        status, why = ("stale", f"after {before[0]}") if before else ("done", "")
-        if not (job.output / "manifest.json").exists():
-            status, why = "missing", why
-        elif not before:
-            why = changes(job) or unkept(name, job)
-            status = "stale" if why else "done"
-        found[key] = State(job, status, why, estimate(job, planned, earlier))
-    return found
-
-
-def changes(job: runs.Parameters) -> str:
-    """What differs between a finished job and the same job today; '' for nothing."""
-    was = runs.read_manifest(job.output)
-    now = job.identity
-    defaults = type(job)().model_dump(exclude={"root"})
-    told = []
-    for kind in ("parameters", "sources", "materials", "inputs"):
-        old, new = was.get(kind, {}), now[kind]
-        if kind == "parameters":
-            old = defaults | old
-            told += [f"{k} is {new.get(k)}, was {old.get(k)}" for k in differing(old, new)]
-        elif kind == "sources" and not old:
-            told.append("made before sources were recorded")
-        else:
-            told += [f"{k} changed" for k in differing(old, new)]
-    told += [f"{file} is gone" for file in was["outputs"] if not (job.output / file).exists()]
-    return told[0] + (f" and {len(told) - 1} more" if told[1:] else "") if told else ""
-
-
-def differing(old: dict, new: dict) -> list[str]:
-    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
-
-
-def unkept(name: str, job: runs.Parameters) -> str:
-    """Why a finished job has no executed notebook of its own; '' if it has."""
-    path = kept(name, job.job)
-    if not path.exists():
-        return f"{path.name} is gone"
-    told = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
-    same = told.get("manifest") == sha256(job.output / "manifest.json")
-    return "" if same else "its executed notebook is of another run"
-
-
-def earlier_jobs(*folders: Path) -> list[dict]:
-    """The manifests of all finished jobs of all studies, to learn from how long they took."""
-    paths = [path for folder in folders for path in folder.rglob("manifest.json")]
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [manifest for manifest in found if "seconds" in manifest]
-
-
-def estimate(job: runs.Parameters, planned: dict, earlier: list[dict]) -> float | None:
-    """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
-
-    Runs with the same LLM are preferred; None if the notebook never ran.
-    """
-    given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
-    examples = {
-        (p["study"], p["dataset"]): p["n_valid"] + p["n_test"] for p in given if "n_test" in p
-    }
-
-    def work(p: dict) -> float:
-        if job.notebook == runs.TuneLLM.notebook:
-            return p["n_train"] * p["epochs"] * (1 + len(p.get("also", ())))
-        if isinstance(job, runs.TunedParameters):
-            return examples.get((p["study"], p["dataset"]), 1)
-        return 1
-
-    same = [m for m in earlier if m["notebook"] == job.notebook]
-    model = getattr(job, "model", None)
-    same = [m for m in same if m["parameters"].get("model") == model] or same
-    if not same:
-        return None
-    pace = statistics.median(m["seconds"] / work(m["parameters"]) for m in same)
-    return pace * work(job.model_dump())
-
-
-def table(states: dict[str, State]) -> str:
-    """The plan for reading: a line a job, then the sums."""
-    width = max(map(len, states))
-    lines = [
-        f"{state.status:8}{key:{width}}  {about(state.seconds):>7}  {state.why}".rstrip()
-        for key, state in states.items()
-    ]
-    todo = [state for state in states.values() if state.status != "done"]
-    unknown = sum(state.seconds is None for state in todo)
-    total = about(sum(state.seconds or 0 for state in todo))
-    summary = f"{len(states) - len(todo)} of {len(states)} jobs are done; {len(todo)} to do"
-    if todo:
-        summary += f", {total} one after the other" if unknown < len(todo) else ""
-        summary += f" ({unknown} of them unknown: never run before)" if unknown else ""
-    return "\n".join([*lines, summary])
-
-
-def about(seconds: float | None) -> str:
-    """A duration for reading: 40 s, 12 min, 3.5 h."""
-    if seconds is None:
-        return "?"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 # --------------------------------------------------------------------------------- one job
@@ -230,24 +100,29 @@ def settled(path: Path, **told: object):
 
 def run_notebook(name: str, key: str) -> None:
     """One job of the batch; a failure leaves its line for the end of the batch."""
-    import nbformat
-
     study = studies.load(name)
     job = studies.jobs(name, study)[key]
-    logs = Path("runs") / name / "logs"
-    executed = logs / f"{key}.ipynb"
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
     with held(name, key), reported(name, key):
         set_threads(study.resources_of(job.notebook).threads)
         tune_in_processes(name, job, study.resources_of(job.notebook).processes)
-        source = ROOT / "notebooks" / f"{job.notebook}.ipynb"
-        execute(source, executed, job.model_dump(exclude_defaults=True), logs / f"{key}.log")
-        manifest = runs.read_manifest(job.output)
-        told = {part: manifest[part] for part in ("commit", "dirty", "inputs")}
-        told |= {"job": key, "manifest": sha256(job.output / "manifest.json")}
-        with atomic(kept(name, key)) as partial:
-            nbformat.write(settled(executed, **told), partial)
+        run_job(job)
         write_text("", marker(name, key))
+
+
+def run_job(job: runs.Parameters) -> None:
+    """Execute a notebook with its parameters and keep the executed one beside the results."""
+    import nbformat
+
+    logs = Path("runs") / job.study / "logs"
+    executed = logs / f"{job.job}.ipynb"
+    source = ROOT / "notebooks" / f"{job.notebook}.ipynb"
+    execute(source, executed, job.model_dump(exclude_defaults=True), logs / f"{job.job}.log")
+    manifest = runs.read_manifest(job.output)
+    told = {part: manifest[part] for part in ("commit", "dirty", "inputs")}
+    told |= {"job": job.job, "manifest": sha256(job.output / "manifest.json")}
+    with atomic(plan.kept(job.study, job.job)) as partial:
+        nbformat.write(settled(executed, **told), partial)
 
 
 def run_shard(name: str, key: str, shard: int) -> None:
@@ -281,7 +156,7 @@ def progress(name: str) -> str:
         return ""
     todo = json.loads(path.read_text(encoding="utf-8"))
     left = {key: seconds for key, seconds in todo.items() if not marker(name, key).exists()}
-    time_left = f", {about(sum(map(float, left.values())))} left" if all(left.values()) else ""
+    time_left = f", {plan.about(sum(map(float, left.values())))} left" if all(left.values()) else ""
     return f" ({len(todo) - len(left)} of {len(todo)} jobs done{time_left})"
 
 
@@ -441,7 +316,7 @@ def tidy(name: str) -> None:
             remove(path)
 
 
-def mark(name: str, states: dict[str, State]) -> None:
+def mark(name: str, states: dict[str, plan.State]) -> None:
     """Leave a marker for each job that is done, and for no other."""
     remove(ROOT / "runs" / name / "done")
     for key, state in states.items():
@@ -464,13 +339,13 @@ def run_study(name: str, *options: str) -> None:
         wait_for_orphans(name)
         tidy(name)
         fetch_assets(studies.jobs(name, study))
-        states = plan(name, study)
+        states = plan.states(name, study)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
         if todo:
             mark(name, states)
             remove(failures(name))
             write_text(json.dumps(todo), ROOT / "runs" / name / "batch.json")
-            print(table(states).splitlines()[-1], file=sys.stderr)
+            print(plan.table(states).splitlines()[-1], file=sys.stderr)
             if not snakemake(name, *options):
                 path = failures(name)
                 said = path.read_text() if path.exists() else ""
@@ -485,6 +360,19 @@ def run_study(name: str, *options: str) -> None:
     print(f"results: {results.relative_to(ROOT)}/")
 
 
+def rebuild(name: str) -> None:
+    """Run the analyses on a study's results as they are, and write the page: no model, no data."""
+    results = ROOT / "results" / name
+    if not results.exists():
+        raise StudyError(f"no results of {name} in results/: run the study first")
+    with only_one(name):
+        for cls in runs.NOTEBOOKS.values():
+            if not issubclass(cls, runs.DatasetParameters):
+                print(f"── {cls.notebook}", file=sys.stderr, flush=True)
+                run_job(cls(study=name, root="."))
+        print(f"report:  {report.write(results, name).relative_to(ROOT)}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bigrec_lib.batch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -492,7 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("study", "run what is missing of a study and print its headline table"),
         ("plan", "print which jobs are done, stale or missing, why, and how long; run nothing"),
         ("verify", "recompute hashes and metrics of the committed results"),
-        ("report", "write the report page from the executed notebooks"),
+        ("report", "run the analyses on the results as they are, and write the report page"),
     ):
         commands.add_parser(command, help=meaning).add_argument("name")
     commands.add_parser("schema", help="print the JSON schema of study files")
@@ -518,11 +406,11 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "study":
             run_study(given.name, *(options or ("--cores", "all")))
         elif given.command == "plan":
-            print(table(plan(given.name, studies.load(given.name))))
+            print(plan.table(plan.states(given.name, studies.load(given.name))))
         elif given.command == "verify":
             print(verify.study(ROOT / "results" / given.name))
         elif given.command == "report":
-            report.write(ROOT / "results" / given.name, given.name)
+            rebuild(given.name)
         elif given.command == "schema":
             print(studies.schema(), end="")
         elif given.command == "notebook":

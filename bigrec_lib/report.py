@@ -3,6 +3,7 @@
 import html
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from bigrec_lib.files import StudyError, write_text
 
@@ -37,13 +38,23 @@ def write(results: Path, study: str) -> Path:
     """Write `report.html` into a study's results folder and return its path.
 
     The page needs no network: figures are embedded, there is no script. Analyses come first,
-    then the data sets and runs they rest on. Raises StudyError if no notebook was executed.
+    then one run for each data set; the other runs' notebooks are linked. Raises StudyError if no
+    notebook was executed.
     """
     executed = sorted((results / "notebooks").glob("*.ipynb"), key=reading_order)
     if not executed:
         raise StudyError(f"{results}/notebooks is empty: run the study first")
-    sections = [section(path) for path in executed]
-    links = "\n".join(f'<a href="#{path.stem}">{html.escape(path.stem)}</a>' for path in executed)
+    page_of = typical(executed)
+    sections = [section(path) for path in page_of]
+    links = "\n".join(f'<a href="#{path.stem}">{html.escape(path.stem)}</a>' for path in page_of)
+    further = "\n".join(
+        f'<li><a href="notebooks/{quote(path.name)}">{html.escape(path.stem)}</a></li>'
+        for path in executed
+        if path not in page_of
+    )
+    if further:
+        further = f'<section id="further"><h1>Further runs</h1><ul>{further}</ul></section>'
+        links += '\n<a href="#further">further runs</a>'
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>BIGRec study: {html.escape(study)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -51,6 +62,7 @@ def write(results: Path, study: str) -> Path:
 <h1>BIGRec, study “{html.escape(study)}”</h1>
 <nav>{links}</nav>
 {"".join(sections)}
+{further}
 </body></html>
 """
     write_text(page, results / "report.html")
@@ -60,6 +72,21 @@ def write(results: Path, study: str) -> Path:
 def reading_order(path: Path) -> tuple[int, str]:
     """Analyses first (their names carry no data set), then one data set and run at a time."""
     return (path.stem.count("."), path.stem)
+
+
+def typical(executed: list[Path]) -> list[Path]:
+    """Analyses, preparations, and of each data set the first seed of the size with most seeds."""
+    runs = {
+        path: re.fullmatch(r"(.+)\.((?:n\d+|full)-s\d+.*)\.\w+", path.stem) for path in executed
+    }
+    seeds: dict[tuple[str, int], set[int]] = {}
+    for dataset, run in (found.groups() for found in runs.values() if found):
+        if plain := re.fullmatch(r"n(\d+)-s(\d+)", run):
+            seeds.setdefault((dataset, int(plain[1])), set()).add(int(plain[2]))
+    shown: dict[str, str] = {}
+    for dataset, size in sorted(seeds, key=lambda key: (len(seeds[key]), key[1])):
+        shown[dataset] = f"n{size}-s{min(seeds[dataset, size])}"
+    return [path for path, found in runs.items() if not found or shown.get(found[1]) == found[2]]
 
 
 def section(path: Path) -> str:

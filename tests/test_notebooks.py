@@ -212,6 +212,19 @@ def test_baselines_keep_their_contract(project):
         assert ((found > own[:, None]).sum(1) == ranks["rank"]).all()
 
 
+def test_the_report_is_rebuilt_from_results_alone(project):
+    results, table = project / "results" / "toy", "overall/main.csv"
+    before = (results / table).read_bytes()
+    (results / table).unlink()
+    shutil.move(project / "runs", project / "elsewhere")
+    batch(project, "report", "toy")
+    verified = batch(project, "verify", "toy").stdout
+    shutil.rmtree(project / "runs")
+    shutil.move(project / "elsewhere", project / "runs")
+    assert (results / table).read_bytes() == before and verified.startswith("OK: toy: ")
+    assert "Nothing to be done" in batch(project, "study", "toy").stdout
+
+
 def test_the_setting_that_validation_prefers_is_chosen(project):
     results = project / "results" / "toy"
     found = pd.read_csv(results / "tuning_settings" / "settings.csv").set_index("setting")

@@ -1,5 +1,7 @@
 """Tables round and escape; the report shows text as text and needs no network."""
 
+import re
+
 import nbformat
 import pandas as pd
 import pytest
@@ -69,3 +71,18 @@ def test_executed_notebooks_keep_the_last_state_of_a_progress_bar_and_no_path(tm
     settled = batch.settled(tmp_path / "n.ipynb", commit="abc")
     assert settled.cells[1].outputs[0].text == "100%\na.py: done\n"
     assert settled.metadata["bigrec"] == {"commit": "abc"}
+
+
+def test_a_study_of_many_runs_shows_one_of_each_data_set_and_links_the_rest(tmp_path):
+    runs_of = {"n16-s0", "n16-s1", "n64-s0", "n0-s0", "n16-s0-constrained", "full-s0"}
+    for dataset in ("films.2", "games"):
+        for run in runs_of:
+            executed_notebook(tmp_path / "notebooks", f"{dataset}.{run}.03_generate_titles")
+    executed_notebook(tmp_path / "notebooks", "07_overall_performance")
+    text = report.write(tmp_path, "toy").read_text()
+    shown = set(re.findall('<section id="(.+?)"', text))
+    assert shown == {"07_overall_performance", "further"} | {
+        f"{dataset}.n16-s0.03_generate_titles" for dataset in ("films.2", "games")
+    }
+    linked = set(re.findall('href="notebooks/(.+?).ipynb"', text))
+    assert len(linked) == 10 and "games.full-s0.03_generate_titles" in linked

@@ -348,6 +348,42 @@ def settings(results: Path) -> pd.DataFrame:
     return frame.assign(chosen=frame.ndcg == frame.groupby("dataset").ndcg.transform("max"))
 
 
+def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
+    """Ranks at the main size of each data set, with other ways to use the LLM as methods.
+
+    main: data set -> size. 'bigrec-constrained' is BIGRec inside a tree of all titles;
+    'bigrec-untuned' the LLM as it is, which no seed changes, so it stands beside each of them.
+    """
+    at_size = ranks[ranks.n_train == ranks.dataset.map(main)]
+    few = claims.own(at_size)
+    plain = (at_size.tuned_on == "") & (at_size.setting == "") & (at_size.method == "bigrec")
+    constrained = at_size[plain & at_size.constrained].assign(method="bigrec-constrained")
+    found = [few, constrained]
+    untuned = ranks[(ranks.n_train == 0) & (ranks.method == "bigrec") & ~ranks.constrained]
+    for (dataset, seed), _ in few.groupby(["dataset", "seed"]):
+        each = untuned[untuned.dataset == dataset]
+        found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
+    return pd.concat(found, ignore_index=True)
+
+
+def gamma_curves(results: Path) -> pd.DataFrame:
+    """NDCG@20 over the γ of popularity: columns dataset, seed, split, gamma, value; main size."""
+    frames = []
+    for folder, keys in runs.jobs_of(results):
+        special = keys["tuned_on"] or keys["constrained"] or keys["setting"] or not keys["n_train"]
+        for split in () if special else ("valid", "test"):
+            if (folder / f"curves-{split}.csv").exists():
+                curve = pd.read_csv(folder / f"curves-{split}.csv")
+                curve = curve.query("metric == 'NDCG' and k == 20")[["gamma", "value"]]
+                at = {name: keys[name] for name in ("dataset", "n_train", "seed")}
+                frames.append(curve.assign(**at, split=split))
+    if not frames:
+        return pd.DataFrame(columns=["dataset", "seed", "split", "gamma", "value"])
+    found = pd.concat(frames, ignore_index=True)
+    main = {data: claims.main_size(each) for data, each in found.groupby("dataset")}
+    return found[found.n_train == found.dataset.map(main)].drop(columns="n_train")
+
+
 def headline(metrics: pd.DataFrame) -> pd.DataFrame:
     """One row a data set, training size and method; one column a metric and K; mean over seeds.
 

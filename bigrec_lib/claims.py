@@ -31,7 +31,7 @@ import fcntl
 import numpy as np
 import pandas as pd
 
-from bigrec_lib import files, metrics, runs, significance
+from bigrec_lib import files, metrics, plots, runs, significance
 
 LEVEL = 0.05
 MARGIN = 0.10
@@ -245,10 +245,15 @@ def c1(test: pd.DataFrame, valid: pd.DataFrame) -> list[dict]:
                 "claim": "C1",
                 "dataset": dataset,
                 "metric": f"{metric.upper()}@20",
-                "statement": f"bigrec - {rival or 'conventional'}, {size:,} samples each",
+                "statement": f"{minus('bigrec', rival or 'conventional')}, {size:,} samples each",
             }
             rows.append(difference(keys, group, metric, "bigrec", rival))
     return rows
+
+
+def minus(method: str, against: str) -> str:
+    """What is compared, in the names that tables and figures print."""
+    return f"{plots.label(method)} − {plots.label(against)}"
 
 
 def difference(keys: dict, group: pd.DataFrame, metric: str, method: str, against: str) -> dict:
@@ -307,8 +312,8 @@ def c2(test: pd.DataFrame) -> list[dict]:
     rows = []
     for dataset, group in own(test).groupby("dataset", sort=False):
         keys = {"claim": "C2", "dataset": dataset, "metric": "NDCG@20 per doubling"}
-        steeper = keys | {"statement": "slope of the conventional models' mean - bigrec's"}
-        level = keys | {"statement": "bigrec's slope / its mean level"}
+        steeper = keys | {"statement": "slope of the conventional models' mean − BIGRec's"}
+        level = keys | {"statement": "BIGRec's slope / its mean level"}
         x, found, gap = ladders(group)
         if gap:
             rows.append(missing(steeper, gap))
@@ -356,7 +361,7 @@ def c3(test: pd.DataFrame) -> list[dict]:
         group = group[group.n_train == main_size(group)]
         for method, against in pairs:
             keys = {"claim": "C3", "dataset": dataset, "metric": "NDCG@20"}
-            keys["statement"] = f"{method} - {against}"
+            keys["statement"] = minus(method, against)
             rows.append(difference(keys, group, "ndcg", method, against))
     return rows
 
@@ -419,8 +424,8 @@ def c4(lists: pd.DataFrame, items: dict[str, pd.DataFrame], datasets: list[str])
         group = own(lists[lists.dataset == dataset])
         group = group[group.n_train == main_size(group)]
         keys = {"claim": "C4", "dataset": dataset, "metric": "first 20"}
-        popular = keys | {"statement": "share of the most popular fifth: conventional - bigrec"}
-        alike = keys | {"statement": "in common: conventional with each other - with bigrec"}
+        popular = keys | {"statement": "share of the most popular fifth: conventional − BIGRec"}
+        alike = keys | {"statement": "in common: conventional with each other − with BIGRec"}
         networks = [m for m in CONVENTIONAL if m in set(group.method)]
         lacking = [
             name
@@ -465,14 +470,14 @@ def c5(test: pd.DataFrame) -> list[dict]:
         keys = {"claim": "C5", "dataset": dataset, "metric": "NDCG@20"}
         at = tuned[tuned.n_train == size]
         joint = [name for name in at.origin.unique() if "+" in name]
-        said = keys | {"statement": f"joint / single - 1, {size:,} samples of each domain"}
+        said = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
         rows.append(
             relative(said, at, joint[0], dataset) if joint else missing(said, "joint model")
         )
         others = [name for name in at.origin.unique() if "+" not in name and name != dataset]
         untuned = group[group.n_train == 0]
         for other in others or [""]:
-            said = keys | {"statement": f"tuned on {other or 'another domain'} - untuned LLM"}
+            said = keys | {"statement": f"tuned on {other or 'another domain'} − untuned LLM"}
             lacking = ["a model tuned on another domain"] * (not other)
             lacking += ["the untuned LLM (zero_shot)"] * untuned.empty
             if lacking:

@@ -7,6 +7,9 @@ from matplotlib.ticker import MaxNLocator
 
 from bigrec_lib import plots
 
+# greyscale tells methods apart, too
+MARKERS = dict(zip(plots.COLOURS, "osD^PX*v<>d1p2h+H8.", strict=True))
+
 # 07_overall_performance
 
 
@@ -26,7 +29,7 @@ def overall(metrics, metric: str = "NDCG") -> plt.Figure:
             axis.plot(
                 curve.index,
                 curve.values,
-                marker=plots.MARKERS.get(method, "."),
+                marker=MARKERS.get(method, "."),
                 color=plots.COLOURS.get(method),
                 label=plots.label(method),
             )
@@ -86,7 +89,7 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
         for method, curve in group.sort_values("n_train").groupby("method", sort=False):
             colour = plots.COLOURS.get(method, "0.2")
             axis.plot(
-                curve.n_train, curve.value, color=colour, marker=plots.MARKERS.get(method, "."),
+                curve.n_train, curve.value, color=colour, marker=MARKERS.get(method, "."),
                 markersize=4, linewidth=2.2 if curve.low.notna().any() else 1,
             )  # fmt: skip
             axis.fill_between(curve.n_train, curve.low, curve.high, color=colour, alpha=0.2)
@@ -96,10 +99,12 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
         axis.set(title=dataset, xlabel="training samples", ylabel="NDCG@20", ylim=(0, None))
         for (_, method, colour), y in zip(sorted(ends), apart(axis, sorted(ends)), strict=True):
-            axis.annotate(
-                plots.label(method), (1.02, y), xycoords=("axes fraction", "data"), color=colour,
-                fontsize="small", va="center",
+            at = axis.get_yaxis_transform()
+            axis.plot(
+                1.03, y, MARKERS.get(method, "."), color=colour, markersize=4, transform=at,
+                clip_on=False,
             )  # fmt: skip
+            axis.text(1.05, y, plots.label(method), fontsize="small", va="center", transform=at)
     figure.tight_layout()
     return figure
 
@@ -132,7 +137,7 @@ def group_shares(shares: pd.DataFrame) -> plt.Figure:
             for method, line in own.groupby("method", sort=False):
                 axis.plot(
                     line.group + 1, line.difference, color=plots.COLOURS.get(method, "0.5"),
-                    marker=plots.MARKERS.get(method, "."), markersize=5, label=plots.label(method),
+                    marker=MARKERS.get(method, "."), markersize=5, label=plots.label(method),
                 )  # fmt: skip
             axis.axhline(0, color="0.3", linewidth=1, linestyle="--")
             axis.set(title=f"{dataset}, first {k}", xticks=range(1, 6))
@@ -140,6 +145,33 @@ def group_shares(shares: pd.DataFrame) -> plt.Figure:
     for axis in axes[-1]:
         axis.set_xlabel("popularity group")
     axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+def injection(curves: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 over γ of the popularity weights: a panel a data set, a thin line a seed.
+
+    curves: columns dataset, seed, split, gamma, value; the thick line is the mean over seeds.
+    """
+    panels = list(curves.groupby("dataset", sort=False))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(plots.WIDTH * (0.5 + 0.45 * len(panels)), 3.0), squeeze=False
+    )
+    looks = {
+        "valid": (plots.PALETTE[1], "--", "validation"),
+        "test": (plots.PALETTE[0], "-", "test"),
+    }
+    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+        for split, (colour, dash, name) in looks.items():
+            own = group[group.split == split].pivot(index="gamma", columns="seed", values="value")
+            axis.plot(own.index, own, color=colour, linestyle=dash, linewidth=0.7, alpha=0.6)
+            axis.plot(
+                own.index, own.mean(axis=1), color=colour, linestyle=dash, linewidth=2, label=name
+            )
+        plots.gamma_axis(axis)
+        axis.set(title=dataset, ylabel="NDCG@20", ylim=(0, None))
+    axes[0][0].legend()
     figure.tight_layout()
     return figure
 

@@ -88,7 +88,7 @@ def earlier_jobs(*folders: Path) -> list[dict]:
 def estimate(job: runs.Parameters, planned: dict, earlier: list[dict]) -> float | None:
     """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
 
-    Runs with the same LLM and on the same data are preferred; None if the notebook never ran.
+    Runs on the same data are preferred; None if the notebook never ran, or never with this LLM.
     """
     given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
     examples = {
@@ -103,7 +103,9 @@ def estimate(job: runs.Parameters, planned: dict, earlier: list[dict]) -> float 
         return 1
 
     same = [m for m in earlier if m["notebook"] == job.notebook]
-    for name in ("model", "full", "dataset"):
+    model = getattr(job, "model", None)
+    same = [m for m in same if m["parameters"].get("model", model) == model]
+    for name in ("full", "dataset"):
         wanted = getattr(job, name, None)
         same = [m for m in same if m["parameters"].get(name, wanted) == wanted] or same
     if not same:
@@ -125,7 +127,7 @@ def table(states: dict[str, State]) -> str:
     summary = f"{len(states) - len(todo)} of {len(states)} jobs are done; {len(todo)} to do"
     if todo:
         summary += f", {total} one after the other" if unknown < len(todo) else ""
-        summary += f" ({unknown} of them unknown: never run before)" if unknown else ""
+        summary += f" ({unknown} of them unknown: never run with this LLM)" if unknown else ""
     return "\n".join([*lines, summary])
 
 

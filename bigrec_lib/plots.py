@@ -20,10 +20,13 @@ COLOURS = {
     "bigrec+popularity": PALETTE[1],
     "bigrec+collaborative": PALETTE[2],
     "bigrec+both": PALETTE[9],
+    "bigrec-constrained": "#004c6d",
+    "bigrec-untuned": "#9ecae1",
+    "bigrec-bm25": "#117733",
     "popularity": PALETTE[7],
     "recent-popularity": "0.75",
     "item-knn": "0.3",
-    "markov": PALETTE[8],
+    "markov": "#a08b00",
     **{
         f"{network}-{loss}": shade
         for network, base in {"gru4rec": 4, "caser": 5, "sasrec": 3}.items()
@@ -32,12 +35,14 @@ COLOURS = {
     "dros": PALETTE[6],
     "p5": "#8c2d04",
 }
-MARKERS = dict(zip(COLOURS, "osD^vP<*>XphdH8", strict=False))  # greyscale tells methods apart, too
 LABELS = {
     "bigrec": "BIGRec",
     "bigrec+popularity": "BIGRec + popularity",
     "bigrec+collaborative": "BIGRec + collaborative",
     "bigrec+both": "BIGRec + both",
+    "bigrec-constrained": "BIGRec, constrained decoding",
+    "bigrec-untuned": "BIGRec, untuned LLM",
+    "bigrec-bm25": "GPT4Rec-style (BM25)",
     "popularity": "Popularity",
     "recent-popularity": "Recent popularity",
     "item-knn": "Item kNN",
@@ -283,14 +288,20 @@ def gamma_curves(curves, gamma: float) -> plt.Figure:
             line = curves[(curves.metric == metric) & (curves.k == k)]
             axis.plot(line.gamma, line.value, color=shades[k], label=f"K = {k}")
         axis.axvline(gamma, color="0.25", linestyle="--", linewidth=1)
-        axis.set_xscale("symlog", linthresh=1, linscale=1)
-        ticks = [0, 0.5, 1, 3, 10, 30, 99]
-        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.minorticks_off()
-        axis.set(xlabel="γ", ylabel=f"{metric}@K", xlim=(0, curves.gamma.max()), ylim=(0, None))
+        gamma_axis(axis)
+        axis.set(ylabel=f"{metric}@K", xlim=(0, curves.gamma.max()), ylim=(0, None))
     axes[0].legend()
     figure.tight_layout()
     return figure
+
+
+def gamma_axis(axis: plt.Axes) -> None:
+    """γ from 0: linear up to 1, logarithmic beyond."""
+    axis.set_xscale("symlog", linthresh=1, linscale=1)
+    ticks = [0, 0.5, 1, 3, 10, 30, 99]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("γ")
 
 
 def by_popularity(gain) -> plt.Figure:

@@ -38,7 +38,7 @@ def verdicts(rows):
 
 def test_bigrec_beats_the_model_that_validation_prefers(test, valid):
     rows = claims.c1(test, valid)
-    assert {row["statement"] for row in rows} == {"bigrec - dros, 128 samples each"}
+    assert {row["statement"] for row in rows} == {"BIGRec − DROS, 128 samples each"}
     assert verdicts(rows) == ["supported"] * 4 and all(row["seeds"] == 2 for row in rows)
     truth = toy_results.hits("bigrec", 128, "") - toy_results.hits("dros", 128, "")
     found = [row["estimate"] for row in rows if row["metric"] == "HR@20"]

@@ -85,6 +85,10 @@ def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
             times = pd.DataFrame({"method": TRAINED, "seconds": [1.0, 20.0, 30.0]})
             times.to_csv(run / "baselines" / "times.csv", index=False)
             manifest(run / "tuning", {}, n_train=n, seed=seed)
+            for split in ("valid", "test"):
+                curve = {"gamma": [0.0, 1.0, 10.0], "metric": "NDCG", "k": 20}
+                curve = pd.DataFrame(curve | {"value": [0.1, 0.15, 0.12 + seed / 100]})
+                curve.to_csv(run / "reweighting" / f"curves-{split}.csv", index=False)
         for seed, tuned_on in product(seeds, (other, "+".join(DATASETS))):
             run = results / dataset / f"n128-s{seed}-on-{tuned_on}"
             methods = ["bigrec", *["bigrec-two-catalogues"] * ("+" in tuned_on)]
@@ -93,5 +97,7 @@ def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
                      seed=seed, tuned_on=tuned_on)  # fmt: skip
         job(results / dataset / "n0-s0", "grounding", ["bigrec"], 0, 0)
         for seed in seeds:
+            run = results / dataset / f"n128-s{seed}-constrained"
+            job(run, "grounding", ["bigrec"], 128, seed, constrained=True)
             job(results / dataset / f"full-s{seed}", "baselines", TRAINED, 4096, seed, full=True)
     return results

@@ -112,6 +112,8 @@ def batch(project, *words, check=True):
 
 def make_project(folder, data, llm, **changes):
     """A copy of the project with a study `toy`; `changes` are keys of its study file."""
+    from bigrec_lib import runs
+
     for part in ("bigrec_lib", "notebooks", "workflow", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,9 @@ def make_project(folder, data, llm, **changes):
         "seeds": [0],
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
+        "resources": {name: {"threads": 1} for name in runs.NOTEBOOKS},
         "notebooks": {
+            "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros"},
             "06_train_baselines": BASELINES,
         },
@@ -148,7 +152,6 @@ def results_of(project) -> dict[str, str]:
 def project(tmp_path_factory, toy_data, tiny_llm):
     """A copy of the project, under another name, in which the toy study has run."""
     folder = tmp_path_factory.mktemp("elsewhere") / "my project"
-    tried = {"steep": {"learning_rate": 0.01, "target_modules": ["q_proj"]}}
-    make_project(folder, toy_data, tiny_llm, settings=tried)
+    make_project(folder, toy_data, tiny_llm)
     (folder / "said.txt").write_text(batch(folder, "study", "toy").stdout)
     return folder

@@ -231,7 +231,8 @@ def test_library_of_follows_imports(tmp_path):
 
 
 def test_every_studys_parameters_are_valid(monkeypatch):
-    monkeypatch.setenv("BIGREC_GAMES", "/some/where")
+    for variable in ("BIGREC_GAMES", "BIGREC_AMAZON"):
+        monkeypatch.setenv(variable, "/some/where")
     for path in (batch.ROOT / "studies").glob("*.yaml"):
         studies.load(path.stem)
 

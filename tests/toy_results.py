@@ -62,6 +62,17 @@ def manifest(place, facts, **parameters):
     (place / "manifest.json").write_text(json.dumps(told))
 
 
+def tuning(run, n_train, seed, **parameters):
+    """Write one finished tuning, and what its generations are like."""
+    given = {"learning_rate": 0.001, "epochs": 1.0, "target_modules": ["q_proj", "v_proj"]}
+    given |= {"learn_prompt": False, "setting": ""} | parameters
+    manifest(run / "tuning", {"valid_loss": 1.5}, n_train=n_train, seed=seed, **given)
+    manifest(run / "generations", {}, n_train=n_train, seed=seed, setting=given["setting"])
+    (run / "generations" / "validity.csv").write_text(
+        "split,beams,generations,real,distinct\nvalid,first,400,0.5,30\ntest,first,400,0.6,40\n"
+    )
+
+
 def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
     """A study of two data sets: main size 128 with all seeds, a ladder with the first one."""
     for dataset in datasets:
@@ -84,7 +95,7 @@ def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
             job(run, "baselines", TRAINED, n, seed)
             times = pd.DataFrame({"method": TRAINED, "seconds": [1.0, 20.0, 30.0]})
             times.to_csv(run / "baselines" / "times.csv", index=False)
-            manifest(run / "tuning", {}, n_train=n, seed=seed)
+            tuning(run, n, seed)
             for split in ("valid", "test"):
                 curve = {"gamma": [0.0, 1.0, 10.0], "metric": "NDCG", "k": 20}
                 curve = pd.DataFrame(curve | {"value": [0.1, 0.15, 0.12 + seed / 100]})
@@ -96,6 +107,9 @@ def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
             manifest(run / "generations", {"foreign_titles": {other: 0.25}}, n_train=128,
                      seed=seed, tuned_on=tuned_on)  # fmt: skip
         job(results / dataset / "n0-s0", "grounding", ["bigrec"], 0, 0)
+        tried = results / dataset / f"n128-s{seeds[0]}-as-steep"
+        job(tried, "grounding", ["bigrec"], 128, seeds[0], "", setting="steep")
+        tuning(tried, 128, seeds[0], setting="steep", learning_rate=0.01)
         for seed in seeds:
             run = results / dataset / f"n128-s{seed}-constrained"
             job(run, "grounding", ["bigrec"], 128, seed, constrained=True)

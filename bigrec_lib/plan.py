@@ -37,12 +37,19 @@ def states(name: str, study: Study) -> dict[str, State]:
         before = [p for p in waits[key] if found[p].status != "done"]
         status, why = ("stale", f"after {before[0]}") if before else ("done", "")
         if not (job.output / "manifest.json").exists():
-            status, why = "missing", why
+            status = "missing"
         elif not before:
-            why = changes(job) or unkept(name, job)
+            why = problem(name, job)
             status = "stale" if why else "done"
         found[key] = State(job, status, why, estimate(job, planned, earlier))
     return found
+
+
+def problem(name: str, job: runs.Parameters) -> str:
+    """Why a job whose inputs are finished has to run; '' if it has not."""
+    if not (job.output / "manifest.json").exists():
+        return "missing"
+    return changes(job) or unkept(name, job)
 
 
 def changes(job: runs.Parameters) -> str:

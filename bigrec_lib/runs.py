@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -133,9 +134,7 @@ class Parameters(BaseModel):
             "parameters": self.model_dump(exclude={"root"}),
             "sources": provenance.sources(self.project / "notebooks" / f"{self.notebook}.ipynb"),
             "materials": self.materials,
-            "inputs": {
-                maker: sha256(folder / "manifest.json") for maker, folder in self.inputs.items()
-            },
+            "inputs": {maker: substance(folder) for maker, folder in self.inputs.items()},
         }
 
 
@@ -738,6 +737,21 @@ def jobs_of(results: Path) -> list[tuple[Path, dict[str, object]]]:
         keys = {name: known[name] for name in given}
         found.append((path.parent, {"dataset": dataset, "run": run} | keys))
     return found
+
+
+def substance(folder: Path) -> str:
+    """SHA-256 of what a finished job tells its readers: files, figures aside; facts; parameters.
+
+    When it was made, how long that took and how it looks are not part of it.
+    """
+    manifest = read_manifest(folder)
+    files = {
+        name: digest
+        for name, digest in manifest["outputs"].items()
+        if Path(name).suffix not in (".png", ".svg")
+    }
+    told = [files, manifest["facts"], manifest["parameters"]]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def read_metrics(results: Path) -> pd.DataFrame:

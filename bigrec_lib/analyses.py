@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib import claims, files, metrics, runs, significance
+from bigrec_lib import claims, files, metrics, plots, runs, significance
 
 
 def lists_of(results: Path) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def exposure(lists: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFram
             }
         )
     columns = "dataset n_train method distinct_first coverage gini popularity_rank".split()
-    return pd.DataFrame(rows, columns=columns)
+    return in_order(pd.DataFrame(rows, columns=columns))
 
 
 def group_differences(
@@ -167,7 +167,7 @@ def group_differences(
                 for g in range(5)
             ]  # fmt: skip
     columns = "dataset n_train method k group share difference".split()
-    return pd.DataFrame(rows, columns=columns)
+    return in_order(pd.DataFrame(rows, columns=columns))
 
 
 def by_target_group(
@@ -382,6 +382,16 @@ def gamma_curves(results: Path) -> pd.DataFrame:
     found = pd.concat(frames, ignore_index=True)
     main = {data: claims.main_size(each) for data, each in found.groupby("dataset")}
     return found[found.n_train == found.dataset.map(main)].drop(columns="n_train")
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by data set, size, and method in the order of `plots.LABELS`."""
+    place = {method: number for number, method in enumerate(plots.LABELS)}
+    return frame.sort_values(
+        ["dataset", "n_train", "method"],
+        key=lambda column: column.map(place) if column.name == "method" else column,
+        kind="stable",
+    )
 
 
 def headline(metrics: pd.DataFrame) -> pd.DataFrame:

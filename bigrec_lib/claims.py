@@ -253,7 +253,8 @@ def c1(test: pd.DataFrame, valid: pd.DataFrame) -> list[dict]:
 
 def minus(method: str, against: str) -> str:
     """What is compared, in the names that tables and figures print."""
-    return f"{plots.label(method)} − {plots.label(against)}"
+    subtracted = plots.label(against)
+    return f"{plots.label(method)} − " + (f"({subtracted})" if "+" in subtracted else subtracted)
 
 
 def difference(keys: dict, group: pd.DataFrame, metric: str, method: str, against: str) -> dict:

@@ -179,6 +179,8 @@ def test_what_comes_out_the_same_makes_nothing_after_it_run(project):
         }
         assert again == {"data"} and "still done" in said.stderr
         assert batch(project, "study", "toy").stdout.startswith("Nothing to be done")
+    batch(project, "notebook", "toy", "toy.01_prepare_data")
+    assert to_do(project) == set()
     tune = ("notebook", "toy", "toy.n16-s0.02_tune_llm")
     with changed(project / "bigrec_lib" / "plots.py", comment):
         batch(project, *tune)

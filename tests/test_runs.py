@@ -50,7 +50,16 @@ def test_a_job_is_complete_only_from_finish_on(tmp_path):
 
     runs.Job(tune).finish()
     inputs = runs.read_manifest(tune.output)["inputs"]
-    assert inputs == {"01_prepare_data": sha256(prepare.output / "manifest.json")}
+    told = runs.substance(prepare.output)
+    assert inputs == {"01_prepare_data": told}
+    again = runs.Job(prepare)
+    (prepare.output / "look.png").write_text("another look")
+    again.finish(items=1)
+    assert runs.substance(prepare.output) == told
+    again = runs.Job(prepare)
+    (prepare.output / "items.csv").write_text("item\n0\n")
+    again.finish(items=1)
+    assert runs.substance(prepare.output) != told
     runs.Job(prepare)
     with pytest.raises(StudyError, match="is not complete"):
         runs.Job(tune)

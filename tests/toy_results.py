@@ -58,7 +58,7 @@ def job(folder, stage, methods, n_train, seed, tuned_on="", facts=None, **parame
 
 def manifest(place, facts, **parameters):
     place.mkdir(parents=True, exist_ok=True)
-    told = {"parameters": parameters, "facts": facts, "seconds": 12.5}
+    told = {"parameters": parameters, "facts": facts, "outputs": {}, "seconds": 12.5}
     (place / "manifest.json").write_text(json.dumps(told))
 
 

@@ -88,10 +88,18 @@ def settled(path: Path, **told: object):
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
+        outputs = []
         for shown in cell.get("outputs", []):
+            if outputs and shown.get("name") == outputs[-1].get("name", ""):
+                outputs[-1].text += shown.text
+            else:
+                outputs.append(shown)
+        for shown in outputs:
             if shown.output_type == "stream":
                 text = "\n".join(line.split("\r")[-1] for line in shown.text.split("\n"))
                 shown.text = text.replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")
+        if outputs:
+            cell.outputs = outputs
     for place in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(place, None)
     notebook.metadata["bigrec"] = told
@@ -282,7 +290,10 @@ def only_one(name: str):
             raise StudyError(f"study {name} is running already: wait for it, or stop it") from None
         os.environ[WORD] = secrets.token_hex(8)
         path.write_text(os.environ[WORD])
-        yield
+        try:
+            yield
+        finally:
+            os.environ.pop(WORD, None)
 
 
 @contextmanager
@@ -371,7 +382,7 @@ def rebuild(name: str) -> None:
         raise StudyError(f"no results of {name} in results/: run the study first")
     with only_one(name):
         for cls in runs.NOTEBOOKS.values():
-            if not issubclass(cls, runs.DatasetParameters):
+            if issubclass(cls, runs.Analysis):
                 print(f"── {cls.notebook}", file=sys.stderr, flush=True)
                 run_job(cls(study=name, root="."))
         print(f"report:  {report.write(results, name).relative_to(ROOT)}")

@@ -44,7 +44,7 @@ CONVENTIONAL = (
     "recent-popularity item-knn markov gru4rec-ce gru4rec-bce caser-ce caser-bce sasrec-ce "
     "sasrec-bce dros"
 ).split()
-NOTEBOOKS = ("overall", "training_size", "statistical_information", "cross_domain")
+NOTEBOOKS = ("overall_performance", "training_size", "statistical_information", "cross_domain")
 
 DLLM2REC = "DLLM2Rec (RecSys'24), LLaMA2-7B, larger training sets"
 DEALREC = "DEALRec (SIGIR'24), LLaMA-7B"

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
 
 from bigrec_lib.files import atomic
 
@@ -76,10 +78,16 @@ def style() -> None:
 
 
 def save(figure: plt.Figure, folder: Path, name: str) -> None:
-    """Write `name`.png and `name`.svg into `folder`, without dates, so that reruns are equal."""
-    for kind, empty in (("png", {"Software": None}), ("svg", {"Date": None})):
-        with atomic(folder / f"{name}.{kind}") as partial:
-            figure.savefig(partial, format=kind, metadata=empty)
+    """Write `name`.png and `name`.svg into `folder`, without dates, so that reruns are equal.
+
+    256 colours are enough for a figure, and make the PNG less than half as large.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    with atomic(folder / f"{name}.png") as partial, Image.open(drawn) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(partial, format="png")
+    with atomic(folder / f"{name}.svg") as partial:
+        figure.savefig(partial, format="svg", metadata={"Date": None})
 
 
 def label(method: str, run: str = "") -> str:
@@ -229,22 +237,18 @@ def rank_histogram(rank, candidates: int) -> plt.Figure:
     return figure
 
 
-def intervals(rows) -> plt.Figure:
+def intervals(table) -> plt.Figure:
     """Means with their intervals, one panel a metric, one line a method.
 
-    rows: columns method, metric, value (significance.Interval).
+    table: a row a method, a column a metric, of `significance.Interval`.
     """
-    panels = list(dict.fromkeys(rows.metric))
-    methods = list(dict.fromkeys(rows.method))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(WIDTH * 1.3, 0.4 * len(methods) + 1), sharey=True, squeeze=False
-    )
-    for axis, metric in zip(axes[0], panels, strict=True):
-        found = rows[rows.metric == metric].set_index("method").value[methods]
+    size = (WIDTH * 1.3, 0.4 * len(table) + 1)
+    figure, axes = plt.subplots(1, len(table.columns), figsize=size, sharey=True, squeeze=False)
+    for axis, (metric, found) in zip(axes[0], table.items(), strict=True):
         mean, low, high = ([getattr(v, name) for v in found] for name in ("mean", "low", "high"))
         axis.errorbar(
             mean,
-            methods,
+            table.index,
             xerr=[np.subtract(mean, low), np.subtract(high, mean)],
             fmt="o",
             capsize=3,
@@ -361,7 +365,7 @@ def costs(seconds) -> plt.Figure:
 def overlaps(shares) -> plt.Figure:
     """Share of the first 20 that two methods have in common; rows and columns are methods."""
     named = shares.rename(index=label, columns=label)
-    figure, axis = plt.subplots(figsize=(WIDTH * 1.2, WIDTH * 0.9))
+    figure, axis = plt.subplots(figsize=(0.45 * len(named) + 2, 0.45 * len(named) + 1))
     sns.heatmap(
         named, annot=True, fmt=".0%", vmin=0, vmax=1, cmap="crest", square=True, cbar=False,
         annot_kws={"size": 7}, ax=axis,

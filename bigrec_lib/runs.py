@@ -13,7 +13,15 @@ from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_ar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bigrec_lib import assets, provenance
-from bigrec_lib.files import PARTIAL, WRITTEN, StudyError, remove, sha256, write_json
+from bigrec_lib.files import (
+    PARTIAL,
+    WRITTEN,
+    StudyError,
+    remove,
+    sha256,
+    write_json,
+    write_parquet,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,13 +105,8 @@ class Parameters(BaseModel):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """Folders of finished artefacts this notebook reads, by the notebook that makes them.
-
-        An analysis reads all that the runs of its study have finished.
-        """
-        return {
-            str(folder.relative_to(self.results)): folder for folder, _ in jobs_of(self.results)
-        }
+        """Folders of finished artefacts this notebook reads, by the notebook that makes them."""
+        return {}
 
     @property
     def lock(self) -> Path:
@@ -140,10 +143,6 @@ class Parameters(BaseModel):
 
 class DatasetParameters(Parameters):
     dataset: str = "ml-100k"
-
-    @property
-    def inputs(self) -> dict[str, Path]:
-        return {}
 
     @property
     def job(self) -> str:
@@ -525,44 +524,38 @@ class TrainBaselines(RunParameters, ModelParameters):
         return {"01_prepare_data": self.data}
 
 
-class OverallPerformance(Parameters):
+class Analysis(Parameters):
+    """A notebook that reads all that the runs of its study have finished."""
+
+    @property
+    def output(self) -> Path:
+        return self.results / self.notebook.partition("_")[2]
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return {
+            str(folder.relative_to(self.results)): folder for folder, _ in jobs_of(self.results)
+        }
+
+
+class OverallPerformance(Analysis):
     notebook = "07_overall_performance"
 
-    @property
-    def output(self) -> Path:
-        return self.results / "overall"
 
-
-class TrainingSize(Parameters):
+class TrainingSize(Analysis):
     notebook = "08_training_size"
 
-    @property
-    def output(self) -> Path:
-        return self.results / "training_size"
 
-
-class StatisticalInformation(Parameters):
+class StatisticalInformation(Analysis):
     notebook = "09_statistical_information"
 
-    @property
-    def output(self) -> Path:
-        return self.results / "statistical_information"
 
-
-class CrossDomain(Parameters):
+class CrossDomain(Analysis):
     notebook = "10_cross_domain"
 
-    @property
-    def output(self) -> Path:
-        return self.results / "cross_domain"
 
-
-class TuningSettings(Parameters):
+class TuningSettings(Analysis):
     notebook = "11_tuning_settings"
-
-    @property
-    def output(self) -> Path:
-        return self.results / "tuning_settings"
 
 
 NOTEBOOKS: dict[str, type[Parameters]] = {
@@ -703,6 +696,31 @@ def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
 def read_lists(results: Path) -> pd.DataFrame:
     """Every method's first candidates for each test example, as `read_ranks`: example, items."""
     return read_methods(results, "lists/test")
+
+
+def write_ranks(ranks: dict, examples: dict, folder: Path) -> None:
+    """Write `folder`/ranks/<split>/<method>.parquet, for `read_ranks` to find.
+
+    ranks: (method, split) -> columns rank and ties, int32. examples: split -> (n,) their numbers.
+    """
+    for (method, split), frame in ranks.items():
+        frame = frame.assign(example=examples[split])[["example", "rank", "ties"]]
+        write_parquet(frame, folder / "ranks" / split / f"{method}.parquet")
+
+
+def write_lists(lists: dict, examples, items: pd.DataFrame, folder: Path) -> None:
+    """Write `folder`/lists/test/<method>.parquet, for `read_lists` to find.
+
+    lists: method -> (n, K) candidates, best first; each is listed as the first item that bears its
+    title. examples: (n,) their numbers. items: column title_group.
+    """
+    import numpy as np
+    import pandas as pd
+
+    groups = np.unique(items.title_group).astype(np.int32)
+    for method, found in lists.items():
+        frame = pd.DataFrame({"example": examples, "items": list(groups[found])})
+        write_parquet(frame, folder / "lists" / "test" / f"{method}.parquet")
 
 
 def read_methods(results: Path, kind: str) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bigrec_lib import metrics
+
 RESAMPLES = 9_999
 EXACT = 12  # pairs up to which every sign pattern is counted
 POWER = 2.80  # standard errors a difference needs: z(0.975) + z(0.80)
@@ -47,6 +49,23 @@ def interval(values: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Int
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(mean, float(found.low), float(found.high))
+
+
+def intervals(ranks: dict[str, pd.DataFrame], ks: Sequence[int] = (1, 5, 20)) -> pd.DataFrame:
+    """Mean HR and NDCG with their intervals: a row a name in `ranks`, a column a metric and k.
+
+    ranks: name -> columns rank and ties.
+    """
+    return pd.DataFrame(
+        {
+            name: {
+                f"{metric}@{k}": interval(of(metrics.effective_rank(frame), k))
+                for metric, of in metrics.METRICS.items()
+                for k in ks
+            }
+            for name, frame in ranks.items()
+        }
+    ).T
 
 
 def resample(tables: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -11,9 +11,7 @@ import toy_results
 from bigrec_lib import runs
 
 ROOT = Path(__file__).parent.parent
-ANALYSES = [
-    name for name, cls in runs.NOTEBOOKS.items() if not issubclass(cls, runs.DatasetParameters)
-]
+ANALYSES = [name for name, cls in runs.NOTEBOOKS.items() if issubclass(cls, runs.Analysis)]
 
 
 def run_all(folder):
@@ -67,7 +65,7 @@ def test_every_claim_lacks_its_data_in_a_bare_study(bare):
 
 
 def test_gaps_have_names_in_the_tables(bare):
-    main = pd.read_csv(bare / "overall" / "main.csv").set_index("method")
+    main = pd.read_csv(bare / "overall_performance" / "main.csv").set_index("method")
     assert main.gap["sasrec-ce"] == "missing: all" and pd.isna(main.gap["bigrec"])
     compared = pd.read_csv(bare / "tables" / "comparisons.csv")
     assert compared.gap.str.startswith("missing: ").all()
@@ -76,7 +74,7 @@ def test_gaps_have_names_in_the_tables(bare):
 
 
 def test_no_seed_is_missing_where_all_ran(whole):
-    main = pd.read_csv(whole / "overall" / "main.csv")
+    main = pd.read_csv(whole / "overall_performance" / "main.csv")
     ours = ["bigrec", "bigrec-constrained", "bigrec-untuned", "bigrec+both"]
     there = main[main.method.str.strip("*").isin([*toy_results.TRAINED, *ours])]
     assert len(there) == 2 * (2 * len(toy_results.TRAINED) + len(ours))
@@ -103,5 +101,5 @@ def test_the_setting_that_validation_prefers_is_chosen(whole, bare):
     best = found.groupby("dataset").ndcg.transform("max")
     assert (found.chosen == (found.ndcg == best)).all() and found.chosen.sum() >= 2
     assert pd.read_csv(bare / "tuning_settings" / "settings.csv").empty
-    every = pd.read_csv(whole / "overall" / "every_run.csv").method
+    every = pd.read_csv(whole / "overall_performance" / "every_run.csv").method
     assert "BIGRec (setting steep)" in set(every)

@@ -166,6 +166,29 @@ def test_verify_names_what_differs(project):
     assert batch(project, "verify", "toy").stdout.startswith("OK")
 
 
+def test_what_comes_out_the_same_makes_nothing_after_it_run(project):
+    def made(pattern):
+        return {path: path.stat().st_mtime_ns for path in sorted(project.glob(pattern))}
+
+    adapters, manifests = "runs/toy/toy/*/adapter/*.safetensors", "r*s/toy/**/manifest.json"
+    before = made(adapters), made(manifests)
+    with changed(project / "notebooks" / "01_prepare_data.ipynb", first_cell("markdown")):
+        said = batch(project, "study", "toy")
+        again = {
+            path.parent.name for path, time in made(manifests).items() if time != before[1][path]
+        }
+        assert again == {"data"} and "still done" in said.stderr
+        assert batch(project, "study", "toy").stdout.startswith("Nothing to be done")
+    batch(project, "notebook", "toy", "toy.01_prepare_data")
+    assert to_do(project) == set()
+    tune = ("notebook", "toy", "toy.n16-s0.02_tune_llm")
+    with changed(project / "bigrec_lib" / "plots.py", comment):
+        batch(project, *tune)
+        assert made(adapters) == before[0] and "05" in to_do(project)
+    batch(project, *tune)
+    assert made(adapters) == before[0] and to_do(project) == set()
+
+
 def test_one_job_after_the_other_in_shards_gives_what_two_at_once_gave(
     project, tmp_path, toy_data, tiny_llm
 ):

@@ -210,7 +210,7 @@ def test_baselines_keep_their_contract(project):
 
 
 def test_the_report_is_rebuilt_from_results_alone(project):
-    results, table = project / "results" / "toy", "overall/main.csv"
+    results, table = project / "results" / "toy", "overall_performance/main.csv"
     before = (results / table).read_bytes()
     (results / table).unlink()
     shutil.move(project / "runs", project / "elsewhere")

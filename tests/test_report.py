@@ -65,11 +65,11 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 
 
 def test_executed_notebooks_keep_the_last_state_of_a_progress_bar_and_no_path(tmp_path):
-    text = f"\r 1%\r 50%\r100%\n{batch.ROOT}/a.py: done\n"
-    progress = nbformat.v4.new_output("stream", name="stderr", text=text)
-    executed_notebook(tmp_path, "n", progress)
+    texts = ["\r 1%", "\r 50%", f"\r100%\n{batch.ROOT}/a.py: done\n"]
+    progress = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
+    executed_notebook(tmp_path, "n", *progress)
     settled = batch.settled(tmp_path / "n.ipynb", commit="abc")
-    assert settled.cells[1].outputs[0].text == "100%\na.py: done\n"
+    assert [shown.text for shown in settled.cells[1].outputs] == ["100%\na.py: done\n"]
     assert settled.metadata["bigrec"] == {"commit": "abc"}
 
 

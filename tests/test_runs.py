@@ -1,12 +1,15 @@
 """Parameters are checked, jobs know when they are complete, studies say what is wrong."""
 
 import json
+import os
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
-from bigrec_lib import batch, provenance, runs, studies
+from bigrec_lib import batch, grounding, provenance, runs, studies
 from bigrec_lib.files import StudyError, sha256
 
 
@@ -231,6 +234,20 @@ def test_only_one_batch_of_a_study_runs_at_a_time(study_file):
             pass
         with batch.only_one("other"):
             pass
+    assert batch.WORD not in os.environ
+
+
+def test_a_list_names_the_first_item_that_bears_a_title(tmp_path):
+    items = pd.DataFrame({"title": [*"abac"], "title_group": [0, 1, 0, 3]})
+    candidates, _ = grounding.candidates(items)
+    ranks = {("m", "test"): grounding.frame([1, 0], [0, 2])}
+    runs.write_ranks(ranks, {"test": [7, 8]}, tmp_path)
+    lists = {"m": np.array([[candidates.index("c"), candidates.index("a")]] * 2)}
+    runs.write_lists(lists, [7, 8], items, tmp_path)
+    listed = pd.read_parquet(tmp_path / "lists" / "test" / "m.parquet")
+    assert listed.example.tolist() == [7, 8] and listed["items"].iloc[1].tolist() == [3, 0]
+    ranked = pd.read_parquet(tmp_path / "ranks" / "test" / "m.parquet")
+    assert ranked.to_dict("list") == {"example": [7, 8], "rank": [1, 0], "ties": [0, 2]}
 
 
 def test_library_of_follows_imports(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bigrec_lib import significance
 from bigrec_lib.significance import compare, contrast, holm, interval, resample, sign_flip_p
 
 
@@ -122,6 +123,16 @@ def frame(values):
             for e, v in enumerate(each)
         ]
     )
+
+
+def test_intervals_are_of_the_metrics_of_each_method():
+    ranks = pd.DataFrame({"rank": [0, 3, 30, 4], "ties": [0, 0, 0, 2]})
+    table = significance.intervals({"one": ranks, "other": ranks.head(1)}, ks=(1, 5))
+    assert list(table.index) == ["one", "other"]
+    assert list(table.columns) == ["HR@1", "HR@5", "NDCG@1", "NDCG@5"]
+    assert table.loc["one", "HR@5"].mean == 0.5  # the rank of 4 is 5 with its ties
+    assert table.loc["one", "NDCG@5"].mean == pytest.approx((1 + 1 / np.log2(5)) / 4)
+    assert table.loc["other", "NDCG@1"].mean == 1
 
 
 def test_compare_pairs_methods_on_the_same_examples_and_seeds_and_names_gaps():

@@ -13,6 +13,7 @@ import os
 import secrets
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,9 +83,11 @@ def execute(source: Path, output: Path, parameters: dict[str, object], log: Path
 
 
 def settled(path: Path, **told: object):
-    """An executed notebook with the last state of progress bars, no path of this machine, and
-    `told` in its metadata."""
+    """An executed notebook with small pictures, the last state of progress bars, no path of this
+    machine, and `told` in its metadata."""
     import nbformat
+
+    from bigrec_lib import plots
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -98,6 +101,9 @@ def settled(path: Path, **told: object):
             if shown.output_type == "stream":
                 text = "\n".join(line.split("\r")[-1] for line in shown.text.split("\n"))
                 shown.text = text.replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")
+            elif "image/png" in shown.get("data", {}):
+                png = plots.small(b64decode(shown.data["image/png"]))
+                shown.data["image/png"] = b64encode(png).decode()
         if outputs:
             cell.outputs = outputs
     for place in ("input_path", "output_path"):

@@ -15,8 +15,9 @@ Lacking data is never a verdict about the claim: the row says `missing: ...`. A 
 decided says how large a difference would have been found with 80 % power.
 
 * C1: BIGRec - the conventional model that validation prefers, same samples, NDCG@20 and HR@20.
-* C2: slope of NDCG@20 over log2(training samples): that of the conventional models' mean - that of
-  BIGRec (directional); BIGRec's slope / its mean level (bounded on both sides: "flat").
+* C2: slope of NDCG@20 over log2(training samples): that of the mean of the conventional models that
+  every size has - that of BIGRec (directional); BIGRec's slope / its mean level (bounded on both
+  sides: "flat"). Sizes with fewer seeds than three others are left out.
 * C3: BIGRec with popularity, or with collaborative scores - BIGRec; collaborative - popularity.
 * C4: share of the most popular fifth among the first 20: conventional models' mean - BIGRec's; and
   share of the first 20 in common: among conventional models - BIGRec with them (both directional).
@@ -272,12 +273,15 @@ def difference(keys: dict, group: pd.DataFrame, metric: str, method: str, agains
 def ladder(group: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """NDCG@20 over training sizes, mean of `methods`: log2 sizes (m,), and (m, S, n).
 
-    Only sizes, seeds and examples that all the methods have.
+    Only sizes, seeds and examples that all the methods have. A size with fewer seeds than three
+    others is left out: it would cost those their seeds.
     """
     group = group[group.method.isin(methods) & (group.n_train > 0)]
-    complete = group.groupby("n_train").method.nunique() == len(methods)
-    group = group[group.n_train.isin(complete.index[complete])]
-    mean = group.groupby(["n_train", "seed", "example"], as_index=False).ndcg.mean()
+    cells = group.groupby(["n_train", "seed", "example"], as_index=False)
+    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
+    mean = mean[mean.methods == len(methods)]
+    seeds = mean.groupby("n_train").seed.nunique()
+    mean = mean[mean.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
     if mean.n_train.nunique() < 2:
         return np.empty(0), np.empty((0, 0, 0))
     tables = significance.crossed(mean, "ndcg", by="n_train")
@@ -292,15 +296,18 @@ def slope_weights(x: np.ndarray) -> np.ndarray:
 
 
 def ladders(group: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
-    """log2 sizes, values (m, S, n) of 'bigrec' and 'conventional', and what is missing."""
-    trained = [m for m in CONVENTIONAL if m in set(group.method)]
+    """log2 sizes, values (m, S, n) of 'bigrec' and 'conventional', and what is missing.
+
+    Conventional models are those that were trained at every size that has any.
+    """
+    group = group[group.n_train > 0]
+    cells = group[group.method == "bigrec"][["n_train", "seed"]].drop_duplicates()
+    models = group[group.method.isin(CONVENTIONAL)].merge(cells, on=["n_train", "seed"])
+    sizes = models.groupby("method").n_train.nunique()
+    trained = list(sizes.index[sizes == models.n_train.nunique()])
     if not trained:
         return np.empty(0), {}, "conventional models over training sizes"
-    tuned = group[group.method == "bigrec"]
-    cells = ["n_train", "seed"]
-    kept = group.merge(tuned[cells].drop_duplicates(), on=cells)
-    models = kept[kept.method.isin(trained)]
-    both = tuned.merge(models[cells].drop_duplicates(), on=cells)
+    both = group.merge(models[["n_train", "seed"]].drop_duplicates(), on=["n_train", "seed"])
     x, bigrec = ladder(both, ["bigrec"])
     steps, conventional = ladder(models, trained)
     if len(x) < 2 or not np.array_equal(x, steps) or bigrec.shape != conventional.shape:

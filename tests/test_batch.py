@@ -164,6 +164,13 @@ def test_verify_names_what_differs(project):
     with changed(metrics, lambda text: text.replace("0.05", "0.06", 1)):
         assert "metrics.csv" in batch(project, "verify", "toy", check=False).stderr
     assert batch(project, "verify", "toy").stdout.startswith("OK")
+    picture = project / "results/toy/toy/n16-s0/grounding/ranks.svg"
+    kept = picture.read_bytes()
+    picture.unlink()
+    assert "1 pictures are not here" in batch(project, "verify", "toy").stdout
+    picture.write_bytes(kept[:-1])
+    assert "ranks.svg" in batch(project, "verify", "toy", check=False).stderr
+    picture.write_bytes(kept)
 
 
 def test_what_comes_out_the_same_makes_nothing_after_it_run(project):

@@ -61,6 +61,18 @@ def test_a_flat_and_a_steep_curve(test):
     assert claims.slope_weights(x) @ found["conventional"].mean((1, 2)) == pytest.approx(slope)
 
 
+def test_sizes_and_models_that_lack_seeds_or_sizes_cost_the_others_nothing(test):
+    films = claims.own(test[(test.dataset == "films") & (test.seed == 0)])
+    films = pd.concat([films, films.assign(seed=1)])
+    x, found, _ = claims.ladders(films)
+    assert x.tolist() == [6, 7, 8] and found["bigrec"].shape[:2] == (3, 2)
+    largest = films[films.n_train == 256]
+    single = largest[largest.seed == 0].assign(n_train=512)
+    once = largest[largest.method == "dros"].assign(method="caser-ce")
+    more, same, _ = claims.ladders(pd.concat([films, single, once]))
+    assert more.tolist() == [6, 7, 8] and all((same[name] == found[name]).all() for name in found)
+
+
 def test_lines_cross_where_they_were_planted():
     x = np.arange(6.0, 13.0)
     noise = np.random.default_rng(0).normal(0, 0.05, (2, 7, 1, 300))

@@ -394,16 +394,33 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def headline(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row a data set, training size and method; one column a metric and K; mean over seeds.
+def every_run(found: pd.DataFrame) -> pd.DataFrame:
+    """A row a data set, training size, and method of a run; a column a metric and K; test split.
 
-    metrics: long form with columns dataset, n_train, method, metric, k, value (metrics.csv).
+    found: `runs.read_metrics`; methods that `plots` has no name for are left out. Mean over seeds.
     """
-    named = metrics.assign(column=metrics.metric + "@" + metrics.k.astype(str))
-    columns = named.sort_values(["metric", "k"]).column.unique()
+    kept = in_order(found[(found.split == "test") & found.method.isin(plots.LABELS)])
+    kept = kept.assign(
+        column=kept.metric + "@" + kept.k.astype(str),
+        method=[plots.label(*each) for each in zip(kept.method, kept.run, strict=True)],
+    )
+    columns = kept.sort_values(["metric", "k"]).column.unique()
     keys = ["dataset", "n_train", "method"]
-    wide = named.pivot_table(index=keys, columns="column", values="value", sort=False)
+    wide = kept.pivot_table(index=keys, columns="column", values="value", sort=False)
     return wide[columns].reset_index()
+
+
+def levels(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Mean NDCG@20 with its interval: columns dataset, samples, method, value, low, high.
+
+    ranks: columns dataset, samples (a name for the amount), seed, method, example, ndcg.
+    """
+    rows = []
+    names = ["dataset", "samples", "method"]
+    for keys, group in ranks.groupby(names, sort=False):
+        table = group.pivot(index="seed", columns="example", values="ndcg").dropna(axis=1)
+        rows.append(dict(zip(names, keys, strict=True)) | mean_interval(table.to_numpy()))
+    return pd.DataFrame(rows, columns=[*names, "value", "low", "high"])
 
 
 def overall(ranks: pd.DataFrame, methods: dict[str, list[str]], marks: set[tuple]) -> pd.DataFrame:
@@ -413,7 +430,7 @@ def overall(ranks: pd.DataFrame, methods: dict[str, list[str]], marks: set[tuple
     methods: by samples, those that should be there; one that is not, or lacks a seed another one
     has, is named in the column gap. Cells are means over seeds of the mean over examples, ± their
     standard deviation where there are several; the best of a column is bold among its data set
-    and samples. marks: (dataset, samples, method) that get a star.
+    and samples. marks: (dataset, samples, method) whose NDCG@20 gets a dagger.
     """
     rows = []
     for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
@@ -430,15 +447,28 @@ def overall(ranks: pd.DataFrame, methods: dict[str, list[str]], marks: set[tuple
                     values = own.assign(value=metric(own["rank"], k)).groupby("seed").value.mean()
                     cells[f"{name}@{k}"] = (values.mean(), values.std(), len(values))
                     best[f"{name}@{k}"] = max(best.get(f"{name}@{k}", 0), values.mean())
-            star = "*" if (dataset, samples, method) in marks else ""
-            block.append(
-                ({"dataset": dataset, "samples": samples, "method": method + star}, cells, gap)
-            )
-        for keys, cells, gap in block:
+            block.append((method, cells, gap))
+        for method, cells, gap in block:
             printed = {c: spread(*cell, bold=cell[0] == best[c] > 0) for c, cell in cells.items()}
+            if (dataset, samples, method) in marks:
+                printed["NDCG@20"] += "†"
+            keys = {"dataset": dataset, "samples": samples, "method": plots.label(method)}
             rows.append(keys | printed | {"gap": gap})
     columns = [f"{name}@{k}" for name in metrics.METRICS for k in metrics.KS]
     return pd.DataFrame(rows, columns=["dataset", "samples", "method", *columns, "gap"])
+
+
+def headline(main: pd.DataFrame) -> pd.DataFrame:
+    """The main table at K = 20: a row a method; a column a data set, amount of data and metric."""
+    places = {"few": "", "all": ", all samples"}
+    wide = {}
+    for dataset, group in main.groupby("dataset", sort=False):
+        for samples, metric in (("few", "HR@20"), ("few", "NDCG@20"), ("all", "NDCG@20")):
+            cells = group[group.samples == samples].set_index("method")[metric]
+            if cells.notna().any():
+                wide[f"{dataset} {metric}{places[samples]}"] = cells
+    found = pd.DataFrame(wide).reindex(main.method.unique()).dropna(how="all")
+    return found.fillna("").rename_axis("method").reset_index()
 
 
 def spread(mean: float, deviation: float, seeds: int, bold: bool = False) -> str:

@@ -13,31 +13,32 @@ MARKERS = dict(zip(plots.COLOURS, "osD^PX*v<>d1p2h+H8.", strict=True))
 # 07_overall_performance
 
 
-def overall(metrics, metric: str = "NDCG") -> plt.Figure:
-    """Metric at K for each method, one panel a data set and training size.
+def overall(levels: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 of every method with its 95 % interval, a panel a data set.
 
-    metrics: long form with columns dataset, n_train, method, metric, k, value (metrics.csv).
+    levels: columns dataset, samples ('few' or 'all'), method, value, low, high.
     """
-    chosen = metrics[metrics.metric == metric]
-    panels = list(chosen.groupby(["dataset", "n_train"], sort=False))
+    there = set(levels.method)
+    methods = [method for method in plots.LABELS if method in there]
+    place = {method: y for y, method in enumerate(methods)}
+    panels = list(levels.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(plots.WIDTH * max(1, len(panels) * 0.7), 3.2), squeeze=False
-    )
-    for axis, ((dataset, n_train), of_dataset) in zip(axes[0], panels, strict=True):
-        for method, group in of_dataset.groupby("method", sort=False):
-            curve = group.groupby("k").value.mean()
-            axis.plot(
-                curve.index,
-                curve.values,
-                marker=MARKERS.get(method, "."),
-                color=plots.COLOURS.get(method),
-                label=plots.label(method),
-            )
-        title = f"{dataset}, {n_train:,} training samples"
-        axis.set(title=title, xlabel="K", ylabel=f"{metric}@K", xscale="log", ylim=(0, None))
-        axis.set_xticks(sorted(of_dataset.k.unique()), sorted(of_dataset.k.unique()))
-        axis.minorticks_off()
-    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+        1, len(panels), figsize=(plots.WIDTH * (0.6 + 0.45 * len(panels)), 0.27 * len(methods) + 1),
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    for axis, (dataset, of_dataset) in zip(axes[0], panels, strict=True):
+        for samples, shift in (("few", -0.13), ("all", 0.13)):
+            chosen = of_dataset[of_dataset.samples == samples]
+            at = np.array([place[method] for method in chosen.method]) + shift
+            colours = [plots.PALETTE[0] if "bigrec" in m else "0.45" for m in chosen.method]
+            axis.hlines(at, chosen.low, chosen.high, color=colours, linewidth=1.2)
+            axis.scatter(
+                chosen.value, at, s=28, zorder=3, edgecolor=colours,
+                facecolor=colours if samples == "few" else "white",
+            )  # fmt: skip
+        axis.set(title=dataset, xlabel="NDCG@20", ylim=(len(methods) - 0.4, -0.6), xlim=(0, None))
+        axis.set_yticks(range(len(methods)), [plots.label(method) for method in methods])
+        axis.xaxis.set_major_locator(MaxNLocator(4))
     figure.tight_layout()
     return figure
 

@@ -39,4 +39,6 @@ def latex(frame: pd.DataFrame) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
 
 
-SYMBOLS = {"–": "--", "±": "$\\pm$", "γ": "$\\gamma$", "−": "$-$", "…": "\\dots{}"}
+SYMBOLS = {
+    "–": "--", "±": "$\\pm$", "γ": "$\\gamma$", "−": "$-$", "…": "\\dots{}", "†": "$^\\dagger$"
+}  # fmt: skip

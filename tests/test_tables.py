@@ -28,9 +28,20 @@ def test_the_main_table_by_hand():
     a, b, c = table.to_dict("records")
     deviation = np.std([0.5, 1.0], ddof=1)
     assert a["HR@1"] == f"**0.7500 ± {deviation:.4f}**" and a["gap"] == ""
-    assert b["method"] == "b*" and b["HR@5"] == "0.5000" and b["gap"] == "missing: seed 1"
+    assert b["NDCG@20"].endswith("†") and b["HR@5"] == "0.5000" and b["gap"] == "missing: seed 1"
     assert b["HR@1"] == "0.0000"
     assert c["gap"] == "missing: all" and c["HR@1"] != c["HR@1"]
+
+
+def test_the_headline_table_has_a_row_a_method():
+    few, full = ranks(a=[[0]], b=[[4]]), ranks(b=[[0]], c=[[50]]).assign(samples="all")
+    there = pd.concat([few, full, few.assign(dataset="e")])
+    main = analyses.overall(there, {"few": ["a", "b"], "all": ["b", "c", "gone"]}, set())
+    table = analyses.headline(main).set_index("method")
+    of_d = ["d HR@20", "d NDCG@20", "d NDCG@20, all samples"]
+    assert list(table) == [*of_d, "e HR@20", "e NDCG@20"] and list(table.index) == ["a", "b", "c"]
+    assert table.loc["a"].tolist() == ["**1.0000**", "**1.0000**", "", "**1.0000**", "**1.0000**"]
+    assert table.loc["b", of_d[2]] == "**1.0000**" and table.loc["c", of_d[2]] == "0.0000"
 
 
 def test_nothing_is_best_where_all_are_zero():
@@ -39,16 +50,20 @@ def test_nothing_is_best_where_all_are_zero():
 
 
 AWKWARD = pd.DataFrame(
-    {"a_b & 50 %": ["**0.1 ± 0.2**", "γ – …", "x_y − z"], "n": [1.0, float("nan"), 3.0]}
+    {"a_b & 50 %": ["**0.1 ± 0.2**†", "γ – …", "x_y − z"], "n": [1.0, float("nan"), 3.0]}
 )
 
 
 def test_latex_escapes_and_keeps_bold(tmp_path):
     tables.save(AWKWARD.copy(), tmp_path, "t", digits=2)
     text = (tmp_path / "t.tex").read_text()
-    assert r"\textbf{0.1 $\pm$ 0.2}" in text and r"a\_b \& 50 \%" in text and r"\toprule" in text
+    assert (
+        r"\textbf{0.1 $\pm$ 0.2}$^\dagger$" in text
+        and r"a\_b \& 50 \%" in text
+        and r"\toprule" in text
+    )
     assert text.isascii()
-    assert "**0.1 ± 0.2**" in (tmp_path / "t.md").read_text()
+    assert "**0.1 ± 0.2**†" in (tmp_path / "t.md").read_text()
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")

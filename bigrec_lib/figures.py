@@ -145,8 +145,9 @@ def group_shares(shares: pd.DataFrame) -> plt.Figure:
         row[0].set_ylabel("share of recommendations\n− share of histories")
     for axis in axes[-1]:
         axis.set_xlabel("popularity group")
-    axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     figure.tight_layout()
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     return figure
 
 
@@ -198,9 +199,9 @@ def origins(points: pd.DataFrame) -> plt.Figure:
             group.origin, group.value, yerr=[group.value - group.low, group.high - group.value],
             fmt="o", capsize=3, color=plots.COLOURS["bigrec"],
         )  # fmt: skip
-        axis.set(title=f"tested on {dataset}", xlabel="tuned on", ylim=(0, None))
+        axis.set(title=f"tested on {dataset}", xlabel="tuned on")
         axis.margins(x=0.2)
         axis.tick_params(axis="x", rotation=30)
-    axes[0][0].set_ylabel("NDCG@20")
+    axes[0][0].set(ylabel="NDCG@20", ylim=(0, None))
     figure.tight_layout()
     return figure

@@ -17,7 +17,8 @@ decided says how large a difference would have been found with 80 % power.
 * C1: BIGRec - the conventional model that validation prefers, same samples, NDCG@20 and HR@20.
 * C2: slope of NDCG@20 over log2(training samples): that of the mean of the conventional models that
   every size has - that of BIGRec (directional); BIGRec's slope / its mean level (bounded on both
-  sides: "flat"). Sizes with fewer seeds than three others are left out.
+  sides: "flat"). Sizes with fewer seeds than three others are left out. (What every size has, and
+  what is left out, was settled when one seed of studies/standard.yaml was known.)
 * C3: BIGRec with popularity, or with collaborative scores - BIGRec; collaborative - popularity.
 * C4: share of the most popular fifth among the first 20: conventional models' mean - BIGRec's; and
   share of the first 20 in common: among conventional models - BIGRec with them (both directional).

@@ -1,10 +1,13 @@
 """Tables round and escape; the report shows text as text and needs no network."""
 
 import re
+from base64 import b64decode, b64encode
+from io import BytesIO
 
 import nbformat
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bigrec_lib import batch, report, tables
 from bigrec_lib.files import StudyError
@@ -71,6 +74,17 @@ def test_executed_notebooks_keep_the_last_state_of_a_progress_bar_and_no_path(tm
     settled = batch.settled(tmp_path / "n.ipynb", commit="abc")
     assert [shown.text for shown in settled.cells[1].outputs] == ["100%\na.py: done\n"]
     assert settled.metadata["bigrec"] == {"commit": "abc"}
+
+
+def test_executed_notebooks_keep_their_pictures_in_256_colours(tmp_path):
+    drawn = BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(drawn, format="png")
+    given = b64encode(drawn.getvalue()).decode()
+    executed_notebook(tmp_path, "n", nbformat.v4.new_output("display_data", {"image/png": given}))
+    (shown,) = batch.settled(tmp_path / "n.ipynb").cells[1].outputs
+    with Image.open(BytesIO(b64decode(shown.data["image/png"]))) as image:
+        assert image.mode == "P" and image.size == (256, 256)
+        assert image.convert("RGB").getpixel((9, 200)) == (200, 200, 200)
 
 
 def test_a_study_of_many_runs_shows_one_of_each_data_set_and_links_the_rest(tmp_path):

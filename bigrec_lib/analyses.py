@@ -69,7 +69,7 @@ def slopes(test: pd.DataFrame) -> pd.DataFrame:
             found["slope"] = found.pop("difference")
             rows.append(keys | found | {"gap": ""})
     columns = "dataset method sizes seeds n slope low high p gap".split()
-    return pd.DataFrame(rows).reindex(columns=columns)
+    return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64", "n": "Int64"})
 
 
 def crossings(test: pd.DataFrame) -> pd.DataFrame:
@@ -78,24 +78,30 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
     for dataset, group in claims.own(test).groupby("dataset", sort=False):
         x, found, gap = claims.ladders(group)
         low, at, high = claims.crossing(x, found) if not gap else [float("nan")] * 3
-        ends = dict(zip(("smallest", "largest"), 2 ** x[[0, -1]], strict=True)) if len(x) else {}
+        first, last = (round(2 ** x[end]) for end in (0, -1)) if not gap else (None, None)
         if gap:
             gap = f"missing: {gap}"
         elif at != at:
-            gap = "bigrec does not fall behind"
-        elif at in ends.values():
-            gap = "no crossing within {smallest:,.0f} to {largest:,.0f} samples".format(**ends)
-        rows.append(
-            {"dataset": dataset, "crossing": at, "low": low, "high": high} | ends | {"gap": gap}
-        )
+            gap = "BIGRec's line rises no slower than the conventional models'"
+        elif at in (first, last):
+            ahead = "the conventional models'" if at == first else "BIGRec's"
+            gap = f"{ahead} line is ahead from {first:,} to {last:,} samples"
+        row = {"dataset": dataset, "crossing": at, "low": low, "high": high}
+        rows.append(row | {"smallest": first, "largest": last, "gap": gap})
     columns = "dataset crossing low high smallest largest gap".split()
-    return pd.DataFrame(rows).reindex(columns=columns)
+    frame = pd.DataFrame(rows).reindex(columns=columns)
+    return frame.astype({"smallest": "Int64", "largest": "Int64"})
 
 
 def seconds(results: Path) -> pd.DataFrame:
-    """Wall-clock of training: the LLM's tuning, and each conventional model's whole grid."""
+    """Wall-clock of training: the LLM's tuning, and each conventional model's whole grid.
+
+    Not of the tuning settings that a study tries.
+    """
     rows = []
     for folder, keys in runs.jobs_of(results):
+        if keys["setting"]:
+            continue
         at = {name: keys[name] for name in ("dataset", "run", "n_train", "seed")}
         if folder.name == "tuning":
             rows.append(at | {"method": "bigrec", "seconds": runs.read_manifest(folder)["seconds"]})
@@ -186,7 +192,8 @@ def by_target_group(
         return pd.DataFrame(columns=["dataset", "n_train", "method", *range(1, 6)])
     found = test.merge(pd.concat(targets), on=["dataset", "example"])
     keys = ["dataset", "n_train", "method"]
-    return found.pivot_table(index=keys, columns="group", values="ndcg", sort=False).reset_index()
+    wide = found.pivot_table(index=keys, columns="group", values="ndcg", sort=False)
+    return in_order(wide.reindex(columns=range(1, 6)).reset_index())
 
 
 def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
@@ -283,7 +290,7 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     columns = (
         "dataset origin n_each seeds value low high difference difference_low difference_high p gap"
     ).split()
-    return pd.DataFrame(rows).reindex(columns=columns)
+    return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64"})
 
 
 def foreign_titles(results: Path) -> pd.DataFrame:
@@ -364,6 +371,14 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
         each = untuned[untuned.dataset == dataset]
         found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
     return pd.concat(found, ignore_index=True)
+
+
+def injected(results: Path) -> str:
+    """The conventional model whose scores 'bigrec+collaborative' injects; '' for none."""
+    for folder, _ in runs.jobs_of(results):
+        if folder.name == "reweighting":
+            return str(runs.read_manifest(folder)["parameters"]["collaborative"])
+    return ""
 
 
 def gamma_curves(results: Path) -> pd.DataFrame:

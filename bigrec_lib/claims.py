@@ -126,7 +126,8 @@ def relative_row(keys: dict, parts: np.ndarray, rule: str) -> dict:
     if level <= 0:
         return keys | {"rule": rule, "reason": "missing: a hit to compare with"}
     samples = significance.resample(parts)
-    ratio = samples[:, 0] / np.maximum(samples[:, 1], np.finfo(float).tiny)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(samples[:, 0] / samples[:, 1])  # a sample without a hit: very large
     low, high = significance.limits(ratio)
     within = ratio > -MARGIN if rule == "no worse" else np.abs(ratio) < MARGIN
     wrong = min((~within).sum(), within.sum())
@@ -138,7 +139,7 @@ def relative_row(keys: dict, parts: np.ndarray, rule: str) -> dict:
         "p": min(1.0, 2 * (wrong + 1) / (len(ratio) + 1)),
         "seeds": parts.shape[1],
         "n": parts.shape[2],
-        "detectable": significance.POWER * float(ratio.std()),
+        "detectable": significance.POWER * (high - low) / significance.WIDTH,
     }
 
 
@@ -153,6 +154,7 @@ def judged(rows: list[dict], where: str) -> pd.DataFrame:
     where: the notebook, with '#' and the id of the cell that computes the rows.
     """
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    frame = frame.astype({"seeds": "Int64", "n": "Int64"})
     frame["where"] = where
     frame["corrected"] = significance.holm(frame.p.astype(float))
     frame["reason"] = frame.reason.fillna("")
@@ -163,7 +165,7 @@ def judged(rows: list[dict], where: str) -> pd.DataFrame:
     ]
     quiet = (frame.verdict == OPEN) & (frame.reason == "")
     frame.loc[quiet, "reason"] = [
-        f"n = {row.n:.0f}, {row.seeds:.0f} seed(s): a difference of {row.detectable:.4f} would "
+        f"n = {row.n}, {row.seeds} seed(s): a difference of {row.detectable:.4f} would "
         "have been found with 80 % power"
         for row in frame[quiet].itertuples()
     ]
@@ -190,13 +192,18 @@ def publish(frame: pd.DataFrame, p: runs.Parameters) -> pd.DataFrame:
     return frame
 
 
+def p_text(p: float) -> str:
+    """A corrected p-value as text."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def told(frame: pd.DataFrame) -> str:
     """Claims as a Markdown list: the verdict first, then what it rests on."""
     lines = []
     for row in frame.itertuples():
         found = "" if row.estimate != row.estimate else (
-            f": {row.estimate:+.4f} [{row.low:+.4f}, {row.high:+.4f}], corrected p = "
-            f"{row.corrected:.3f}"
+            f": {row.estimate:+.4f} [{row.low:+.4f}, {row.high:+.4f}], corrected "
+            f"{p_text(row.corrected)}"
         )  # fmt: skip
         because = f" ({row.reason})" if row.reason else ""
         lines.append(

@@ -11,6 +11,7 @@ from bigrec_lib import metrics
 RESAMPLES = 9_999
 EXACT = 12  # pairs up to which every sign pattern is counted
 POWER = 2.80  # standard errors a difference needs: z(0.975) + z(0.80)
+WIDTH = 3.92  # standard errors in a 95 % interval: 2 z(0.975)
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,8 @@ def jobs(name: str, study: Study) -> dict[str, runs.Parameters]:
 
 def job_keys(notebook: str, cls: type[runs.Parameters], study: Study) -> list[dict[str, object]]:
     """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
+    if cls is runs.TuningSettings and not study.settings:
+        return []
     if not issubclass(cls, runs.DatasetParameters):
         return [{}]
     if not issubclass(cls, runs.RunParameters):

@@ -27,7 +27,7 @@ def shown(value: object, digits: int) -> str:
     """A cell as text: floats rounded, a missing value as a dash."""
     if isinstance(value, float):
         return "–" if value != value else f"{value:.{digits}f}"
-    return "–" if value is None else str(value)
+    return "–" if value is None or value is pd.NA else str(value)
 
 
 def latex(frame: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib import plots, runs
+from bigrec_lib import analyses, claims, plots, runs
 
 ROOT = Path(__file__).parent.parent
 ANALYSES = [name for name, cls in runs.NOTEBOOKS.items() if issubclass(cls, runs.Analysis)]
@@ -71,6 +71,45 @@ def test_gaps_have_names_in_the_tables(bare):
     assert compared.gap.str.startswith("missing: ").all()
     matrix = pd.read_csv(bare / "cross_domain" / "matrix.csv")
     assert matrix.gap.tolist()[0].startswith("missing: untuned")
+
+
+def test_ndcg_by_the_group_of_the_target(whole):
+    found = pd.read_csv(whole / "statistical_information" / "by_target_group.csv")
+    assert found.columns.tolist() == ["dataset", "n_train", "method", *"12345"]
+    ranks = claims.scored(runs.read_ranks(whole))
+    for dataset in found.dataset.unique():
+        items = pd.read_parquet(whole / dataset / "data" / "items.parquet")
+        probe = pd.read_parquet(whole / dataset / "data" / "probe.parquet")
+        group = claims.title_groups(items)[probe.target].to_numpy() + 1
+        own = claims.own(ranks).query(
+            "dataset == @dataset and method == 'bigrec' and n_train == 128"
+        )
+        ndcg = own.groupby("example").ndcg.mean()[probe.example].to_numpy()
+        row = found.query("dataset == @dataset and method == 'bigrec' and n_train == 128").iloc[0]
+        for g in np.unique(group):
+            assert row[str(g)] == pytest.approx(ndcg[group == g].mean(), abs=1e-12)
+
+
+def test_where_no_lines_cross_the_table_says_who_is_ahead():
+    def study(bigrec, others):
+        return pd.DataFrame(
+            [
+                {"dataset": "d", "run": "r", "setting": "", "tuned_on": "", "constrained": False,
+                 "n_train": size, "seed": 0, "method": method, "example": example, "ndcg": value}
+                for method, values in {"bigrec": bigrec, "markov": others}.items()
+                for size, value in zip((64, 128), values, strict=True)
+                for example in range(5)
+            ]
+        )  # fmt: skip
+
+    ahead, behind = (
+        analyses.crossings(study(*each)).iloc[0]
+        for each in (((0.8, 0.8), (0.1, 0.2)), ((0.1, 0.1), (0.3, 0.9)))
+    )
+    assert ahead.crossing == 128 and ahead.gap == "BIGRec's line is ahead from 64 to 128 samples"
+    assert behind.crossing == 64 and behind.gap.startswith("the conventional models' line is ahead")
+    steeper = analyses.crossings(study((0.1, 0.5), (0.3, 0.3))).iloc[0]
+    assert np.isnan(steeper.crossing) and "rises no slower" in steeper.gap
 
 
 def test_no_seed_is_missing_where_all_ran(whole):

@@ -91,7 +91,8 @@ def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
         for n, seed in runs_of:
             run = results / dataset / f"n{n}-s{seed}"
             job(run, "grounding", ["bigrec"], n, seed)
-            job(run, "reweighting", [*INJECTED, "popularity"], n, seed)
+            statistics = [*INJECTED, "popularity"]
+            job(run, "reweighting", statistics, n, seed, collaborative="sasrec-ce")
             job(run, "baselines", TRAINED, n, seed)
             times = pd.DataFrame({"method": TRAINED, "seconds": [1.0, 20.0, 30.0]})
             times.to_csv(run / "baselines" / "times.csv", index=False)

@@ -11,6 +11,7 @@ TAGS = (
     "a b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i img li ol p pre s span "
     "strong sub sup table tbody td th thead tr ul"
 ).split()
+SPANS = {cell: ["rowspan", "colspan"] for cell in ("td", "th")}
 STYLE = """
 body { font: 16px/1.55 Georgia, serif; color: #222; margin: 0 auto; max-width: 60rem;
        padding: 1rem 1.5rem 4rem; }
@@ -92,7 +93,7 @@ def typical(executed: list[Path]) -> list[Path]:
 def section(path: Path) -> str:
     """An executed notebook as HTML without code and progress bars.
 
-    Outputs may hold text of a data set, so of their tags only TAGS are kept; prose is ours.
+    Outputs may hold text of a data set, so only TAGS and SPANS of theirs are kept; prose is ours.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -109,7 +110,7 @@ def section(path: Path) -> str:
         if cell.cell_type == "code":
             cell.outputs = [without_style(o) for o in cell.outputs if o.get("name") != "stderr"]
     exporter = HTMLExporter(template_name="basic", exclude_input=True)
-    exporter.register_preprocessor(SanitizeOutputs(tags=TAGS), enabled=True)
+    exporter.register_preprocessor(SanitizeOutputs(tags=TAGS, attributes=SPANS), enabled=True)
     body, _ = exporter.from_notebook_node(notebook)
     name = html.escape(path.stem)
     source = f'<p class="source">notebooks/{html.escape(path.name)}{origin(notebook)}</p>'
@@ -128,8 +129,8 @@ def origin(notebook) -> str:
 
 
 def without_style(output):
-    """A cell's output without the style sheet that pandas puts before each table."""
+    """A cell's output without the style sheets that pandas puts before tables."""
     data = output.get("data", {})
     if "text/html" in data:
-        data["text/html"] = re.sub(r"<style scoped>.*?</style>", "", data["text/html"], flags=re.S)
+        data["text/html"] = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.S)
     return output

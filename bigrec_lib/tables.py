@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 
 from bigrec_lib.files import write_text
 
@@ -14,13 +15,23 @@ def save(frame: pd.DataFrame, folder: Path, name: str, digits: int = 4) -> pd.Da
     The CSV keeps full precision; Markdown and LaTeX (booktabs) round floats to `digits`.
     """
     frame.columns.name = None
-    rounded = frame.map(lambda value: shown(value, digits))
     write_text(frame.to_csv(index=False), folder / f"{name}.csv")
-    write_text(
-        rounded.to_markdown(index=False, disable_numparse=True) + "\n", folder / f"{name}.md"
-    )
-    write_text(latex(rounded), folder / f"{name}.tex")
+    write_text(markdown(frame, digits), folder / f"{name}.md")
+    write_text(latex(rounded(frame, digits)), folder / f"{name}.tex")
     return frame
+
+
+def view(frame: pd.DataFrame, digits: int = 4) -> Markdown:
+    """The table as a notebook shows it: whole, without row numbers."""
+    return Markdown(markdown(frame, digits))
+
+
+def markdown(frame: pd.DataFrame, digits: int) -> str:
+    return rounded(frame, digits).to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def rounded(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
+    return frame.map(lambda value: shown(value, digits))
 
 
 def shown(value: object, digits: int) -> str:

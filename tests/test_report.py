@@ -43,11 +43,22 @@ def test_the_report_escapes_titles_and_hides_code_and_progress(tmp_path):
     executed_notebook(tmp_path / "notebooks", "toy.01_prepare_data")
     text = report.write(tmp_path, "toy").read_text()
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
-    assert "title</th>" in text and "<h1" in text and "<style scoped>" not in text
+    assert "title</th>" in text and "<h1" in text
     assert "secret_code" not in text and "50%|" not in text
     assert "data:image/png;base64,iVBORw0KGgo=" in text
     assert "http" not in text.replace("http-equiv", "")
     assert text.index('id="07_overall_performance"') < text.index('id="toy.01_prepare_data"')
+
+
+def test_merged_cells_stay_merged_and_style_sheets_go(tmp_path):
+    frame = pd.DataFrame({("a", "x"): [1, 2], ("a", "y"): [3, 4]})
+    frame.index = pd.MultiIndex.from_tuples([("games", "p"), ("games", "q")])
+    tables = [nbformat.v4.new_output("display_data", {"text/html": html})
+              for html in (frame.to_html(), frame.style.to_html())]  # fmt: skip
+    executed_notebook(tmp_path / "notebooks", "07_overall_performance", *tables)
+    text = report.write(tmp_path, "toy").read_text()
+    assert text.count('rowspan="2"') == 2 and text.count('colspan="2"') >= 2
+    assert "style type" not in text
 
 
 def test_the_report_says_which_commit_and_which_runs_each_part_comes_from(tmp_path):

@@ -54,6 +54,17 @@ AWKWARD = pd.DataFrame(
 )
 
 
+def test_a_notebook_shows_the_whole_table():
+    frame = pd.DataFrame(
+        {"n": pd.array([3, None], "Int64"), "x": [0.123456, np.nan], "t": "w" * 90}
+    )
+    lines = tables.view(frame, digits=2).data.splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["|", "3", "|", "0.12", "|", "w" * 90, "|"],
+        ["|", "–", "|", "–", "|", "w" * 90, "|"],
+    ]
+
+
 def test_latex_escapes_and_keeps_bold(tmp_path):
     tables.save(AWKWARD.copy(), tmp_path, "t", digits=2)
     text = (tmp_path / "t.tex").read_text()

@@ -386,9 +386,10 @@ def rebuild(name: str) -> None:
     results = ROOT / "results" / name
     if not results.exists():
         raise StudyError(f"no results of {name} in results/: run the study first")
+    tried = any(keys["setting"] for _, keys in runs.jobs_of(results))
     with only_one(name):
         for cls in runs.NOTEBOOKS.values():
-            if issubclass(cls, runs.Analysis):
+            if issubclass(cls, runs.Analysis) and (tried or cls is not runs.TuningSettings):
                 print(f"── {cls.notebook}", file=sys.stderr, flush=True)
                 run_job(cls(study=name, root="."))
         print(f"report:  {report.write(results, name).relative_to(ROOT)}")

@@ -46,7 +46,9 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
 
 def test_every_notebook_ran_in_the_toy_study(project):
     executed = {path.stem.split(".")[-1] for path in project.glob("results/toy/notebooks/*.ipynb")}
-    assert executed == {path.stem for path in NOTEBOOKS} == set(runs.NOTEBOOKS)
+    assert {path.stem for path in NOTEBOOKS} == set(runs.NOTEBOOKS)
+    # the toy study declares no settings to choose from: 11 runs in test_analyses
+    assert executed == set(runs.NOTEBOOKS) - {"11_tuning_settings"}
 
 
 def test_the_batch_ends_with_the_headline_and_where_things_are(project):
@@ -157,7 +159,8 @@ def test_a_clone_with_committed_results_only_runs_everything(project):
     shutil.rmtree(project / "runs", ignore_errors=True)
     shutil.move(project / "elsewhere", project / "runs")
     *jobs, summary = said.splitlines()
-    assert len(jobs) == len(runs.NOTEBOOKS) and not any(line.startswith("done") for line in jobs)
+    assert len(jobs) == len(runs.NOTEBOOKS) - 1
+    assert not any(line.startswith("done") for line in jobs)
     assert verified.startswith("OK: toy: ")
 
 

@@ -172,6 +172,8 @@ def test_settings_to_choose_from_are_tuned_and_grounded_and_win_over_the_rest(st
     tuning, generating, _ = found.values()
     assert (tuning.learning_rate, tuning.epochs) == (1e-5, 2)
     assert generating.adapter == tuning.adapter and tuning.run == "n16-s0-as-slow"
+    assert "11_tuning_settings" in studies.jobs("toy", study)
+    assert "11_tuning_settings" not in studies.jobs("toy", study_file())
 
 
 def test_an_unknown_reader_is_refused_before_anything_runs(study_file):

@@ -45,7 +45,7 @@ def write(results: Path, study: str) -> Path:
     executed = sorted((results / "notebooks").glob("*.ipynb"), key=reading_order)
     if not executed:
         raise StudyError(f"{results}/notebooks is empty: run the study first")
-    page_of = typical(executed)
+    page_of = typical(executed, results)
     sections = [section(path) for path in page_of]
     links = "\n".join(f'<a href="#{path.stem}">{html.escape(path.stem)}</a>' for path in page_of)
     further = "\n".join(
@@ -75,13 +75,18 @@ def reading_order(path: Path) -> tuple[int, str]:
     return (path.stem.count("."), path.stem)
 
 
-def typical(executed: list[Path]) -> list[Path]:
-    """Analyses, preparations, and of each data set the first seed of the size with most seeds."""
+def typical(executed: list[Path], results: Path) -> list[Path]:
+    """Analyses, preparations, and of each data set the first seed of the size with most seeds.
+
+    Seeds are counted by the folders of runs, too: not every executed notebook is committed.
+    """
     runs = {
         path: re.fullmatch(r"(.+)\.((?:n\d+|full)-s\d+.*)\.\w+", path.stem) for path in executed
     }
     seeds: dict[tuple[str, int], set[int]] = {}
-    for dataset, run in (found.groups() for found in runs.values() if found):
+    known = [found.groups() for found in runs.values() if found]
+    known += [(path.parent.name, path.name) for path in results.glob("*/n*-s*")]
+    for dataset, run in known:
         if plain := re.fullmatch(r"n(\d+)-s(\d+)", run):
             seeds.setdefault((dataset, int(plain[1])), set()).add(int(plain[2]))
     shown: dict[str, str] = {}

@@ -114,4 +114,5 @@ def test_a_study_of_many_runs_shows_one_of_each_data_set_and_links_the_rest(tmp_
     for dataset in ("films.2", "games"):  # notebooks of further seeds may be absent
         (tmp_path / "notebooks" / f"{dataset}.n16-s1.03_generate_titles.ipynb").unlink()
         (tmp_path / dataset / "n16-s1").mkdir(parents=True)
-    assert shown == set(re.findall('<section id="(.+?)"', report.write(tmp_path, "toy").read_text()))
+    text = report.write(tmp_path, "toy").read_text()
+    assert shown == set(re.findall('<section id="(.+?)"', text))

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from tqdm import tqdm
 from transformers import AttentionInterface, Cache
 from transformers.cache_utils import DynamicLayer
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 NONE = -1e9  # score of a hypothesis that does not exist
 ROOM = 64  # cache entries allocated ahead
-PREFILL = 2048  # prompt tokens read at once, about
+PREFILL = 1024  # prompt tokens read at once, about
 
 
 class GenerationError(StudyError):
@@ -309,16 +310,19 @@ def copied(cache: Cache, rows: int) -> Cache:
     return copy
 
 
-def joined(caches: list[Cache]) -> Cache:
-    """The rows of all caches in one, which gives up theirs layer by layer: no more memory."""
+def joined(caches: list[Cache], length: int) -> Cache:
+    """The rows of all caches in one, filled up in front to `length` entries.
+
+    The caches give up theirs layer by layer: no more memory.
+    """
+
+    def rows(states: list[Tensor]) -> Tensor:
+        return torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in states])
+
     cache = Cache(layer_class_to_replicate=RoomyLayer)
     for index in range(len(caches[0])):
         layers = [each.layers[index] for each in caches]
-        cache.update(
-            torch.cat([layer.keys for layer in layers]),
-            torch.cat([layer.values for layer in layers]),
-            index,
-        )
+        cache.update(rows([each.keys for each in layers]), rows([e.values for e in layers]), index)
         for each in caches:
             each.layers[index] = None
     return cache
@@ -366,30 +370,40 @@ def attention(model: PreTrainedModel, kind: str) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-def read(model: PreTrainedModel, prefix: Cache, ids: Tensor, real: Tensor) -> tuple[Cache, Tensor]:
-    """Prefill: a cache of prefix and prompts, and the logits (R, 1, V) that follow each prompt.
+def read(
+    model: PreTrainedModel, prefix: Cache, prompts: Sequence[Sequence[int]], fill: int
+) -> tuple[Cache, Tensor, Tensor]:
+    """Prefill: a cache of prefix and prompts, which of its entries each prompt sees (R, S) bool,
+    and the logits (R, 1, V) that follow each prompt.
 
-    ids, real: (R, W), from `left_padded`. A few prompts at a time: no faster by more, only larger.
+    A few prompts at a time, since neighbours are of like length: little of it is padding. On a
+    CPU with plain attention, which is twice as fast there as the fused kernel for many queries.
     """
-    known, width = prefix.get_seq_length(), ids.shape[1]
-    causal = torch.ones(width, known + width, dtype=torch.bool, device=ids.device).tril(known)
-    itself = causal.triu(known)  # so that padding, too, has something to see
-    last = torch.tensor([width - 1], device=ids.device)  # as an int, V x d is copied for each row
-    parts = -(-ids.numel() // PREFILL)
-    caches, logits = [], []
-    for part, shown in zip(ids.chunk(parts), real.chunk(parts), strict=True):
-        seen = torch.cat((shown.new_ones(len(shown), known), shown), 1)  # (R, S)
-        caches.append(copied(prefix, len(part)))
-        out = model(
-            input_ids=part,
-            attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
-            position_ids=known + (shown.cumsum(1) - 1).clamp(min=0),
-            past_key_values=caches[-1],
-            use_cache=True,
-            logits_to_keep=last,
-        )
+    plain_attention = "eager" if model.device.type == "cpu" else "grouped"
+    known = prefix.get_seq_length()
+    size = max(1, PREFILL // max(map(len, prompts)))
+    caches, seen, logits = [], [], []
+    for start in range(0, len(prompts), size):
+        ids, real = left_padded(prompts[start : start + size], fill, model.device)  # (r, w)
+        rows, width = ids.shape
+        causal = real.new_ones(width, known + width).tril(known)
+        itself = causal.triu(known)  # so that padding, too, has something to see
+        caches.append(copied(prefix, rows))
+        seen.append(torch.cat((real.new_ones(rows, known), real), 1))
+        with attention(model, plain_attention):
+            out = model(
+                input_ids=ids,
+                attention_mask=additive(causal & seen[-1][:, None] | itself, model.dtype),
+                position_ids=known + (real.cumsum(1) - 1).clamp(min=0),
+                past_key_values=caches[-1],
+                use_cache=True,
+                # as an int, V x d would be copied for each row
+                logits_to_keep=torch.tensor([width - 1], device=model.device),
+            )
         logits.append(out.logits)
-    return joined(caches), torch.cat(logits)
+    length = max(each.shape[1] for each in seen)
+    shown = [pad(each, (length - each.shape[1], 0)) for each in seen]
+    return joined(caches, length), torch.cat(shown), torch.cat(logits)
 
 
 @torch.inference_mode()
@@ -405,12 +419,10 @@ def beam_search(
 
     prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token.
     """
-    rows, known, device = len(prompts), prefix.get_seq_length(), model.device
-    ids, real = left_padded(prompts, eos, device)  # (R, W)
-    cache, logits = read(model, prefix, ids, real)
-    positions = known + real.sum(1, keepdim=True) - 1  # (R, 1), of the last token read
-    lineage = torch.cat((real.new_ones(rows, known), real), 1)[:, None]
-    # (R, B, S): the cache entries each running beam sees; S grows by B a step
+    rows, device = len(prompts), model.device
+    cache, seen, logits = read(model, prefix, prompts, eos)
+    positions = seen.sum(1, keepdim=True) - 1  # (R, 1), of the last token read
+    lineage = seen[:, None]  # (R, B, S): what each running beam sees; S grows by B a step
     own = torch.eye(search.beams, dtype=torch.bool, device=device)
     beams = Hypotheses.start(rows, search, eos, trie, device)
     where = torch.arange(rows, device=device)  # which prompt a row is
@@ -421,7 +433,7 @@ def beam_search(
         running = int(beams.open.sum())
         if not running or step + 1 == search.max_new_tokens:
             break
-        if running <= len(where) // 2:  # leave behind what is done
+        if 4 * running <= 3 * len(where):  # leave behind what is done
             results |= finished(beams.rows(~beams.open), where[~beams.open], eos)
             cache.batch_select_indices(beams.open.nonzero().flatten())
             parents, lineage, positions, where = (
@@ -519,10 +531,11 @@ def plain(model) -> Iterator[PreTrainedModel]:
     base, replaced = model.get_base_model(), {}
     for name, layer in list(base.named_modules()):
         if isinstance(layer, Linear) and type(layer.base_layer) is torch.nn.Linear:
-            merged = deepcopy(layer)
-            merged.merge()
+            merged = deepcopy(layer.base_layer)
+            for adapter in layer.active_adapters:
+                merged.weight.data += layer.get_delta_weight(adapter)
             replaced[name] = layer
-            base.set_submodule(name, merged.base_layer)
+            base.set_submodule(name, merged)
     try:
         yield base
     finally:

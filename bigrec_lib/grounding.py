@@ -57,33 +57,52 @@ def distances(queries, vectors) -> np.ndarray:
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     same_width(queries, vectors)
-    found = torch.empty(len(queries), len(vectors), dtype=torch.float64)
-    for columns, squared in squared_distances(queries, vectors, torch.zeros(len(queries), 1)):
-        found[:, columns] = squared.sqrt_()
-    return found.numpy()
+    found, _ = squared_distances(queries, vectors, torch.zeros(len(queries)))
+    parts = [squared for _, squared in blocks(found, len(queries))]
+    return torch.cat(parts, dim=1).sqrt_().numpy()
 
 
-def squared_distances(
-    queries: Tensor, vectors: Tensor, marks: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
-    """Squared L2 distances in fp64, for some columns (candidates) at a time: (columns, (n, m)).
+def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared L2 distances in fp64, (n * I,) as `blocks` reads them, and each row's smallest (n,).
 
-    marks: (n, c) squared distances that matter in each row. Near them, where the rounding of
-    the product would show, the distance is taken from differences: equal ones come out equal.
+    goal: (n,) squared distances that matter. Near them, near 0 and near the smallest, where the
+    rounding of the product would show, the distance is taken from differences: equal ones come out
+    equal.
     """
     shift = mean(vectors).double()
     left = queries - shift  # (n, d)
     left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
-    for start in range(0, len(vectors), COLUMNS):
-        columns = slice(start, start + COLUMNS)
+    found = torch.empty(len(queries) * len(vectors), dtype=torch.float64)
+    lowest = torch.empty(-(-len(vectors) // COLUMNS), len(queries), dtype=torch.float64)
+    slack = torch.zeros(len(queries), dtype=torch.float64)
+
+    def exactly(squared: Tensor, near: Tensor, columns: slice) -> None:
+        """Measure again the pairs of a mask (n, m)."""
+        row, column = near.nonzero(as_tuple=True)
+        squared[row, column] = squared_distance(queries, row, vectors, columns.start + column)
+
+    for (columns, squared), low in zip(blocks(found, len(queries)), lowest, strict=True):
         right = vectors[columns] - shift  # (m, d)
         scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
-        squared = torch.addmm(scale, left, right.T, alpha=-2)
+        torch.addmm(scale, left, right.T, alpha=-2, out=squared)
         scale *= 1e-6
-        for mark in marks.T:
-            row, column = ((squared - mark[:, None]).abs_() < scale).nonzero(as_tuple=True)
-            squared[row, column] = squared_distance(queries, row, vectors, start + column)
-        yield columns, squared
+        near = (squared < scale) | ((squared - goal[:, None]).abs_() < scale)
+        exactly(squared, near, columns)
+        torch.amin(squared, 1, out=low)
+        torch.maximum(slack, scale.amax(1), out=slack)
+    limit = lowest.amin(0) + slack
+    for (columns, squared), low in zip(blocks(found, len(queries)), lowest, strict=True):
+        if (low < limit).any():
+            exactly(squared, squared < limit[:, None], columns)
+            torch.amin(squared, 1, out=low)
+    return found, lowest.amin(0)
+
+
+def blocks(found: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """The parts of what `squared_distances` found: some columns, and their distances (rows, m)."""
+    for start in range(0, len(found) // rows, COLUMNS):
+        columns = slice(start, start + COLUMNS)
+        yield columns, found[start * rows : columns.stop * rows].view(rows, -1)
 
 
 def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tensor) -> Tensor:
@@ -165,20 +184,6 @@ def products(
             rows = slice(first, first + ROWS)
             score = torch.addmm(norms, left[rows], right.T, alpha=-2)
             yield rows, start, score, left_norms[rows], error[rows]
-
-
-def nearest_squared(queries: Tensor, vectors: Tensor) -> Tensor:
-    """Each query's squared distance to its nearest candidate, (n,) float64, from differences."""
-    best = torch.full((len(queries),), torch.inf, dtype=torch.float64)
-    for rows, start, score, norms, error in products(queries, vectors):
-        lowest = score.amin(1, keepdim=True)
-        limit = torch.minimum(best[rows, None] - norms + error, lowest + 2 * error).float()
-        hopeful = (lowest <= limit).nonzero()[:, 0]
-        row, column = (score[hopeful] <= limit[hopeful]).nonzero(as_tuple=True)
-        row = rows.start + hopeful[row]
-        exact = squared_distance(queries, row, vectors, start + column)
-        best.scatter_reduce_(0, row, exact, "amin")
-    return best
 
 
 def rounding(d: int) -> float:

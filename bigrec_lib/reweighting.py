@@ -30,7 +30,8 @@ from bigrec_lib.files import StudyError
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity where it is not alone
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
-BLOCK = 2**22  # distances at a time where whole rows are needed, 32 MB
+BLOCK = 2**22  # distances at a time where whole rows are sorted, 32 MB
+SWEPT = 35_000_000  # distances at a time in a sweep, 280 MB
 
 
 class ReweightingError(StudyError):
@@ -116,7 +117,7 @@ def ranks(
 
     queries: (N, d); vectors: (I, d); targets: (N,); weights: W, (I,) or (N, I); gammas: (G,).
     before: γ log(1 + W) of weights that have been applied already, (I,) or (N, I).
-    Memory besides the arguments: a few blocks of ROWS x COLUMNS distances.
+    Memory besides the arguments: SWEPT distances.
     Raises ReweightingError for no queries, bad weights or gammas, GroundingError for bad vectors.
     """
     if not len(queries):
@@ -132,21 +133,26 @@ def ranks(
     weights = np.atleast_2d(weights)
     before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
     nearer, ties = np.zeros((2, len(queries), len(grid) + 1), dtype=np.int32)
-    with tqdm(total=shape[0] * shape[1], desc="γ sweep", unit="pair", unit_scale=True) as bar:
-        for start in range(0, len(queries), grounding.ROWS):
-            rows = slice(start, start + grounding.ROWS)
-            some = queries[rows]
-            own_strength = strengths(of_targets(of_rows(weights, rows), own[rows]))
-            own_before = of_targets(of_rows(before, rows), own[rows])
-            low = grounding.nearest_squared(some, vectors)
-            goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, targets[rows])
-            own_logs = above(goal, low).numpy() - own_before
-            marks = torch.stack((torch.zeros_like(low), low, goal), dim=1)
-            for columns, squared in grounding.squared_distances(some, vectors, marks):
-                logs = above(squared, low[:, None]).numpy() - of_rows(before, rows)[:, columns]
-                strength = strengths(of_rows(weights, rows)[:, columns])
-                count(logs, strength, own_logs, own_strength, grid, nearer[rows], ties[rows])
-                bar.update(squared.numel())
+
+    def sweep_rows(rows: slice) -> None:
+        """Count for some examples; a function, so that their distances are gone before the next."""
+        some = queries[rows]
+        goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, targets[rows])
+        found, low = grounding.squared_distances(some, vectors, goal)
+        own_before = of_targets(of_rows(before, rows), own[rows])
+        own_logs = above(goal, low).numpy() - own_before
+        own_strength = strengths(of_targets(of_rows(weights, rows), own[rows]))
+        for columns, squared in grounding.blocks(found, len(some)):
+            logs = above(squared, low[:, None]).numpy()
+            logs -= of_rows(before, rows)[:, columns]
+            strength = strengths(of_rows(weights, rows)[:, columns])
+            count(logs, strength, own_logs, own_strength, grid, nearer[rows], ties[rows])
+
+    parts = -(-len(queries) * len(vectors) // SWEPT)
+    with tqdm(total=len(queries), desc="γ sweep", unit="example") as bar:
+        for each in np.array_split(np.arange(len(queries)), min(parts, len(queries))):
+            sweep_rows(slice(each[0], each[-1] + 1))
+            bar.update(len(each))
     return totals(nearer, ties)
 
 
@@ -156,8 +162,9 @@ def strengths(weights: np.ndarray) -> np.ndarray:
 
 
 def above(squared: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-    """log(D - min D) from squares: log D̂ but for a constant of the row, which ranks don't feel."""
-    return squared.sqrt().sub_(low.sqrt()).clamp_(min=0).log_()
+    """log(D - min D) from squares, in their place: log D̂ but for a constant of the row, which
+    ranks don't feel."""
+    return squared.sqrt_().sub_(low.sqrt()).clamp_(min=0).log_()
 
 
 def of_rows(matrix: np.ndarray, rows: slice) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_the_nearest_stays_first_and_a_row_without_distances_ties_throughout():
 
 
 def test_ranks_from_embeddings_are_those_of_the_formula(monkeypatch):
-    monkeypatch.setattr(grounding, "ROWS", 11)  # which leaves one row for the last block
+    monkeypatch.setattr(reweighting, "SWEPT", 11 * 40)  # blocks of 8, 8 and 7 rows
     monkeypatch.setattr(grounding, "COLUMNS", 7)
     rng = np.random.default_rng(1)
     queries, vectors = rng.standard_normal((23, 6)), rng.standard_normal((40, 6))

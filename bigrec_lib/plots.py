@@ -329,7 +329,7 @@ def by_popularity(gain) -> plt.Figure:
     groups = sorted(sizes.index)
     axis.set_xticks(range(len(groups)), [f"{g + 1}\nn = {sizes[g]}" for g in groups])
     axis.set(xlabel="popularity group of the target (5 = most popular)", ylabel="NDCG@20")
-    axis.get_legend().set_title("")
+    sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1), ncol=3, title=None)
     return figure
 
 

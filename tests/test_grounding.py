@@ -80,6 +80,20 @@ def test_distances_are_exact_and_an_equal_vector_is_at_0():
     assert ((found == 0) == (wanted == 0)).all() and (found == 0).any()
 
 
+def test_the_smallest_square_is_exact_and_duplicates_share_it(monkeypatch):
+    monkeypatch.setattr(grounding, "COLUMNS", 33)
+    queries, vectors, _ = adversarial(4096)
+    wanted = np.stack([np.square(q.astype(np.float64) - vectors).sum(1) for q in queries])
+    nearest = wanted.min(1, keepdims=True)
+    given = (torch.from_numpy(queries), torch.from_numpy(vectors), torch.zeros(len(queries)))
+    found, low = grounding.squared_distances(*given)
+    found = np.hstack([part for _, part in grounding.blocks(found, len(queries))])
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(low[:, None], nearest, rtol=1e-12, atol=0)
+    assert ((found == low[:, None].numpy()) == (wanted == nearest)).all()
+    assert (wanted == nearest).sum() > len(queries) and (nearest > 0).any()
+
+
 def test_nearest_is_the_top_of_the_distances():
     queries, vectors, _ = adversarial(64)
     items, found = grounding.nearest(queries, vectors, 10)

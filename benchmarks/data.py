@@ -21,7 +21,7 @@ from common import arguments, finish
 from tqdm import tqdm
 
 from bigrec_lib import datasets, files, sequences
-from bigrec_lib.runs import peak_memory_gb
+from bigrec_lib.provenance import peak_memory_gb
 
 RATINGS, USERS, FILMS = 10_000_054, 69_878, 10_681
 HISTORY = 10

@@ -1,0 +1,16 @@
+"""Benchmarks find what they import; what they measure is looked at by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[!c]*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_says_what_it_takes(path):
+    told = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "--quick" in told.stdout and "--json" in told.stdout

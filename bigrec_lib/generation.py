@@ -316,13 +316,14 @@ def joined(caches: list[Cache], length: int) -> Cache:
     The caches give up theirs layer by layer: no more memory.
     """
 
-    def rows(states: list[Tensor]) -> Tensor:
+    def rows(layers: list[RoomyLayer], kind: str) -> Tensor:
+        states = [getattr(layer, kind) for layer in layers]
         return torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in states])
 
     cache = Cache(layer_class_to_replicate=RoomyLayer)
     for index in range(len(caches[0])):
         layers = [each.layers[index] for each in caches]
-        cache.update(rows([each.keys for each in layers]), rows([e.values for e in layers]), index)
+        cache.update(rows(layers, "keys"), rows(layers, "values"), index)
         for each in caches:
             each.layers[index] = None
     return cache

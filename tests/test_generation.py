@@ -214,6 +214,15 @@ def test_a_model_without_a_plain_cache_is_left_to_generate_and_it_says_so(tiny, 
         generation.generate(llm, TEXTS[:1], Search(6, 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_beams_that_see_each_other_are_noticed_and_rounding_is_not(tiny, dtype, monkeypatch):
+    model, prompt = tiny.model.to(dtype), tiny.tokenizer(TEXTS[0])["input_ids"]
+    assert generation.tree_problem(model, prompt, 300) == ""
+    additive = generation.additive
+    monkeypatch.setattr(generation, "additive", lambda seen, kind: additive(seen | True, kind))
+    assert "its logits differ by" in generation.tree_problem(model, prompt, 300)
+
+
 # ------------------------------------------------------------------------------- adapters
 
 

@@ -4,13 +4,14 @@ Tree attention. `generate` copies the prompt's keys and values to every beam and
 every step. Here a prompt is one batch row whatever the number of beams B. A step feeds the last
 tokens of its B beams as B query positions of that row, appends their keys and values to the row's
 cache, and lets the attention mask say which entries each beam may see: the prompt and the beam's
-own ancestors. Nothing is ever copied or reordered; only the mask follows the beams.
+own ancestors. Nothing is reordered; only the mask follows the beams.
 
     cache of one row   shared prefix | rest of the prompt | step 1: a b c d | step 2: e f g h | …
     beam g = c→g sees  ■■■■■■■■■■■■■   ■■■■■■■■■■■■■■■■■■           ■               ■
 
 Position ids are explicit, so that several entries may hold the same position. The tokens that all
-prompts share (the instruction) go through the model once per run.
+prompts share (the instruction) go through the model once per run. When a prompt is done, the next
+one takes its row; on that occasion, entries that no beam sees any more are left out.
 
 Which hypotheses run, finish and win is exactly what `generate` does for `num_beams`,
 `length_penalty`, `max_new_tokens`, one end-of-sequence token and `early_stopping=False`.
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import pad, scaled_dot_product_attention
 from tqdm import tqdm
 from transformers import AttentionInterface, Cache
 from transformers.cache_utils import DynamicLayer
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 NONE = -1e9  # score of a hypothesis that does not exist
 ROOM = 64  # cache entries allocated ahead
 PREFILL = 1024  # prompt tokens read at once, about
+PORTION = 4  # batches that are searched, stored and resumed as a whole
 
 
 class GenerationError(StudyError):
@@ -123,17 +125,20 @@ class Trie:
 
     def children(self, node: tuple[int, int], depth: int) -> np.ndarray:
         """The tokens that may follow a node at this depth."""
-        tokens = np.unique(self.table[slice(*node), depth]) if depth < self.depth else np.empty(0)
+        tokens = np.unique(self.column(node, depth))
         return tokens[tokens >= 0]
 
     def child(self, node: tuple[int, int], depth: int, token: int) -> tuple[int, int]:
         """The node after one more token; an empty range if no answer goes on like that."""
-        low, high = node
-        column = self.table[low:high, depth]
+        low, column = node[0], self.column(node, depth)
         return (
             low + int(column.searchsorted(token)),
             low + int(column.searchsorted(token, "right")),
         )
+
+    def column(self, node: tuple[int, int], depth: int) -> np.ndarray:
+        """The tokens of a node's answers at this depth, sorted; none beyond the longest answer."""
+        return self.table[slice(*node), depth] if depth < self.depth else self.table[:0, 0]
 
 
 # ---------------------------------------------------------------------------------- the search
@@ -143,30 +148,47 @@ class Trie:
 class Hypotheses:
     """The beams of R prompts: what is running and what has finished. T = most new tokens."""
 
+    prompt: Tensor  # (R,) int64, number of the prompt
+    length: Tensor  # (R,) int64, tokens in each of its running beams
     tokens: Tensor  # (R, B, T) int64, running
     scores: Tensor  # (R, B) float32, sums of log-probabilities
+    nodes: Tensor  # (R, B, 2) int64, where in the trie a running beam is
     finished: Tensor  # (R, B, T) int64, best first, filled up with the end of sequence
     finished_scores: Tensor  # (R, B) float32, with length penalty; NONE where there is none
-    nodes: Tensor  # (R, B, 2) int64, where in the trie a running beam is
     open: Tensor  # (R,) bool, whether a running beam can still get among the finished
 
     @classmethod
-    def start(cls, rows: int, search: Search, eos: int, trie: Trie | None, device) -> Hypotheses:
-        """Each prompt has one running beam, which is empty, and none that has finished."""
-        shape = (rows, search.beams, search.max_new_tokens)
+    def start(
+        cls, numbers: list[int], running: int, search: Search, eos: int, trie: Trie | None, device
+    ) -> Hypotheses:
+        """Each prompt has so many running beams, which are empty, and none that has finished."""
+        rows, prompt = len(numbers), torch.tensor(numbers, device=device)
+        finished = torch.full((rows, search.beams, search.max_new_tokens), eos, device=device)
         root = torch.tensor(trie.root if trie else (0, 0), device=device)
         return cls(
-            tokens=torch.full((rows, 1, search.max_new_tokens), eos, device=device),
-            scores=torch.zeros((rows, 1), device=device),
-            finished=torch.full(shape, eos, device=device),
-            finished_scores=torch.full(shape[:2], NONE, device=device),
-            nodes=root.expand(rows, 1, 2),
+            prompt=prompt,
+            length=torch.zeros_like(prompt),
+            tokens=torch.full((rows, running, search.max_new_tokens), eos, device=device),
+            scores=torch.zeros((rows, running), device=device),
+            nodes=root.repeat(rows, running, 1),
+            finished=finished,
+            finished_scores=torch.full(finished.shape[:2], NONE, device=device),
             open=torch.ones(rows, dtype=torch.bool, device=device),
         )
 
-    def rows(self, keep: Tensor) -> Hypotheses:
+    def last(self) -> Tensor:
+        """The last token of each running beam, (R, B)."""
+        rows = torch.arange(len(self.length), device=self.length.device)
+        return self.tokens[rows, :, self.length - 1]
+
+    def rows(self, index: Tensor) -> Hypotheses:
         """Only some prompts."""
-        return Hypotheses(**{name: value[keep] for name, value in vars(self).items()})
+        return Hypotheses(**{name: value[index] for name, value in vars(self).items()})
+
+    def put(self, index: Tensor, other: Hypotheses) -> None:
+        """Other prompts in these rows."""
+        for name, value in vars(self).items():
+            value[index] = getattr(other, name)
 
 
 def pick(values: Tensor, index: Tensor) -> Tensor:
@@ -175,7 +197,7 @@ def pick(values: Tensor, index: Tensor) -> Tensor:
 
 
 def advance(
-    beams: Hypotheses, logits: Tensor, step: int, search: Search, eos: int, trie: Trie | None
+    beams: Hypotheses, logits: Tensor, search: Search, eos: int, trie: Trie | None
 ) -> tuple[Hypotheses, Tensor]:
     """One step of beam search. logits: (R, B, V), of the token that follows each running beam.
 
@@ -183,37 +205,41 @@ def advance(
     that ends counts only if it is among the B likeliest. Returns the new hypotheses and, for each
     running beam, the index of the beam it continues, (R, B).
     """
-    width, length = 2 * search.beams, step + 1
-    best, tokens = likeliest(logits, width, beams.nodes, step, trie)  # (R, B, 2B)
+    width = 2 * search.beams
+    length = beams.length + beams.open  # (R,); what is done no longer grows
+    penalty = (length**search.length_penalty)[:, None]
+    best, tokens = likeliest(logits, width, beams, trie)  # (R, B, 2B)
     scores, index = (beams.scores[:, :, None] + best).flatten(1).topk(width)  # (R, 2B)
     parents = index // width
     tokens = tokens.flatten(1).gather(1, index)
     paths = pick(beams.tokens, parents)  # (R, 2B, T)
-    paths[:, :, step] = tokens
+    paths[torch.arange(len(paths), device=paths.device), :, length - 1] = tokens
 
-    ends = (tokens == eos) | (length == search.max_new_tokens)
+    ends = (tokens == eos) | (length == search.max_new_tokens)[:, None]
     counts = ends & beams.open[:, None]
     counts[:, search.beams :] = False
-    ended = (scores / length**search.length_penalty).masked_fill(~counts, NONE)
+    ended = (scores / penalty).masked_fill(~counts, NONE)
     finished_scores, order = torch.cat((beams.finished_scores, ended), 1).topk(search.beams)
     finished = pick(torch.cat((beams.finished, paths), 1), order)
 
     running, order = scores.masked_fill(ends, -torch.inf).topk(search.beams)  # (R, B)
     parents, tokens = parents.gather(1, order), tokens.gather(1, order)
     nodes = pick(beams.nodes, parents)
-    improves = running[:, 0] / length**search.length_penalty > finished_scores[:, -1]
+    improves = running[:, 0] / penalty[:, 0] > finished_scores[:, -1]
     return Hypotheses(
+        prompt=beams.prompt,
+        length=length,
         tokens=pick(paths, order),
         scores=running,
+        nodes=nodes if trie is None else descend(nodes, beams.length, tokens, trie),
         finished=finished,
         finished_scores=finished_scores,
-        nodes=nodes if trie is None else descend(nodes, step, tokens, trie),
         open=beams.open & improves,
     ), parents
 
 
 def likeliest(
-    logits: Tensor, count: int, nodes: Tensor, depth: int, trie: Trie | None
+    logits: Tensor, count: int, beams: Hypotheses, trie: Trie | None
 ) -> tuple[Tensor, Tensor]:
     """The `count` likeliest next tokens of each beam, log-probabilities and ids, (R, B, count).
 
@@ -221,31 +247,36 @@ def likeliest(
     """
     found = []
     at_once = 1 if logits.device.type == "cpu" else len(logits)  # one row stays in the cache
-    for part, places in zip(logits.split(at_once), nodes.split(at_once), strict=True):
+    places = zip(beams.nodes.split(at_once), beams.length.split(at_once), strict=True)
+    for part, (nodes, depths) in zip(logits.split(at_once), places, strict=True):
         part = part.float()
         total = part.logsumexp(-1, keepdim=True)
         if trie is not None:
-            part = part + forbidden(places, depth, trie, part)
+            part = part + forbidden(nodes, depths, trie, part)
         best, tokens = part.topk(count)
         found.append((best - total, tokens))
     best, tokens = zip(*found, strict=True)
     return torch.cat(best), torch.cat(tokens)
 
 
-def forbidden(nodes: Tensor, depth: int, trie: Trie, logits: Tensor) -> Tensor:
+def forbidden(nodes: Tensor, depths: Tensor, trie: Trie, logits: Tensor) -> Tensor:
     """-inf for the tokens that may not follow, 0 for those that may; shape of logits (R, B, V)."""
     mask = torch.full_like(logits, -torch.inf)
-    for row, beams in enumerate(nodes.tolist()):
+    for row, (beams, depth) in enumerate(zip(nodes.tolist(), depths.tolist(), strict=True)):
         for beam, node in enumerate(beams):
             mask[row, beam, trie.children(node, depth)] = 0
     return mask
 
 
-def descend(nodes: Tensor, depth: int, tokens: Tensor, trie: Trie) -> Tensor:
-    """The trie nodes (R, B, 2) of beams at `nodes` that go on with `tokens` (R, B)."""
-    pairs = zip(nodes.flatten(0, 1).tolist(), tokens.flatten().tolist(), strict=True)
-    after = [trie.child(node, depth, token) for node, token in pairs]
-    return torch.tensor(after, device=nodes.device).view_as(nodes)
+def descend(nodes: Tensor, depths: Tensor, tokens: Tensor, trie: Trie) -> Tensor:
+    """The trie nodes after one more token. nodes: (R, B, 2), depths: (R,), tokens: (R, B)."""
+    after = [
+        [trie.child(node, depth, token) for node, token in zip(beams, chosen, strict=True)]
+        for beams, depth, chosen in zip(
+            nodes.tolist(), depths.tolist(), tokens.tolist(), strict=True
+        )
+    ]
+    return torch.tensor(after, device=nodes.device)
 
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
@@ -288,9 +319,26 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
-        self.buffers = [self.keys, self.values]
+    def room(self) -> int:
+        """How many entries can be added before anything is copied."""
+        return self.buffers[0].shape[2] - self.keys.shape[2]
+
+    def put(self, rows: Tensor, other: RoomyLayer) -> None:
+        """The entries of another layer in these rows, at the end."""
+        length = other.get_seq_length()
+        self.keys[rows, :, -length:] = other.keys
+        self.values[rows, :, -length:] = other.values
+
+    def keep(self, rows: Tensor, entries: Tensor) -> None:
+        """Only these entries (R', S') of these rows (R',), with new room after them."""
+        heads, length = self.buffers[0].shape[1:3]
+        first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
+        index = first[:, :, None] + pad(entries, (0, ROOM))[:, None]  # (R', H, S' + ROOM)
+        self.buffers = [
+            buffer.flatten(0, 2).index_select(0, index.flatten()).unflatten(0, index.shape)
+            for buffer in self.buffers
+        ]
+        self.keys, self.values = (buffer[:, :, : entries.shape[1]] for buffer in self.buffers)
 
 
 def roomy(states: Tensor, room: int) -> Tensor:
@@ -310,32 +358,14 @@ def copied(cache: Cache, rows: int) -> Cache:
     return copy
 
 
-def joined(caches: list[Cache], length: int) -> Cache:
-    """The rows of all caches in one, filled up in front to `length` entries.
-
-    The caches give up theirs layer by layer: no more memory.
-    """
-
-    def rows(layers: list[RoomyLayer], kind: str) -> Tensor:
-        states = [getattr(layer, kind) for layer in layers]
-        return torch.cat([pad(each, (0, 0, length - each.shape[2], 0)) for each in states])
-
-    cache = Cache(layer_class_to_replicate=RoomyLayer)
-    for index in range(len(caches[0])):
-        layers = [each.layers[index] for each in caches]
-        cache.update(rows(layers, "keys"), rows(layers, "values"), index)
-        for each in caches:
-            each.layers[index] = None
-    return cache
-
-
 @torch.inference_mode()
 def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> Cache:
-    """A cache of one row that holds these tokens."""
+    """A cache of one row that holds these tokens, of which there may be none."""
     cache = Cache(layer_class_to_replicate=RoomyLayer)
-    if tokens:
-        ids = torch.tensor([tokens], device=model.device)
-        model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    ids = torch.tensor([tokens or [0]], device=model.device)
+    model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    for layer in cache.layers:
+        layer.keys, layer.values = (x[:, :, : len(tokens)] for x in (layer.keys, layer.values))
     return cache
 
 
@@ -343,18 +373,34 @@ def grouped_attention(module, query, key, value, attention_mask, scaling=None, *
     """Attention that takes query heads with a common key head as so many more queries of it.
 
     query (R, H, Q, d), key and value (R, K, S, d), H a multiple of K: no key is ever repeated.
-    Returns (R, Q, H, d).
+    Returns (R, Q, H, d). On a CPU by plain products, in half the time of the fused kernel.
     """
     rows, heads, queries, size = query.shape
     groups = heads // key.shape[1]
-    out = torch.nn.functional.scaled_dot_product_attention(
-        query.reshape(rows, key.shape[1], groups * queries, size),
-        key,
-        value,
-        attn_mask=attention_mask.repeat(1, 1, groups, 1),
-        scale=scaling,
-    )
+    query = query.reshape(rows, key.shape[1], groups * queries, size)
+    if query.device.type == "cpu":
+        out = plain_attention(query, key, value, attention_mask, scaling)
+    else:
+        mask = attention_mask.repeat(1, 1, groups, 1)
+        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
     return out.view(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
+
+
+def plain_attention(query, key, value, mask, scaling):
+    """query (R, K, G Q, d), key and value (R, K, S, d), mask (R, 1, Q, S) -> (R, K, G Q, d).
+
+    A transposed right factor that is part of a larger array gets copied. In a step that would be
+    the keys of the whole cache, so they come first; among many queries it does not matter.
+    """
+    rows, heads, queries, _ = query.shape
+    query, key, value = (states.flatten(0, 1) for states in (query, key, value))
+    if 4 * queries < key.shape[1]:
+        scores = torch.bmm(key, query.transpose(1, 2)).transpose(1, 2)
+    else:
+        scores = torch.bmm(query, key.transpose(1, 2))
+    scores = scores.reshape(rows, -1, *mask.shape[2:]).float().mul_(scaling).add_(mask)
+    weights = scores.softmax(-1).to(value.dtype).view(rows * heads, queries, -1)
+    return torch.bmm(weights, value).unflatten(0, (rows, heads))
 
 
 AttentionInterface.register("grouped", grouped_attention)
@@ -375,36 +421,67 @@ def read(
     model: PreTrainedModel, prefix: Cache, prompts: Sequence[Sequence[int]], fill: int
 ) -> tuple[Cache, Tensor, Tensor]:
     """Prefill: a cache of prefix and prompts, which of its entries each prompt sees (R, S) bool,
-    and the logits (R, 1, V) that follow each prompt.
+    and the logits (R, 1, V) that follow each prompt."""
+    ids, real = left_padded(prompts, fill, model.device)  # (R, W)
+    known, (rows, width) = prefix.get_seq_length(), ids.shape
+    seen = torch.cat((real.new_ones(rows, known), real), 1)
+    causal = real.new_ones(width, known + width).tril(known)
+    itself = causal.triu(known)  # so that padding, too, has something to see
+    cache = copied(prefix, rows)
+    out = model(
+        input_ids=ids,
+        attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
+        position_ids=known + (real.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        # as an int, V x d would be copied for each row
+        logits_to_keep=torch.tensor([width - 1], device=model.device),
+    )
+    return cache, seen, out.logits
 
-    A few prompts at a time, since neighbours are of like length: little of it is padding. On a
-    CPU with plain attention, which is twice as fast there as the fused kernel for many queries.
-    """
-    plain_attention = "eager" if model.device.type == "cpu" else "grouped"
-    known = prefix.get_seq_length()
-    size = max(1, PREFILL // max(map(len, prompts)))
-    caches, seen, logits = [], [], []
-    for start in range(0, len(prompts), size):
-        ids, real = left_padded(prompts[start : start + size], fill, model.device)  # (r, w)
-        rows, width = ids.shape
-        causal = real.new_ones(width, known + width).tril(known)
-        itself = causal.triu(known)  # so that padding, too, has something to see
-        caches.append(copied(prefix, rows))
-        seen.append(torch.cat((real.new_ones(rows, known), real), 1))
-        with attention(model, plain_attention):
-            out = model(
-                input_ids=ids,
-                attention_mask=additive(causal & seen[-1][:, None] | itself, model.dtype),
-                position_ids=known + (real.cumsum(1) - 1).clamp(min=0),
-                past_key_values=caches[-1],
-                use_cache=True,
-                # as an int, V x d would be copied for each row
-                logits_to_keep=torch.tensor([width - 1], device=model.device),
-            )
-        logits.append(out.logits)
-    length = max(each.shape[1] for each in seen)
-    shown = [pad(each, (length - each.shape[1], 0)) for each in seen]
-    return joined(caches, length), torch.cat(shown), torch.cat(logits)
+
+def evenly(lengths: Sequence[int]) -> list[slice]:
+    """Which prompts to read together: neighbours, about PREFILL tokens. Little of it is padding."""
+    count = len(lengths)
+    parts = min(count, -(-sum(lengths) // PREFILL))
+    return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
+
+
+@dataclass
+class Batch:
+    """R prompts that are searched together. S = entries in a row of the cache."""
+
+    beams: Hypotheses
+    cache: Cache
+    lineage: Tensor  # (R, B, S) bool, which entries each running beam sees
+
+    @classmethod
+    def vacant(cls, beams: Hypotheses, prefix: Cache, length: int) -> Batch:
+        """Rows for these beams with a cache of `length` zeros, which nobody sees."""
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        for index, layer in enumerate(prefix.layers):
+            states = (layer.keys, layer.values)  # (1, H, S', d)
+            shapes = [(len(beams.open), x.shape[1], length, x.shape[3]) for x in states]
+            cache.update(*(x.new_zeros(n) for x, n in zip(states, shapes, strict=True)), index)
+        return cls(beams, cache, beams.open.new_zeros(*beams.scores.shape, length))
+
+    def put(self, rows: Tensor, beams: Hypotheses, cache: Cache, seen: Tensor) -> None:
+        """Other prompts in these rows, with a cache of which each sees `seen` (r, S')."""
+        self.beams.put(rows, beams)
+        self.lineage[rows, :, -seen.shape[1] :] = seen[:, None]
+        for layer, other in zip(self.cache.layers, cache.layers, strict=True):
+            layer.put(rows, other)
+
+    def keep(self, rows: Tensor, least: int = 1) -> None:
+        """Only these rows, and no entries that nobody sees; but `least` entries at least."""
+        lineage = self.lineage[rows]
+        seen = lineage.any(1)  # (R', S)
+        size = max([least, *seen.sum(1).tolist()])
+        entries = seen.int().argsort(dim=1, stable=True)[:, -size:]  # (R', size), seen ones last
+        self.beams = self.beams.rows(rows)
+        self.lineage = lineage.gather(2, entries[:, None].expand(-1, lineage.shape[1], -1))
+        for layer in self.cache.layers:
+            layer.keep(rows, entries)
 
 
 @torch.inference_mode()
@@ -418,55 +495,71 @@ def beam_search(
 ) -> list[list[tuple[list[int], float]]]:
     """The finished beams of every prompt, best first: tokens without the end, and score.
 
-    prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token.
+    prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token,
+    longest first. `search.batch_size` of them go together. When an eighth of these are done, the
+    next ones take their places; when no more are waiting, the batch gets smaller.
     """
-    rows, device = len(prompts), model.device
-    cache, seen, logits = read(model, prefix, prompts, eos)
-    positions = seen.sum(1, keepdim=True) - 1  # (R, 1), of the last token read
-    lineage = seen[:, None]  # (R, B, S): what each running beam sees; S grows by B a step
-    own = torch.eye(search.beams, dtype=torch.bool, device=device)
-    beams = Hypotheses.start(rows, search, eos, trie, device)
-    where = torch.arange(rows, device=device)  # which prompt a row is
+    known, waiting = prefix.get_seq_length(), list(range(len(prompts)))
+    nobody = [-1] * len(waiting[: search.batch_size])
+    beams = Hypotheses.start(nobody, search.beams, search, eos, trie, model.device)
+    beams.open[:] = False
+    batch = Batch.vacant(beams, prefix, known + len(prompts[0]))
     results = {}
-
-    for step in range(search.max_new_tokens):
-        beams, parents = advance(beams, logits, step, search, eos, trie)
-        running = int(beams.open.sum())
-        if not running or step + 1 == search.max_new_tokens:
-            break
-        if 4 * running <= 3 * len(where):  # leave behind what is done
-            results |= finished(beams.rows(~beams.open), where[~beams.open], eos)
-            cache.batch_select_indices(beams.open.nonzero().flatten())
-            parents, lineage, positions, where = (
-                value[beams.open] for value in (parents, lineage, positions, where)
-            )
-            beams = beams.rows(beams.open)
-        lineage = torch.cat((pick(lineage, parents), own.expand(len(where), -1, -1)), 2)
-        positions = positions + 1
-        logits = model(
-            input_ids=beams.tokens[:, :, step],
-            attention_mask=additive(lineage, model.dtype),
-            position_ids=positions.expand(-1, search.beams),
-            past_key_values=cache,
-            use_cache=True,
-        ).logits
-    results |= finished(beams, where, eos)
-    return [results[row] for row in range(rows)]
+    while len(batch.beams.open):
+        done = (~batch.beams.open).nonzero().flatten()
+        if 8 * len(done) < len(batch.beams.open):
+            step(model, batch, search, eos, trie)
+            continue
+        results |= finished(batch.beams.rows(done), eos)
+        batch.lineage[done] = False
+        coming, waiting = waiting[: len(done)], waiting[len(done) :]
+        kept = torch.ones_like(batch.beams.open)
+        kept[done[len(coming) :]] = False
+        lengths = [len(prompts[number]) for number in coming]
+        batch.keep(kept.nonzero().flatten(), least=known + max(lengths, default=0))
+        free = (~batch.lineage.any(2).any(1)).nonzero().flatten()
+        for part in evenly(lengths):
+            cache, seen, logits = read(model, prefix, [prompts[n] for n in coming[part]], eos)
+            new = Hypotheses.start(coming[part], 1, search, eos, trie, model.device)
+            batch.put(free[part], advance(new, logits, search, eos, trie)[0], cache, seen)
+    return [results[number] for number in range(len(prompts))]
 
 
-def finished(
-    beams: Hypotheses, where: Tensor, eos: int
-) -> dict[int, list[tuple[list[int], float]]]:
-    """The finished beams of each prompt in `where` (R,); fewer than B if the trie has no more."""
-    rows = zip(beams.finished.tolist(), beams.finished_scores.tolist(), strict=True)
-    return {
-        prompt: [
-            (tokens[: tokens.index(eos)] if eos in tokens else tokens, score)
-            for tokens, score in zip(*row, strict=True)
+def step(model: PreTrainedModel, batch: Batch, search: Search, eos: int, trie: Trie | None) -> None:
+    """One more token for every running beam: the model reads its last one."""
+    rows = torch.arange(len(batch.lineage), device=model.device)
+    if batch.cache.layers[0].room() < search.beams:
+        batch.keep(rows)
+    own = torch.eye(search.beams, dtype=torch.bool, device=model.device).expand(len(rows), -1, -1)
+    batch.lineage = torch.cat((batch.lineage, own), 2)
+    logits = model(
+        input_ids=batch.beams.last(),
+        attention_mask=additive(batch.lineage, model.dtype),
+        position_ids=batch.lineage.sum(2) - 1,
+        past_key_values=batch.cache,
+        use_cache=True,
+    ).logits
+    batch.beams, parents = advance(batch.beams, logits, search, eos, trie)
+    batch.lineage = pick(batch.lineage, parents)
+
+
+def finished(beams: Hypotheses, eos: int) -> dict[int, list[tuple[list[int], float]]]:
+    """The finished beams of each prompt; fewer than B if the trie has no more."""
+    return dict(
+        zip(beams.prompt.tolist(), written(beams.finished, beams.finished_scores, eos), strict=True)
+    )
+
+
+def written(tokens: Tensor, scores: Tensor, eos: int) -> list[list[tuple[list[int], float]]]:
+    """Tokens (R, B, T) without end and what follows it, with their scores (R, B), per prompt."""
+    return [
+        [
+            (ids[: ids.index(eos)] if eos in ids else ids, score)
+            for ids, score in zip(*row, strict=True)
             if score > NONE
         ]
-        for prompt, row in zip(where.tolist(), rows, strict=True)
-    }
+        for row in zip(tokens.tolist(), scores.tolist(), strict=True)
+    ]
 
 
 def hugging_face(
@@ -482,6 +575,19 @@ def hugging_face(
     """
     if search.beams == 1:
         raise GenerationError("this model is left to `generate`, which needs 2 beams or more")
+    size = search.batch_size
+    parts = [prompts[start : start + size] for start in range(0, len(prompts), size)]
+    return [beams for part in parts for beams in one_batch(model, part, search, eos, trie)]
+
+
+def one_batch(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    search: Search,
+    eos: int,
+    trie: Trie | None,
+) -> list[list[tuple[list[int], float]]]:
+    """The beams of a few prompts by `generate`."""
     ids, real = left_padded(prompts, eos, model.device)
     width = ids.shape[1]
 
@@ -508,8 +614,7 @@ def hugging_face(
     )
     tokens = out.sequences[:, width:].unflatten(0, (len(prompts), search.beams))
     scores = out.sequences_scores.view(len(prompts), search.beams)
-    beams = Hypotheses(None, None, tokens, scores, None, None)
-    return list(finished(beams, torch.arange(len(prompts)), eos).values())
+    return written(tokens, scores, eos)
 
 
 # ---------------------------------------------------------------------------- model and adapter
@@ -519,9 +624,10 @@ def hugging_face(
 def plain(model) -> Iterator[PreTrainedModel]:
     """The model without PEFT around it, a LoRA adapter added into its weights while in use.
 
-    The sum is rounded to the weights' dtype, an error of the size of the rounding of each layer's
-    output. Quantised layers keep their adapter separate. On leaving, every layer is the very
-    object it was.
+    The sum is rounded to the weights' dtype. Next to what bfloat16 costs anyway that does not show:
+    probabilities are as far from those in float32 with the adapter separate (measured by
+    benchmarks/generation.py). Quantised layers keep their adapter separate. On leaving, every
+    layer is the very object it was.
     """
     from peft import PeftModel
     from peft.tuners.lora import Linear
@@ -578,7 +684,8 @@ def tree_problem(model: PreTrainedModel, prompt: list[int], length: int) -> str:
     except Exception as error:  # whatever a model of another make does not support
         return f"{type(error).__name__}: {error}"
     error = (together.float() - alone).norm() / (alone - alone.mean()).norm()
-    return "" if error < torch.finfo(model.dtype).eps ** 0.5 else f"its logits differ by {error:.0%}"
+    bound = torch.finfo(model.dtype).eps ** 0.5
+    return "" if error < bound else f"its logits differ by {error:.0%}"
 
 
 # ------------------------------------------------------------------------------ many prompts
@@ -586,14 +693,18 @@ def tree_problem(model: PreTrainedModel, prompt: list[int], length: int) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """All prompts of a run, cut into batches of similar length; batches depend on nothing else."""
+    """All prompts of a run, cut into portions of like length.
+
+    A portion is searched and stored as a whole: which prompts go together follows from the
+    portion alone, not from the shard or from where a run was interrupted.
+    """
 
     tokens: list[list[int]]
-    batches: list[list[int]]  # positions in `tokens`
+    portions: list[list[int]]  # positions in `tokens`, the longest first
 
     @classmethod
     def plan(cls, llm: LLM, texts: Sequence[str], search: Search) -> Work:
-        """Tokenise, check and batch. Raises GenerationError for a prompt that is too long."""
+        """Tokenise, check and cut. Raises GenerationError for a prompt that is too long."""
         if llm.tokenizer.eos_token_id is None:
             raise GenerationError(
                 f"the tokenizer of {llm.name} has no end-of-sequence token: set one before tuning"
@@ -607,14 +718,14 @@ class Work:
                     f"before {search.max_new_tokens} new ones: lower max_tokens of the prompts"
                 )
         order = sorted(range(len(tokens)), key=lambda number: (-len(tokens[number]), number))
-        size = search.batch_size
+        size = search.batch_size * PORTION
         return cls(tokens, [order[start : start + size] for start in range(0, len(order), size)])
 
 
 def run(
     llm: LLM, work: Work, todo: Sequence[int], search: Search, trie: Trie | None = None
 ) -> Iterator[tuple[int, list[list[Beam]]]]:
-    """For each batch number of `todo`: the number, and the beams of each of its prompts."""
+    """For each portion number of `todo`: the number, and the beams of each of its prompts."""
     if trie is not None and trie.depth > search.max_new_tokens:
         raise GenerationError(
             f"max_new_tokens is {search.max_new_tokens}, but the longest title needs {trie.depth}"
@@ -627,15 +738,16 @@ def run(
         problem = tree_problem(model, work.tokens[0], longest + search.max_new_tokens)
         if problem:
             warnings.warn(f"{llm.name} is left to the slower `generate`: {problem}", stacklevel=3)
-        start = [] if problem else shared_prefix(work.tokens)
-        prefix = prefill(model, start)
+        start = shared_prefix(work.tokens)
+        prefix = None if problem else prefill(model, start)
         for number in todo:
-            rows = [work.tokens[position][len(start) :] for position in work.batches[number]]
+            rows = [work.tokens[position] for position in work.portions[number]]
             if problem:
                 found = hugging_face(model, rows, search, eos, trie)
             else:
                 with attention(model, "grouped"):
-                    found = beam_search(model, prefix, rows, search, eos, trie)
+                    own = [row[len(start) :] for row in rows]
+                    found = beam_search(model, prefix, own, search, eos, trie)
             yield number, [[beam(llm, *each) for each in beams] for beams in found]
 
 
@@ -653,8 +765,8 @@ def generate(
     """
     work = Work.plan(llm, texts, search)
     results: list[list[Beam]] = [[] for _ in texts]
-    for number, found in run(llm, work, range(len(work.batches)), search, trie):
-        for position, beams in zip(work.batches[number], found, strict=True):
+    for number, found in run(llm, work, range(len(work.portions)), search, trie):
+        for position, beams in zip(work.portions[number], found, strict=True):
             results[position] = beams
     return results
 
@@ -674,9 +786,9 @@ def generate_file(
 ) -> None:
     """Generate for every example and write `path`: example int64, beam int8, text, score float32.
 
-    Finished batches go to `folder` (by default `path` with the suffix .parts) at once, so a run
+    Finished portions go to `folder` (by default `path` with the suffix .parts) at once, so a run
     that was killed goes on where it was, and the file is the same to the byte. `shard` (i, n) does
-    every n-th batch only and writes nothing but to `folder`; a run of the whole (1, 1) afterwards
+    every n-th portion only and writes nothing but to `folder`; a run of the whole (1, 1) afterwards
     collects what all shards have done, does what is missing, and writes `path`. A `folder` that
     was given is left, for a caller that may be killed before it is done with `path`.
     Raises GenerationError if `folder` holds work done with other parameters.
@@ -693,8 +805,8 @@ def generate_file(
     for part in sorted(folder.glob("*.jsonl")) if count == 1 else [own]:
         mend(part)  # not what another shard may be writing
     done = read_parts(folder)
-    todo = [n for n in range(index - 1, len(work.batches), count) if n not in done]
-    bar = tqdm(total=sum(len(work.batches[n]) for n in todo), unit="example", desc=path.stem)
+    todo = [n for n in range(index - 1, len(work.portions), count) if n not in done]
+    bar = tqdm(total=sum(len(work.portions[n]) for n in todo), unit="example", desc=path.stem)
     with open(own, "a", encoding="utf-8") as part, bar:
         for number, found in run(llm, work, todo, search, trie):
             rows = [[(beam.text, beam.score) for beam in beams] for beams in found]
@@ -713,7 +825,7 @@ def table(parts: dict[int, list], work: Work, examples: Sequence[int]):
     rows = sorted(
         (int(examples[position]), rank, text, score)
         for number, found in parts.items()
-        for position, beams in zip(work.batches[number], found, strict=True)
+        for position, beams in zip(work.portions[number], found, strict=True)
         for rank, (text, score) in enumerate(beams)
     )
     schema = {"example": pa.int64(), "beam": pa.int8(), "text": pa.string(), "score": pa.float32()}
@@ -734,6 +846,7 @@ def settings(
         "examples": digest(json.dumps([int(example) for example in examples])),
         "prompts": digest(json.dumps(list(texts))),
         "titles": digest(trie.table.tobytes()) if trie else "any",
+        "portion": PORTION,
         **asdict(search),
     }
 
@@ -784,20 +897,20 @@ def whole(line: str) -> bool:
 
 
 def mend(part: Path) -> None:
-    """Drop damaged lines, with a warning: their batches will be done again."""
+    """Drop damaged lines, with a warning: their portions will be done again."""
     found = lines(part) if part.exists() else []
     good = [line for line in found if whole(line)]
     if len(good) < len(found):
         write_text("".join(good), part)
         warnings.warn(
-            f"{part}: dropped {len(found) - len(good)} damaged of {len(found)} batches, "
+            f"{part}: dropped {len(found) - len(good)} damaged of {len(found)} portions, "
             "which will be done again",
             stacklevel=2,
         )
 
 
 def read_parts(folder: Path) -> dict[int, list]:
-    """The finished batches of all shards: number -> beams of each prompt, as [text, score]."""
+    """The finished portions of all shards: number -> beams of each prompt, as [text, score]."""
     parts = sorted(folder.glob("*.jsonl"))
     return dict(json.loads(line[9:]) for part in parts for line in lines(part) if whole(line))
 

@@ -140,12 +140,64 @@ def test_one_beam_is_greedy_decoding(tiny_llm, common_token):
 def test_neither_batch_size_nor_order_matters_in_float32(tiny, batch_size, monkeypatch):
     expected = generation.generate(tiny, TEXTS, Search(8, batch_size=16))
     monkeypatch.setattr(generation, "PREFILL", 300)
+    monkeypatch.setattr(generation, "ROOM", 9)  # the cache is cleared at every other step
     order = np.random.default_rng(1).permutation(len(TEXTS))
     shuffled = [TEXTS[i] for i in order]
     found = generation.generate(tiny, shuffled, Search(8, batch_size=batch_size))
     assert_same(
         found, [([b.text for b in expected[i]], [b.score for b in expected[i]]) for i in order]
     )
+
+
+def test_who_is_done_makes_room_for_the_next(tiny_llm, common_token, monkeypatch):
+    llm, search = load(tiny_llm, common_token), Search(14, 4, batch_size=5)
+    taken, rows = [], []
+    read, step = generation.read, generation.step
+
+    def reading(model, prefix, prompts, fill):
+        taken.append(len(prompts))
+        return read(model, prefix, prompts, fill)
+
+    def stepping(model, batch, *rest):
+        rows.append(len(batch.beams.open))
+        step(model, batch, *rest)
+
+    monkeypatch.setattr(generation, "read", reading)
+    monkeypatch.setattr(generation, "step", stepping)
+    texts = TEXTS[:20]  # one portion
+    assert_same(generation.generate(llm, texts, search), by_generate(llm, texts, search), 1e-3)
+    assert sum(taken) == 20 and len(taken) > 4
+    assert rows == sorted(rows, reverse=True), "places are filled again until nobody is waiting"
+    assert rows[0] == 5 and rows[-1] < 5
+
+
+def test_a_cache_keeps_what_is_seen_at_its_end():
+    layer = generation.RoomyLayer()
+    states = torch.arange(3 * 2 * 6 * 1.0).view(3, 2, 6, 1)  # (R, H, S, d)
+    layer.update(states, -states)
+    entries = torch.tensor([[1, 5], [0, 3]])
+    layer.keep(torch.tensor([2, 0]), entries)
+    expected = torch.stack([states[2][:, entries[0]], states[0][:, entries[1]]])
+    assert torch.equal(layer.keys, expected) and torch.equal(layer.values, -expected)
+    assert layer.room() == generation.ROOM
+    more = torch.full((2, 2, 1, 1), 7.0)
+    keys, values = layer.update(more, -more)
+    assert torch.equal(keys, torch.cat((expected, more), 2)) and torch.equal(values, -keys)
+
+
+@pytest.mark.parametrize("queries", [1, 4, 40])
+def test_attention_by_plain_products_is_that_of_torch(queries):
+    random = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 6, queries, 8, generator=random)
+    room = torch.randn(2, 3, 2, 60, 8, generator=random)
+    key, value = room[0, :, :, :50], room[1, :, :, :50]  # parts of larger arrays, as in a cache
+    mask = generation.additive(torch.rand(3, queries, 50, generator=random) < 0.5, query.dtype)
+    found, _ = generation.grouped_attention(None, query, key, value, mask, 0.3)
+    repeated = [states.repeat_interleave(3, dim=1) for states in (key, value)]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, *repeated, attn_mask=mask, scale=0.3
+    )
+    np.testing.assert_allclose(found, expected.transpose(1, 2), atol=2e-6)
 
 
 def test_equal_prompts_and_a_single_one(tiny):
@@ -298,7 +350,7 @@ def test_only_titles_come_out_of_a_trie_and_the_best_are_the_best_of_all(tiny):
 
 def test_constrained_search_is_that_of_generate(tiny):
     trie = Trie(generation.answer_tokens(tiny.tokenizer, TITLES))
-    search = Search(trie.depth, 4, batch_size=16)
+    search = Search(trie.depth + 2, 4, batch_size=5)
     found = generation.generate(tiny, TEXTS[:24], search, trie)
     assert_same(found, by_generate(tiny, TEXTS[:24], search, trie))
     assert {beam.text for beams in found for beam in beams} <= set(map(prompts.answer, TITLES))
@@ -321,6 +373,7 @@ def test_a_trie_by_hand():
     assert trie.children(trie.child(one, 1, 2), 2).tolist() == [0, 4]
     nothing = trie.child(one, 1, 9)
     assert trie.children(nothing, 2).tolist() == []
+    assert trie.child(nothing, 4, 9) == nothing, "beyond the longest answer there is nothing"
     end = trie.child(trie.child(trie.root, 0, 5), 1, 0)
     assert trie.children(end, 2).tolist() == []
     with pytest.raises(GenerationError, match="at least one title"):
@@ -350,7 +403,7 @@ import test_generation as t
 from bigrec_lib import generation
 llm = t.load({llm!r})
 generation.generate_file(
-    llm, t.EXAMPLES, t.TEXTS, Path({path!r}), t.Search(8, 4, batch_size=2), shard={shard!r}
+    llm, t.EXAMPLES, t.TEXTS, Path({path!r}), t.Search(8, 4, batch_size=1), shard={shard!r}
 )
 """
 
@@ -359,7 +412,7 @@ generation.generate_file(
 def uninterrupted(tiny_llm, tmp_path_factory):
     """The bytes of the file that one run without any trouble writes."""
     path = tmp_path_factory.mktemp("whole") / "test.parquet"
-    generation.generate_file(load(tiny_llm), EXAMPLES, TEXTS, path, Search(8, 4, batch_size=2))
+    generation.generate_file(load(tiny_llm), EXAMPLES, TEXTS, path, Search(8, 4, batch_size=1))
     assert not path.with_suffix(".parts").exists()
     return path.read_bytes()
 
@@ -384,7 +437,7 @@ def test_the_file_holds_what_generate_gives(tiny, uninterrupted, tmp_path):
         "text": "",
         "score": "float32",
     }
-    expected = generation.generate(tiny, TEXTS, Search(8, 4, batch_size=2))
+    expected = generation.generate(tiny, TEXTS, Search(8, 4, batch_size=1))
     rows = [
         (example, rank, beam.text, np.float32(beam.score))
         for example, beams in sorted(zip(EXAMPLES, expected, strict=True), key=lambda r: r[0])
@@ -407,10 +460,10 @@ def test_a_killed_run_goes_on_and_the_file_is_the_same_to_the_byte(
     assert process.wait() == -signal.SIGKILL
     assert not path.exists()
     done = part.read_bytes()
-    assert 5 <= done.count(b"\n") < 32
-    part.write_bytes(done[:-1] + b'\n1234abcd [31, [["torn')
-    with pytest.warns(UserWarning, match=r"1-of-1.jsonl: dropped 1 damaged of \d+ batches"):
-        generation.generate_file(tiny, EXAMPLES, TEXTS, path, Search(8, 4, batch_size=2))
+    assert 5 <= done.count(b"\n") < 16
+    part.write_bytes(done[:-1] + b'\n1234abcd [15, [["torn')
+    with pytest.warns(UserWarning, match=r"1-of-1.jsonl: dropped 1 damaged of \d+ portions"):
+        generation.generate_file(tiny, EXAMPLES, TEXTS, path, Search(8, 4, batch_size=1))
     assert path.read_bytes() == uninterrupted
     assert not part.parent.exists()
 
@@ -423,12 +476,12 @@ def test_shards_in_processes_of_their_own_give_the_same_file(
     assert [process.wait() for process in processes] == [0, 0]
     assert not path.exists()
     monkeypatch.setattr(generation, "beam_search", lambda *_: 1 / 0)  # nothing is left to do
-    generation.generate_file(tiny, EXAMPLES, TEXTS, path, Search(8, 4, batch_size=2))
+    generation.generate_file(tiny, EXAMPLES, TEXTS, path, Search(8, 4, batch_size=1))
     assert path.read_bytes() == uninterrupted
 
 
-def test_damage_in_the_middle_costs_one_batch(tiny, uninterrupted, tmp_path, monkeypatch):
-    path, search = tmp_path / "test.parquet", Search(8, 4, batch_size=2)
+def test_damage_in_the_middle_costs_one_portion(tiny, uninterrupted, tmp_path, monkeypatch):
+    path, search = tmp_path / "test.parquet", Search(8, 4, batch_size=1)
     generation.generate_file(tiny, EXAMPLES, TEXTS, path, search, shard=(1, 2))
     part = tmp_path / "test.parts" / "1-of-2.jsonl"
     data = bytearray(part.read_bytes())
@@ -439,9 +492,9 @@ def test_damage_in_the_middle_costs_one_batch(tiny, uninterrupted, tmp_path, mon
     monkeypatch.setattr(
         generation, "beam_search", lambda *args: calls.append(1) or search_once(*args)
     )
-    with pytest.warns(UserWarning, match="dropped 1 damaged of 16 batches"):
+    with pytest.warns(UserWarning, match="dropped 1 damaged of 8 portions"):
         generation.generate_file(tiny, EXAMPLES, TEXTS, path, search)
-    assert len(calls) == 32 - 15
+    assert len(calls) == 16 - 7
     assert path.read_bytes() == uninterrupted
 
 

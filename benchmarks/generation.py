@@ -103,17 +103,9 @@ def by_generate(llm: LLM, texts: list[str], search: Search) -> list:
     tokens = llm.tokenizer(texts)["input_ids"]
     order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
     with generation.plain(llm.model) as model:
-        found = in_order(model, llm.tokenizer, [tokens[i] for i in order], search)
+        eos = llm.tokenizer.eos_token_id
+        found = generation.hugging_face(model, [tokens[i] for i in order], search, eos)
     return [beams for _, beams in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
-
-
-def in_order(model, tokenizer, tokens: list[list[int]], search: Search) -> list:
-    """Beams of each prompt by `generate`, batch after batch."""
-    found = []
-    for start in range(0, len(tokens), search.batch_size):
-        part = tokens[start : start + search.batch_size]
-        found += generation.hugging_face(model, part, search, tokenizer.eos_token_id)
-    return found
 
 
 def texts_of(llm: LLM, found: list) -> list[list[str]]:
@@ -183,7 +175,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     def engine():
         found["engine"] = generation.generate(llm, texts, search)
 
-    few = texts[: 8 if quick else 32]
+    few = llm.tokenizer(texts[: 8 if quick else 32])["input_ids"]
     authors = Search(128, search.beams, batch_size=8)
     cases = {
         "engine": (engine, len(texts)),
@@ -192,7 +184,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
             for size in ((8,) if quick else SIZES)
         },
         "reference": (
-            lambda: in_order(llm.model, llm.tokenizer, llm.tokenizer(few)["input_ids"], authors),
+            lambda: generation.hugging_face(llm.model, few, authors, llm.tokenizer.eos_token_id),
             len(few),
         ),
         "floor": (lambda: floor(llm.model.get_base_model(), calls), len(texts)),
@@ -254,23 +246,29 @@ def equality(exact: LLM, texts: list[str], search: Search) -> dict[str, object]:
 
 
 @torch.inference_mode()
-def merging(llm: LLM, exact: LLM, texts: list[str]) -> dict[str, float]:
-    """Root mean square error of next-token log-probabilities in bfloat16, against float32, with
-    the adapter merged into the weights and kept separate."""
+def merging(llm: LLM, exact: LLM, some: list[tuning.Sample]) -> dict[str, list[float]]:
+    """How far bfloat16 is from float32 with the adapter merged into the weights, and kept separate:
+    Kullback-Leibler divergence of the next token's probabilities, mean over all tokens of the
+    true titles; then its standard error over examples."""
+    encoded = [tuning.encode(llm.tokenizer, sample) for sample in some]
 
     def logs(model):
-        ids = (torch.tensor([ids]) for ids in llm.tokenizer(texts)["input_ids"])
-        last = [model(input_ids=each).logits[0, -1].float().log_softmax(-1) for each in ids]
-        return torch.stack(last)
+        found = []
+        for each in encoded:
+            ids = torch.from_numpy(each.ids)[None]
+            found.append(model(input_ids=ids).logits[0, -each.learnt - 1 : -1].float())
+        return [logits.log_softmax(-1) for logits in found]
 
     truth = logs(exact.model)
+
+    def divergence(found):
+        pairs = zip(truth, found, strict=True)
+        each = [(true.exp() * (true - logs)).sum(-1).mean().item() for true, logs in pairs]
+        return [float(f"{x:.2g}") for x in (np.mean(each), np.std(each) / len(each) ** 0.5)]
+
     with generation.plain(llm.model) as merged:
-        error = logs(merged) - truth
-    separate = logs(llm.model) - truth
-    return {
-        "error_merged": round(error.square().mean().sqrt().item(), 4),
-        "error_separate": round(separate.square().mean().sqrt().item(), 4),
-    }
+        together = divergence(logs(merged))
+    return {"divergence_merged": together, "divergence_separate": divergence(logs(llm.model))}
 
 
 def main() -> None:
@@ -278,7 +276,8 @@ def main() -> None:
     adapter = prepared(args.quick)
     llm = load_llm(MODEL, adapter=adapter)
     name, _, titles = data()
-    texts = [sample.prompt for sample in samples(llm, "test", 16 if args.quick else 128)]
+    tested = samples(llm, "test", 16 if args.quick else 128)
+    texts = [sample.prompt for sample in tested]
     limit = generation.room_for(generation.answer_tokens(llm.tokenizer, titles))
     search = Search(limit)
     few = texts[: 8 if args.quick else 64]
@@ -291,7 +290,7 @@ def main() -> None:
     if not args.quick:
         result |= growth(llm, texts, search)
     exact = load_llm(MODEL, dtype="float32", adapter=adapter)
-    result |= merging(llm, exact, texts[:8])
+    result |= merging(llm, exact, tested[: 8 if args.quick else 96])
     result |= equality(exact, texts[: 4 if args.quick else 64], search)
     for key, value in result.items():
         print(f"{key:28} {value}")

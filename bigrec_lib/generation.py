@@ -624,10 +624,9 @@ def one_batch(
 def plain(model) -> Iterator[PreTrainedModel]:
     """The model without PEFT around it, a LoRA adapter added into its weights while in use.
 
-    The sum is rounded to the weights' dtype. Next to what bfloat16 costs anyway that does not show:
-    probabilities are as far from those in float32 with the adapter separate (measured by
-    benchmarks/generation.py). Quantised layers keep their adapter separate. On leaving, every
-    layer is the very object it was.
+    The sum is rounded to the weights' dtype, which adds as much again, at most, to what bfloat16
+    rounds off anyway (benchmarks/generation.py measures both). Quantised layers keep their adapter
+    separate. On leaving, every layer is the very object it was.
     """
     from peft import PeftModel
     from peft.tuners.lora import Linear

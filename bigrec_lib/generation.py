@@ -11,7 +11,7 @@ own ancestors. Nothing is reordered; only the mask follows the beams.
 
 Position ids are explicit, so that several entries may hold the same position. The tokens that all
 prompts share (the instruction) go through the model once per run. When a prompt is done, the next
-one takes its row; on that occasion, entries that no beam sees any more are left out.
+one takes its row. Then, and when room runs out, entries that no beam sees any more are left out.
 
 Which hypotheses run, finish and win is exactly what `generate` does for `num_beams`,
 `length_penalty`, `max_new_tokens`, one end-of-sequence token and `early_stopping=False`.
@@ -207,7 +207,7 @@ def advance(
     """
     width = 2 * search.beams
     length = beams.length + beams.open  # (R,); what is done no longer grows
-    penalty = (length**search.length_penalty)[:, None]
+    penalty = (length.float() ** search.length_penalty)[:, None]
     best, tokens = likeliest(logits, width, beams, trie)  # (R, B, 2B)
     scores, index = (beams.scores[:, :, None] + best).flatten(1).topk(width)  # (R, 2B)
     parents = index // width
@@ -329,11 +329,11 @@ class RoomyLayer(DynamicLayer):
         self.keys[rows, :, -length:] = other.keys
         self.values[rows, :, -length:] = other.values
 
-    def keep(self, rows: Tensor, entries: Tensor) -> None:
-        """Only these entries (R', S') of these rows (R',), with new room after them."""
+    def keep(self, rows: Tensor, entries: Tensor, room: int) -> None:
+        """Only these entries (R', S') of these rows (R',), with room for so many after them."""
         heads, length = self.buffers[0].shape[1:3]
         first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
-        index = first[:, :, None] + pad(entries, (0, ROOM))[:, None]  # (R', H, S' + ROOM)
+        index = first[:, :, None] + pad(entries, (0, room))[:, None]  # (R', H, S' + room)
         self.buffers = [
             buffer.flatten(0, 2).index_select(0, index.flatten()).unflatten(0, index.shape)
             for buffer in self.buffers
@@ -362,19 +362,23 @@ def copied(cache: Cache, rows: int) -> Cache:
 def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> Cache:
     """A cache of one row that holds these tokens, of which there may be none."""
     cache = Cache(layer_class_to_replicate=RoomyLayer)
-    ids = torch.tensor([tokens or [0]], device=model.device)
+    ids = torch.tensor([tokens or [0]], device=model.device)  # one at least, for the layers' shapes
     model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
     for layer in cache.layers:
         layer.keys, layer.values = (x[:, :, : len(tokens)] for x in (layer.keys, layer.values))
     return cache
 
 
-def grouped_attention(module, query, key, value, attention_mask, scaling=None, **_):
+def grouped_attention(module, query, key, value, attention_mask, scaling, **more):
     """Attention that takes query heads with a common key head as so many more queries of it.
 
     query (R, H, Q, d), key and value (R, K, S, d), H a multiple of K: no key is ever repeated.
     Returns (R, Q, H, d). On a CPU by plain products, in half the time of the fused kernel.
+    Raises NotImplementedError for a model whose attention has more to it.
     """
+    for name in ("softcap", "s_aux", "position_bias"):
+        if more.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")
     rows, heads, queries, size = query.shape
     groups = heads // key.shape[1]
     query = query.reshape(rows, key.shape[1], groups * queries, size)
@@ -383,7 +387,7 @@ def grouped_attention(module, query, key, value, attention_mask, scaling=None, *
     else:
         mask = attention_mask.repeat(1, 1, groups, 1)
         out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
-    return out.view(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
+    return out.reshape(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
 
 
 def plain_attention(query, key, value, mask, scaling):
@@ -473,7 +477,7 @@ class Batch:
             layer.put(rows, other)
 
     def keep(self, rows: Tensor, least: int = 1) -> None:
-        """Only these rows, and no entries that nobody sees; but `least` entries at least."""
+        """Only these rows, with as few entries as the one that sees most needs, but `least`."""
         lineage = self.lineage[rows]
         seen = lineage.any(1)  # (R', S)
         size = max([least, *seen.sum(1).tolist()])
@@ -481,7 +485,7 @@ class Batch:
         self.beams = self.beams.rows(rows)
         self.lineage = lineage.gather(2, entries[:, None].expand(-1, lineage.shape[1], -1))
         for layer in self.cache.layers:
-            layer.keep(rows, entries)
+            layer.keep(rows, entries, max(ROOM, lineage.shape[1]))
 
 
 @torch.inference_mode()
@@ -496,13 +500,13 @@ def beam_search(
     """The finished beams of every prompt, best first: tokens without the end, and score.
 
     prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token,
-    longest first. `search.batch_size` of them go together. When an eighth of these are done, the
+    longest first. `search.batch_size` of them go together. When an eighth of the rows are done, the
     next ones take their places; when no more are waiting, the batch gets smaller.
     """
     known, waiting = prefix.get_seq_length(), list(range(len(prompts)))
-    nobody = [-1] * len(waiting[: search.batch_size])
-    beams = Hypotheses.start(nobody, search.beams, search, eos, trie, model.device)
-    beams.open[:] = False
+    vacant = [-1] * min(search.batch_size, len(prompts))
+    beams = Hypotheses.start(vacant, search.beams, search, eos, trie, model.device)
+    beams.open[:] = False  # as if done, so that they are filled at once
     batch = Batch.vacant(beams, prefix, known + len(prompts[0]))
     results = {}
     while len(batch.beams.open):
@@ -510,11 +514,14 @@ def beam_search(
         if 8 * len(done) < len(batch.beams.open):
             step(model, batch, search, eos, trie)
             continue
-        results |= finished(batch.beams.rows(done), eos)
+        left = batch.beams.rows(done)
+        found = written(left.finished, left.finished_scores, eos)
+        results |= zip(left.prompt.tolist(), found, strict=True)
         batch.lineage[done] = False
         coming, waiting = waiting[: len(done)], waiting[len(done) :]
         kept = torch.ones_like(batch.beams.open)
         kept[done[len(coming) :]] = False
+        # rows that go on began with a prompt no shorter than those that come: there is room
         lengths = [len(prompts[number]) for number in coming]
         batch.keep(kept.nonzero().flatten(), least=known + max(lengths, default=0))
         free = (~batch.lineage.any(2).any(1)).nonzero().flatten()
@@ -526,12 +533,14 @@ def beam_search(
 
 
 def step(model: PreTrainedModel, batch: Batch, search: Search, eos: int, trie: Trie | None) -> None:
-    """One more token for every running beam: the model reads its last one."""
-    rows = torch.arange(len(batch.lineage), device=model.device)
+    """One more token for every running beam: the model reads its last one.
+
+    Beams of a prompt that is done go along, but see nothing new: their positions do not grow.
+    """
     if batch.cache.layers[0].room() < search.beams:
-        batch.keep(rows)
-    own = torch.eye(search.beams, dtype=torch.bool, device=model.device).expand(len(rows), -1, -1)
-    batch.lineage = torch.cat((batch.lineage, own), 2)
+        batch.keep(torch.arange(len(batch.lineage), device=model.device))
+    own = torch.eye(search.beams, dtype=torch.bool, device=model.device)
+    batch.lineage = torch.cat((batch.lineage, own & batch.beams.open[:, None, None]), 2)
     logits = model(
         input_ids=batch.beams.last(),
         attention_mask=additive(batch.lineage, model.dtype),
@@ -543,15 +552,9 @@ def step(model: PreTrainedModel, batch: Batch, search: Search, eos: int, trie: T
     batch.lineage = pick(batch.lineage, parents)
 
 
-def finished(beams: Hypotheses, eos: int) -> dict[int, list[tuple[list[int], float]]]:
-    """The finished beams of each prompt; fewer than B if the trie has no more."""
-    return dict(
-        zip(beams.prompt.tolist(), written(beams.finished, beams.finished_scores, eos), strict=True)
-    )
-
-
 def written(tokens: Tensor, scores: Tensor, eos: int) -> list[list[tuple[list[int], float]]]:
-    """Tokens (R, B, T) without end and what follows it, with their scores (R, B), per prompt."""
+    """For each prompt its generations, tokens (R, B, T) without the end and what follows it, and
+    scores (R, B); fewer than B if the trie has no more."""
     return [
         [
             (ids[: ids.index(eos)] if eos in ids else ids, score)
@@ -614,7 +617,12 @@ def one_batch(
     )
     tokens = out.sequences[:, width:].unflatten(0, (len(prompts), search.beams))
     scores = out.sequences_scores.view(len(prompts), search.beams)
-    return written(tokens, scores, eos)
+    found = written(tokens, scores, eos)
+    # where a trie has fewer than B answers, `generate` repeats some
+    return [
+        [one for at, one in enumerate(beams) if one[0] not in [ids for ids, _ in beams[:at]]]
+        for beams in found
+    ]
 
 
 # ---------------------------------------------------------------------------- model and adapter

@@ -201,7 +201,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     def ratio(name, to):
         return round(least[name] / least[to], 2)
 
-    first = zip(found["engine"], texts_of(llm, found[best]), strict=False)
+    first = zip(found["engine"], texts_of(llm, found["generate 8"]), strict=True)  # of all prompts
     return {
         "seconds_per_example": {name: round(value, 4) for name, value in least.items()},
         "best_generate": best,

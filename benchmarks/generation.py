@@ -263,7 +263,7 @@ def merging(llm: LLM, exact: LLM, some: list[tuning.Sample]) -> dict[str, list[f
 
     def divergence(found):
         pairs = zip(truth, found, strict=True)
-        each = [(true.exp() * (true - logs)).sum(-1).mean().item() for true, logs in pairs]
+        each = [(true.exp() * (true - near)).sum(-1).mean().item() for true, near in pairs]
         return [float(f"{x:.2g}") for x in (np.mean(each), np.std(each) / len(each) ** 0.5)]
 
     with generation.plain(llm.model) as merged:

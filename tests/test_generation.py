@@ -509,8 +509,8 @@ def test_shards_in_processes_of_their_own_give_the_same_file(
 
 
 def test_damage_in_the_middle_costs_one_portion(coarse, uninterrupted, tmp_path, monkeypatch):
-    path, search = tmp_path / "test.parquet", FEW
-    generation.generate_file(coarse, EXAMPLES, TEXTS, path, search, shard=(1, 2))
+    path = tmp_path / "test.parquet"
+    generation.generate_file(coarse, EXAMPLES, TEXTS, path, FEW, shard=(1, 2))
     part = tmp_path / "test.parts" / "1-of-2.jsonl"
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
@@ -521,7 +521,7 @@ def test_damage_in_the_middle_costs_one_portion(coarse, uninterrupted, tmp_path,
         generation, "beam_search", lambda *args: calls.append(1) or search_once(*args)
     )
     with pytest.warns(UserWarning, match="dropped 1 damaged of 8 portions"):
-        generation.generate_file(coarse, EXAMPLES, TEXTS, path, search)
+        generation.generate_file(coarse, EXAMPLES, TEXTS, path, FEW)
     assert len(calls) == 16 - 7
     assert path.read_bytes() == uninterrupted
 

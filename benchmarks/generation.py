@@ -214,6 +214,17 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     }
 
 
+def memory(
+    llm: LLM, texts: list[str], search: Search, counts: tuple[int, ...]
+) -> dict[str, object]:
+    """Peak memory of this process after the first batches, and after ever more prompts."""
+    peaks, done = {}, 0
+    for count in counts:
+        generation.generate(llm, texts[done:count], search)
+        peaks[str(count)], done = round(peak_memory_gb(), 2), count
+    return {"peak_gb": peaks[str(counts[0])], "peak_gb_by_prompts": peaks}
+
+
 def growth(llm: LLM, texts: list[str], search: Search) -> dict[str, object]:
     """Seconds per example of the engine over beams and over batch size."""
 
@@ -276,16 +287,13 @@ def main() -> None:
     adapter = prepared(args.quick)
     llm = load_llm(MODEL, adapter=adapter)
     name, _, titles = data()
-    tested = samples(llm, "test", 16 if args.quick else 128)
+    tested = samples(llm, "test", 32 if args.quick else 1024)
     texts = [sample.prompt for sample in tested]
     limit = generation.room_for(generation.answer_tokens(llm.tokenizer, titles))
     search = Search(limit)
     few = texts[: 8 if args.quick else 64]
     result: dict[str, object] = {"data": name, "prompts": len(few), "max_new_tokens": limit}
-    generation.generate(llm, few, search)
-    result["peak_gb"] = round(peak_memory_gb(), 2)
-    generation.generate(llm, texts, search)
-    result["peak_gb_more_prompts"] = round(peak_memory_gb(), 2)
+    result |= memory(llm, texts, search, (len(few), len(texts) // 4, len(texts)))
     result |= speed(llm, few, search, args.quick)
     if not args.quick:
         result |= growth(llm, texts, search)

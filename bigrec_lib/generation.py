@@ -10,8 +10,12 @@ own ancestors. Nothing is reordered; only the mask follows the beams.
     beam g = c→g sees  ■■■■■■■■■■■■■   ■■■■■■■■■■■■■■■■■■           ■               ■
 
 Position ids are explicit, so that several entries may hold the same position. The tokens that all
-prompts share (the instruction) go through the model once per run. When a prompt is done, the next
-one takes its row. Then, and when room runs out, entries that no beam sees any more are left out.
+prompts share (the instruction) go through the model once per run. When prompts are done, the next
+ones take their rows. Then, and when room runs out, entries that no beam sees any more are left out.
+
+Few shapes. A CPU's matrix products are compiled for every shape they meet, and kept: memory would
+grow with the number of prompts. So rows come and go in groups of one size, prompts are read by
+powers of two, and lengths are rounded up, with masks over what that adds.
 
 Which hypotheses run, finish and win is exactly what `generate` does for `num_beams`,
 `length_penalty`, `max_new_tokens`, one end-of-sequence token and `early_stopping=False`.
@@ -49,7 +53,9 @@ if TYPE_CHECKING:
 
 NONE = -1e9  # score of a hypothesis that does not exist
 ROOM = 64  # cache entries allocated ahead
-PREFILL = 1024  # prompt tokens read at once, about
+ENTRIES = 32  # attention goes over a multiple of so many cache entries
+PREFILL = 1536  # prompt tokens read at once, at most
+WIDTH = 8  # prompts are read at a multiple of so many tokens
 PORTION = 4  # batches that are searched, stored and resumed as a whole
 
 
@@ -280,7 +286,9 @@ def descend(nodes: Tensor, depths: Tensor, tokens: Tensor, trie: Trie) -> Tensor
 
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean attention mask (R, Q, S) as one to add to attention scores, (R, 1, Q, S)."""
+    """A boolean attention mask (R, Q, S) as one to add to attention scores, (R, 1, Q, S'), for as
+    many entries S' as a RoomyLayer gives."""
+    visible = pad(visible, (0, -visible.shape[2] % ENTRIES))
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
@@ -304,7 +312,11 @@ def left_padded(prompts: Sequence[Sequence[int]], fill: int, device) -> tuple[Te
 
 
 class RoomyLayer(DynamicLayer):
-    """A cache layer with room at its end, so that a step need not copy what is there already."""
+    """A cache layer with room at its end, so that a step need not copy what is there already.
+
+    What it gives to attention is rounded up to a multiple of ENTRIES; there may be anything after
+    its `keys` and `values`, but no infinity.
+    """
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
         if not self.is_initialized:
@@ -313,11 +325,12 @@ class RoomyLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[2]
         if end > self.buffers[0].shape[2]:
-            self.buffers = [roomy(buffer[:, :, :start], end + ROOM) for buffer in self.buffers]
+            room = rounded(end + ROOM, ENTRIES)
+            self.buffers = [roomy(buffer[:, :, :start], room) for buffer in self.buffers]
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = states
         self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
-        return self.keys, self.values
+        return [buffer[:, :, : rounded(end, ENTRIES)] for buffer in self.buffers]
 
     def room(self) -> int:
         """How many entries can be added before anything is copied."""
@@ -331,22 +344,35 @@ class RoomyLayer(DynamicLayer):
 
     def keep(self, rows: Tensor, entries: Tensor, room: int) -> None:
         """Only these entries (R', S') of these rows (R',), with room for so many after them."""
+        kept = entries.shape[1]
+        entries = pad(entries, (0, rounded(kept + room, ENTRIES) - kept))
         heads, length = self.buffers[0].shape[1:3]
         first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
-        index = first[:, :, None] + pad(entries, (0, room))[:, None]  # (R', H, S' + room)
+        index = first[:, :, None] + entries[:, None]  # (R', H, S' + room)
         self.buffers = [
             buffer.flatten(0, 2).index_select(0, index.flatten()).unflatten(0, index.shape)
             for buffer in self.buffers
         ]
-        self.keys, self.values = (buffer[:, :, : entries.shape[1]] for buffer in self.buffers)
+        self.keys, self.values = (buffer[:, :, :kept] for buffer in self.buffers)
+
+
+def rounded(length: int, multiple: int) -> int:
+    """The next multiple that is no smaller."""
+    return -(-length // multiple) * multiple
 
 
 def roomy(states: Tensor, room: int) -> Tensor:
-    """A copy of states (R, H, S, d) at the start of (R, H, room, d)."""
+    """A copy of states (R, H, S, d) at the start of (R, H, room, d), zeros after them."""
     rows, heads, length, size = states.shape
-    buffer = states.new_empty(rows, heads, room, size)
+    buffer = states.new_zeros(rows, heads, room, size)
     buffer[:, :, :length] = states
     return buffer
+
+
+def cut(cache: Cache, length: int) -> None:
+    """Only the first entries of every layer."""
+    for layer in cache.layers:
+        layer.keys, layer.values = (states[:, :, :length] for states in (layer.keys, layer.values))
 
 
 def copied(cache: Cache, rows: int) -> Cache:
@@ -361,11 +387,10 @@ def copied(cache: Cache, rows: int) -> Cache:
 @torch.inference_mode()
 def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> Cache:
     """A cache of one row that holds these tokens, of which there may be none."""
-    cache = Cache(layer_class_to_replicate=RoomyLayer)
+    cache = Cache(layer_class_to_replicate=DynamicLayer)
     ids = torch.tensor([tokens or [0]], device=model.device)  # one at least, for the layers' shapes
     model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
-    for layer in cache.layers:
-        layer.keys, layer.values = (x[:, :, : len(tokens)] for x in (layer.keys, layer.values))
+    cut(cache, len(tokens))
     return cache
 
 
@@ -428,8 +453,10 @@ def read(
     and the logits (R, 1, V) that follow each prompt."""
     ids, real = left_padded(prompts, fill, model.device)  # (R, W)
     known, (rows, width) = prefix.get_seq_length(), ids.shape
+    more = -width % WIDTH  # padding on the right, which is cut off again
+    ids, real = (pad(each, (0, more)) for each in (ids, real))
     seen = torch.cat((real.new_ones(rows, known), real), 1)
-    causal = real.new_ones(width, known + width).tril(known)
+    causal = real.new_ones(width + more, known + width + more).tril(known)
     itself = causal.triu(known)  # so that padding, too, has something to see
     cache = copied(prefix, rows)
     out = model(
@@ -441,14 +468,20 @@ def read(
         # as an int, V x d would be copied for each row
         logits_to_keep=torch.tensor([width - 1], device=model.device),
     )
-    return cache, seen, out.logits
+    cut(cache, known + width)
+    return cache, seen[:, : known + width], out.logits
 
 
-def evenly(lengths: Sequence[int]) -> list[slice]:
-    """Which prompts to read together: neighbours, about PREFILL tokens. Little of it is padding."""
-    count = len(lengths)
-    parts = min(count, -(-sum(lengths) // PREFILL))
-    return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
+def neighbours(lengths: Sequence[int]) -> list[slice]:
+    """Which prompts to read together: as many as PREFILL has room for, rounded down to a power of
+    two. lengths: longest first, so that neighbours need little padding."""
+    parts, start = [], 0
+    while start < len(lengths):
+        most = min(max(1, PREFILL // lengths[start]), len(lengths) - start)
+        end = start + 2 ** (most.bit_length() - 1)
+        parts.append(slice(start, end))
+        start = end
+    return parts
 
 
 @dataclass
@@ -500,7 +533,7 @@ def beam_search(
     """The finished beams of every prompt, best first: tokens without the end, and score.
 
     prefix: cache of the tokens before all prompts. prompts: the rest of each, at least one token,
-    longest first. `search.batch_size` of them go together. When an eighth of the rows are done, the
+    longest first. `search.batch_size` of them go together. When an eighth of those are done, the
     next ones take their places; when no more are waiting, the batch gets smaller.
     """
     known, waiting = prefix.get_seq_length(), list(range(len(prompts)))
@@ -508,12 +541,13 @@ def beam_search(
     beams = Hypotheses.start(vacant, search.beams, search, eos, trie, model.device)
     beams.open[:] = False  # as if done, so that they are filled at once
     batch = Batch.vacant(beams, prefix, known + len(prompts[0]))
-    results = {}
+    group, results = -(-len(vacant) // 8), {}
     while len(batch.beams.open):
         done = (~batch.beams.open).nonzero().flatten()
-        if 8 * len(done) < len(batch.beams.open):
+        if len(done) < min(group, len(batch.beams.open)):
             step(model, batch, search, eos, trie)
             continue
+        done = done[: max(1, len(done) // group) * group]  # whole groups; the last may be smaller
         left = batch.beams.rows(done)
         found = written(left.finished, left.finished_scores, eos)
         results |= zip(left.prompt.tolist(), found, strict=True)
@@ -525,7 +559,7 @@ def beam_search(
         lengths = [len(prompts[number]) for number in coming]
         batch.keep(kept.nonzero().flatten(), least=known + max(lengths, default=0))
         free = (~batch.lineage.any(2).any(1)).nonzero().flatten()
-        for part in evenly(lengths):
+        for part in neighbours(lengths):
             cache, seen, logits = read(model, prefix, [prompts[n] for n in coming[part]], eos)
             new = Hypotheses.start(coming[part], 1, search, eos, trie, model.device)
             batch.put(free[part], advance(new, logits, search, eos, trie)[0], cache, seen)
@@ -617,12 +651,15 @@ def one_batch(
     )
     tokens = out.sequences[:, width:].unflatten(0, (len(prompts), search.beams))
     scores = out.sequences_scores.view(len(prompts), search.beams)
-    found = written(tokens, scores, eos)
-    # where a trie has fewer than B answers, `generate` repeats some
-    return [
-        [one for at, one in enumerate(beams) if one[0] not in [ids for ids, _ in beams[:at]]]
-        for beams in found
-    ]
+    return [distinct(beams) for beams in written(tokens, scores, eos)]
+
+
+def distinct(beams: list[tuple[list[int], float]]) -> list[tuple[list[int], float]]:
+    """Without repetitions: `generate` fills up with some where a trie has fewer than B answers."""
+    first: dict[tuple[int, ...], float] = {}
+    for tokens, score in beams:
+        first.setdefault(tuple(tokens), score)
+    return [(list(tokens), score) for tokens, score in first.items()]
 
 
 # ---------------------------------------------------------------------------- model and adapter
@@ -676,8 +713,9 @@ def tree_problem(model: PreTrainedModel, prompt: list[int], length: int) -> str:
     try:
         with torch.inference_mode():
             ids = torch.cat((torch.tensor(prompt, device=model.device).expand(2, -1), beams), 1)
-            alone = model(input_ids=ids, logits_to_keep=1).logits[:, -1].float()
-            cache = prefill(model, prompt)
+            last = torch.tensor([ids.shape[1] - 1], device=model.device)  # as in `read`
+            alone = model(input_ids=ids, logits_to_keep=last).logits[:, -1].float()
+            cache = copied(prefill(model, prompt), 1)
             with attention(model, "grouped"):
                 for step in range(beams.shape[1]):
                     lineage = torch.cat((lineage, own), 2)

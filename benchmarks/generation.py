@@ -287,13 +287,13 @@ def main() -> None:
     adapter = prepared(args.quick)
     llm = load_llm(MODEL, adapter=adapter)
     name, _, titles = data()
-    tested = samples(llm, "test", 32 if args.quick else 1024)
+    tested = samples(llm, "test", 32 if args.quick else 2048)
     texts = [sample.prompt for sample in tested]
     limit = generation.room_for(generation.answer_tokens(llm.tokenizer, titles))
     search = Search(limit)
     few = texts[: 8 if args.quick else 64]
     result: dict[str, object] = {"data": name, "prompts": len(few), "max_new_tokens": limit}
-    result |= memory(llm, texts, search, (len(few), len(texts) // 4, len(texts)))
+    result |= memory(llm, texts, search, (len(few), len(texts) // 2, len(texts)))
     result |= speed(llm, few, search, args.quick)
     if not args.quick:
         result |= growth(llm, texts, search)

@@ -11,8 +11,8 @@ generate     `generate` on the same prompts sorted by length, with the same limi
              size of 1, 8, 16 and 32
 reference    the authors' settings: `generate`, batch 8, up to 128 new tokens, prompts as they come,
              the adapter not merged
-floor        only the matrix products with the model's weights that the engine's prompts, steps and
-             beams need, on random numbers
+floor        only the matrix products with the model's weights that the engine makes, padding
+             included, on ones
 """
 
 import gzip
@@ -139,7 +139,7 @@ def shapes(llm: LLM, texts: list[str], search: Search) -> list[tuple[int, int]]:
 
 
 def floor(model, calls: list[tuple[int, int]]) -> None:
-    """The products of all weights with as many random vectors; no attention, nothing else."""
+    """The products of all weights with as many vectors; no attention, nothing else."""
     head = model.get_output_embeddings().weight
     layers = [m.weight for m in model.modules() if type(m) is torch.nn.Linear]
     layers = [weight for weight in layers if weight is not head and min(weight.shape) > 64]
@@ -214,15 +214,13 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     }
 
 
-def memory(
-    llm: LLM, texts: list[str], search: Search, counts: tuple[int, ...]
-) -> dict[str, object]:
-    """Peak memory of this process after the first batches, and after ever more prompts."""
+def memory(llm: LLM, texts: list[str], search: Search, few: int) -> dict[str, float]:
+    """Peak memory of this process after a few prompts, after half of `texts` and after all."""
     peaks, done = {}, 0
-    for count in counts:
+    for count in (few, len(texts) // 2, len(texts)):
         generation.generate(llm, texts[done:count], search)
         peaks[str(count)], done = round(peak_memory_gb(), 2), count
-    return {"peak_gb": peaks[str(counts[0])], "peak_gb_by_prompts": peaks}
+    return peaks
 
 
 def growth(llm: LLM, texts: list[str], search: Search) -> dict[str, object]:
@@ -293,7 +291,7 @@ def main() -> None:
     search = Search(limit)
     few = texts[: 8 if args.quick else 64]
     result: dict[str, object] = {"data": name, "prompts": len(few), "max_new_tokens": limit}
-    result |= memory(llm, texts, search, (len(few), len(texts) // 2, len(texts)))
+    result["peak_gb_by_prompts"] = memory(llm, texts, search, len(few))
     result |= speed(llm, few, search, args.quick)
     if not args.quick:
         result |= growth(llm, texts, search)

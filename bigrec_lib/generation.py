@@ -14,8 +14,8 @@ prompts share (the instruction) go through the model once per run. When prompts 
 ones take their rows. Then, and when room runs out, entries that no beam sees any more are left out.
 
 Few shapes. A CPU's matrix products are compiled for every shape they meet, and kept: memory would
-grow with the number of prompts. So rows come and go in groups of one size, prompts are read by
-powers of two, and lengths are rounded up, with masks over what that adds.
+grow with the number of prompts. So rows come and go in groups, an eighth of the batch, prompts are
+read by powers of two, and lengths are rounded up, with masks over what that adds.
 
 Which hypotheses run, finish and win is exactly what `generate` does for `num_beams`,
 `length_penalty`, `max_new_tokens`, one end-of-sequence token and `early_stopping=False`.
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 NONE = -1e9  # score of a hypothesis that does not exist
 ROOM = 64  # cache entries allocated ahead
 ENTRIES = 32  # attention goes over a multiple of so many cache entries
-PREFILL = 1536  # prompt tokens read at once, at most
+PREFILL = 1536  # prompt tokens read at once, about
 WIDTH = 8  # prompts are read at a multiple of so many tokens
 PORTION = 4  # batches that are searched, stored and resumed as a whole
 
@@ -288,7 +288,8 @@ def descend(nodes: Tensor, depths: Tensor, tokens: Tensor, trie: Trie) -> Tensor
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """A boolean attention mask (R, Q, S) as one to add to attention scores, (R, 1, Q, S'), for as
     many entries S' as a RoomyLayer gives."""
-    visible = pad(visible, (0, -visible.shape[2] % ENTRIES))
+    entries = visible.shape[2]
+    visible = pad(visible, (0, rounded_up(entries, ENTRIES) - entries))
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
@@ -314,8 +315,8 @@ def left_padded(prompts: Sequence[Sequence[int]], fill: int, device) -> tuple[Te
 class RoomyLayer(DynamicLayer):
     """A cache layer with room at its end, so that a step need not copy what is there already.
 
-    What it gives to attention is rounded up to a multiple of ENTRIES; there may be anything after
-    its `keys` and `values`, but no infinity.
+    What it gives to attention is rounded up to a multiple of ENTRIES. What comes after its `keys`
+    and `values` is finite, and never seen.
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
@@ -325,12 +326,12 @@ class RoomyLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[2]
         if end > self.buffers[0].shape[2]:
-            room = rounded(end + ROOM, ENTRIES)
+            room = rounded_up(end + ROOM, ENTRIES)
             self.buffers = [roomy(buffer[:, :, :start], room) for buffer in self.buffers]
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = states
         self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
-        return [buffer[:, :, : rounded(end, ENTRIES)] for buffer in self.buffers]
+        return [buffer[:, :, : rounded_up(end, ENTRIES)] for buffer in self.buffers]
 
     def room(self) -> int:
         """How many entries can be added before anything is copied."""
@@ -345,7 +346,7 @@ class RoomyLayer(DynamicLayer):
     def keep(self, rows: Tensor, entries: Tensor, room: int) -> None:
         """Only these entries (R', S') of these rows (R',), with room for so many after them."""
         kept = entries.shape[1]
-        entries = pad(entries, (0, rounded(kept + room, ENTRIES) - kept))
+        entries = pad(entries, (0, rounded_up(kept + room, ENTRIES) - kept))
         heads, length = self.buffers[0].shape[1:3]
         first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
         index = first[:, :, None] + entries[:, None]  # (R', H, S' + room)
@@ -356,7 +357,7 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, :kept] for buffer in self.buffers)
 
 
-def rounded(length: int, multiple: int) -> int:
+def rounded_up(length: int, multiple: int) -> int:
     """The next multiple that is no smaller."""
     return -(-length // multiple) * multiple
 
@@ -453,7 +454,7 @@ def read(
     and the logits (R, 1, V) that follow each prompt."""
     ids, real = left_padded(prompts, fill, model.device)  # (R, W)
     known, (rows, width) = prefix.get_seq_length(), ids.shape
-    more = -width % WIDTH  # padding on the right, which is cut off again
+    more = rounded_up(width, WIDTH) - width  # padding on the right, which is cut off again
     ids, real = (pad(each, (0, more)) for each in (ids, real))
     seen = torch.cat((real.new_ones(rows, known), real), 1)
     causal = real.new_ones(width + more, known + width + more).tril(known)
@@ -541,13 +542,15 @@ def beam_search(
     beams = Hypotheses.start(vacant, search.beams, search, eos, trie, model.device)
     beams.open[:] = False  # as if done, so that they are filled at once
     batch = Batch.vacant(beams, prefix, known + len(prompts[0]))
-    group, results = -(-len(vacant) // 8), {}
+    group = rounded_up(len(vacant), 8) // 8
+    results = {}
     while len(batch.beams.open):
         done = (~batch.beams.open).nonzero().flatten()
         if len(done) < min(group, len(batch.beams.open)):
             step(model, batch, search, eos, trie)
             continue
-        done = done[: max(1, len(done) // group) * group]  # whole groups; the last may be smaller
+        if len(done) < len(batch.beams.open):
+            done = done[: len(done) // group * group]
         left = batch.beams.rows(done)
         found = written(left.finished, left.finished_scores, eos)
         results |= zip(left.prompt.tolist(), found, strict=True)
@@ -656,10 +659,10 @@ def one_batch(
 
 def distinct(beams: list[tuple[list[int], float]]) -> list[tuple[list[int], float]]:
     """Without repetitions: `generate` fills up with some where a trie has fewer than B answers."""
-    first: dict[tuple[int, ...], float] = {}
+    scores: dict[tuple[int, ...], float] = {}
     for tokens, score in beams:
-        first.setdefault(tuple(tokens), score)
-    return [(list(tokens), score) for tokens, score in first.items()]
+        scores.setdefault(tuple(tokens), score)
+    return [(list(tokens), score) for tokens, score in scores.items()]
 
 
 # ---------------------------------------------------------------------------- model and adapter
@@ -714,7 +717,7 @@ def tree_problem(model: PreTrainedModel, prompt: list[int], length: int) -> str:
         with torch.inference_mode():
             ids = torch.cat((torch.tensor(prompt, device=model.device).expand(2, -1), beams), 1)
             last = torch.tensor([ids.shape[1] - 1], device=model.device)  # as in `read`
-            alone = model(input_ids=ids, logits_to_keep=last).logits[:, -1].float()
+            alone = model(input_ids=ids, logits_to_keep=last).logits[:, 0].float()
             cache = copied(prefill(model, prompt), 1)
             with attention(model, "grouped"):
                 for step in range(beams.shape[1]):

@@ -285,7 +285,7 @@ def main() -> None:
     adapter = prepared(args.quick)
     llm = load_llm(MODEL, adapter=adapter)
     name, _, titles = data()
-    tested = samples(llm, "test", 32 if args.quick else 2048)
+    tested = samples(llm, "test", 16 if args.quick else 2048)
     texts = [sample.prompt for sample in tested]
     limit = generation.room_for(generation.answer_tokens(llm.tokenizer, titles))
     search = Search(limit)

@@ -175,7 +175,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     def engine():
         found["engine"] = generation.generate(llm, texts, search)
 
-    few = llm.tokenizer(texts[: 8 if quick else 32])["input_ids"]
+    few = llm.tokenizer(texts[: 4 if quick else 32])["input_ids"]
     authors = Search(128, search.beams, batch_size=8)
     cases = {
         "engine": (engine, len(texts)),

@@ -9,16 +9,16 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: study plan verify report lab test faults cluster lint bench lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
-	@python -m bigrec_lib.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
+	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
 
 plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
-	@python -m bigrec_lib.batch plan $(STUDY)
+	@python -m bigrec_lib.study.batch plan $(STUDY)
 
 verify: .venv/ready  ## recompute every hash and metric of the committed results
-	@python -m bigrec_lib.batch verify $(STUDY)
+	@python -m bigrec_lib.study.batch verify $(STUDY)
 
 report: .venv/ready  ## rebuild every table, figure and the page from the results; no model, no data
-	@python -m bigrec_lib.batch report $(STUDY)
+	@python -m bigrec_lib.study.batch report $(STUDY)
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@jupyter lab --notebook-dir=. notebooks/

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from common import arguments, finish
 from tqdm import tqdm
 
-from bigrec_lib import datasets, files, sequences
-from bigrec_lib.provenance import peak_memory_gb
+from bigrec_lib import files
+from bigrec_lib.method import datasets, sequences
+from bigrec_lib.study.provenance import peak_memory_gb
 
 RATINGS, USERS, FILMS = 10_000_054, 69_878, 10_681
 HISTORY = 10

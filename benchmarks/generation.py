@@ -6,7 +6,7 @@ SmolLM2-135M with a LoRA adapter (tuned once, kept in the cache folder), 4 beams
 of ML-100K; with BIGREC_GAMES=folder those of Amazon games (interactions.tsv.gz, titles.tsv.gz)
 instead. All alternatives take turns within a round, so they share whatever load there is:
 
-engine       bigrec_lib.generation
+engine       bigrec_lib.method.generation
 generate     `generate` on the same prompts sorted by length, with the same limit, at its best batch
              size of 1, 8, 16 and 32
 reference    the authors' settings: `generate`, batch 8, up to 128 new tokens, prompts as they come,
@@ -30,10 +30,10 @@ import torch
 from common import arguments, finish
 from tqdm import tqdm
 
-from bigrec_lib import assets, datasets, generation, prompts, sequences, tuning
-from bigrec_lib.generation import Search
-from bigrec_lib.llm import LLM, load_llm
-from bigrec_lib.provenance import peak_memory_gb
+from bigrec_lib.method import assets, datasets, generation, prompts, sequences, tuning
+from bigrec_lib.method.generation import Search
+from bigrec_lib.method.llm import LLM, load_llm
+from bigrec_lib.study.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
 SIZES = (1, 8, 16, 32)

@@ -16,8 +16,8 @@ import torch
 from common import arguments, finish, interleaved
 from tqdm import tqdm
 
-from bigrec_lib import grounding, reweighting
-from bigrec_lib.provenance import peak_memory_gb
+from bigrec_lib.method import grounding, reweighting
+from bigrec_lib.study.provenance import peak_memory_gb
 
 GAMMAS = reweighting.GAMMAS
 

@@ -5,7 +5,7 @@
 SmolLM2-135M in bfloat16 from its NF4 weights, LoRA r = 8 on q/k/v/o, prompts of ML-100K, batches of
 8, loss on the answer only. The three take turns:
 
-ours      bigrec_lib.tuning.tune, whole: checkpoints, validation and all
+ours      bigrec_lib.method.tuning.tune, whole: checkpoints, validation and all
 trainer   what one would write with peft and `Trainer`: the same base, adapter, optimiser, schedule
           and loss, its own random batches padded to their longest sample
 floor     the matrix products of the LLM's linear layers alone, forward and for the gradient of
@@ -28,9 +28,9 @@ import torch
 from common import arguments, finish
 from tqdm import tqdm
 
-from bigrec_lib import datasets, prompts, sequences, tuning
-from bigrec_lib.llm import LLM, load_llm, with_adapter
-from bigrec_lib.provenance import peak_memory_gb
+from bigrec_lib.method import datasets, prompts, sequences, tuning
+from bigrec_lib.method.llm import LLM, load_llm, with_adapter
+from bigrec_lib.study.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
 SETTINGS = tuning.Tuning()

@@ -1,5 +1,6 @@
-"""Files that are either whole or absent, their hashes, and the error a user can act on."""
+"""Files that are whole or absent, locks, hashes, whose work it is, the error a user can act on."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 PARTIAL = ".partial-"  # what a killed process may leave behind begins so
 WRITTEN: set[Path] = set()  # every file this process has put in place
@@ -86,3 +88,45 @@ def sha256(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[IO[str]]:
+    """Hold the lock file `path`, made when needed; it is free again when the process ends.
+
+    Yields the open file, for a word about who holds it.
+    Raises BlockingIOError if another process holds it and `wait` is False.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield stream
+
+
+def differing(old: dict, new: dict) -> list[str]:
+    """The keys under which two identities of a piece of work differ; none: it is the same work.
+
+    >>> differing({"seed": 0, "rank": 8}, {"seed": 1, "rank": 8, "epochs": 2})
+    ['seed', 'epochs']
+    """
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def claim(record: Path, identity: dict[str, object]) -> bool:
+    """Put `identity` down as that of the work beside the file `record`; True if it was there.
+
+    identity: all that the work follows from, as JSON has it.
+    Raises StudyError that names what differs if `record` belongs to other work.
+    """
+    if not record.exists():
+        write_json(identity, record)
+        return False
+    found = json.loads(record.read_text(encoding="utf-8"))
+    other = differing(found, identity)
+    if other:
+        told = "; ".join(f"{key} {found.get(key)!r}, now {identity.get(key)!r}" for key in other)
+        raise StudyError(
+            f"{record.parent} holds work with other {', '.join(other)} ({told}): finish it with "
+            "what it was begun with, or delete the folder"
+        )
+    return True

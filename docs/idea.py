@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.patches import Ellipse, FancyArrowPatch
 
-from bigrec_lib import plots
+from bigrec_lib.findings import plots
 
 SPACES = (  # name, centre x and y, width, height, colour
     ("language space:\nall an LLM can say", 4.1, 0, 7.8, 4.9, "#f1f1f1"),

@@ -54,7 +54,7 @@ def make_tiny_llm(folder, seed=0, hidden=32):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from bigrec_lib import prompts
+    from bigrec_lib.method import prompts
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -103,7 +103,7 @@ def tiny_llm(tmp_path_factory):
 
 def batch(project, *words, check=True):
     """Call the batch in a project's folder; return what it printed."""
-    command = [sys.executable, "-m", "bigrec_lib.batch", *words]
+    command = [sys.executable, "-m", "bigrec_lib.study.batch", *words]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(done.stdout + done.stderr)
@@ -112,7 +112,7 @@ def batch(project, *words, check=True):
 
 def make_project(folder, data, llm, **changes):
     """A copy of the project with a study `toy`; `changes` are keys of its study file."""
-    from bigrec_lib import runs
+    from bigrec_lib.study import runs
 
     for part in ("bigrec_lib", "notebooks", "workflow", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy

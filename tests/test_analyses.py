@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib import analyses, claims, plots, runs
+from bigrec_lib.findings import analyses, claims, plots
+from bigrec_lib.study import runs
 
 ROOT = Path(__file__).parent.parent
 ANALYSES = [name for name, cls in runs.NOTEBOOKS.items() if issubclass(cls, runs.Analysis)]

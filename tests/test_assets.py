@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from bigrec_lib import assets
-from bigrec_lib.assets import AssetError, Wheel
+from bigrec_lib.method import assets
+from bigrec_lib.method.assets import AssetError, Wheel
 
 MEMBERS = {"pack/data.tsv": b"a\tb\n1\t2\n", "pack/other.bin": b"\0" * 100}
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from bigrec_lib import baselines, grounding, metrics, runs
-from bigrec_lib.baselines import BaselineError, Diverged, Settings, Windows
+from bigrec_lib.method import baselines, grounding, metrics
+from bigrec_lib.method.baselines import BaselineError, Diverged, Settings, Windows
+from bigrec_lib.study import runs
 
 NETWORKS = sorted(baselines.NETWORKS)
 MODELS = {make.__name__: make for make, _ in baselines.NETWORKS.values()}

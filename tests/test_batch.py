@@ -58,11 +58,11 @@ def analyses(project) -> set[str]:
 @pytest.mark.parametrize(
     ("file", "change", "stale"),
     [
-        ("bigrec_lib/reweighting.py", comment, "05"),
-        ("bigrec_lib/baselines.py", comment, "05 06"),
-        ("bigrec_lib/grounding.py", comment, "04 05 06"),
-        ("bigrec_lib/tuning.py", comment, "02 03 04 05 06"),
-        ("bigrec_lib/datasets.py", comment, "01 02 03 04 05 06"),
+        ("bigrec_lib/method/reweighting.py", comment, "05"),
+        ("bigrec_lib/method/baselines.py", comment, "05 06"),
+        ("bigrec_lib/method/grounding.py", comment, "04 05 06"),
+        ("bigrec_lib/method/tuning.py", comment, "02 03 04 05 06"),
+        ("bigrec_lib/method/datasets.py", comment, "01 02 03 04 05 06"),
         ("notebooks/04_ground_to_items.ipynb", first_cell("code"), "04 05"),
         ("notebooks/05_reweight_by_statistics.ipynb", first_cell("markdown"), "05"),
     ],

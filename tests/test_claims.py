@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib import claims, runs
+from bigrec_lib.findings import claims
+from bigrec_lib.study import runs
 
 
 @pytest.fixture(scope="module")

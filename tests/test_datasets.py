@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import assets, datasets, runs, sequences, studies
-from bigrec_lib.datasets import DataError, Filters, clean_title
+from bigrec_lib.method import assets, datasets, sequences
+from bigrec_lib.method.datasets import DataError, Filters, clean_title
+from bigrec_lib.study import runs, studies
 
 FILMS = {  # item -> title, year
     "9": ("Heat", 1995),

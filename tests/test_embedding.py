@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import toy_titles
 
-from bigrec_lib import embedding
-from bigrec_lib.embedding import EmbeddingError, embed
-from bigrec_lib.llm import LLM, load_llm
+from bigrec_lib.method import embedding
+from bigrec_lib.method.embedding import EmbeddingError, embed
+from bigrec_lib.method.llm import LLM, load_llm
 
 TEXTS = [*toy_titles(40), "x", "a much longer text than any title of the toy corpus " * 3, ""]
 

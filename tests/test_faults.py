@@ -24,14 +24,14 @@ SEED = int(os.environ.get("SEED", 0))
 PAUSE = 12  # seconds into the batch, at most, at which a fault comes
 VICTIMS = {  # what is killed -> what its command line holds
     "power cut": "",
-    "batch": "bigrec_lib.batch study",
-    "job": "bigrec_lib.batch notebook",
+    "batch": "bigrec_lib.study.batch study",
+    "job": "bigrec_lib.study.batch notebook",
     "kernel": "ipykernel_launcher",
 }
 
 
 def start(project, **options):
-    command = [sys.executable, "-m", "bigrec_lib.batch", "study", "toy"]
+    command = [sys.executable, "-m", "bigrec_lib.study.batch", "study", "toy"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=project, **quiet, **options)
 

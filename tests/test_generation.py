@@ -25,10 +25,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from bigrec_lib import generation, prompts
-from bigrec_lib.generation import GenerationError, Search, Trie
-from bigrec_lib.llm import LLM
-from bigrec_lib.tuning import Sample, encode
+from bigrec_lib.method import generation, prompts
+from bigrec_lib.method.generation import GenerationError, Search, Trie
+from bigrec_lib.method.llm import LLM
+from bigrec_lib.method.tuning import Sample, encode
 
 TITLES = toy_titles(50)
 

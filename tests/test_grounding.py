@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import grounding
-from bigrec_lib.grounding import GroundingError
+from bigrec_lib.method import grounding
+from bigrec_lib.method.grounding import GroundingError
 
 
 def oracle(queries, vectors, targets, seen=None):

@@ -5,7 +5,7 @@ import torch
 from conftest import make_tiny_llm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.llm import load_llm
+from bigrec_lib.method.llm import load_llm
 
 
 def test_a_folder_loads_in_the_dtype_asked_for(tiny_llm):
@@ -30,7 +30,7 @@ def test_nf4_on_a_cpu_is_the_quantised_base_turned_back_once(tiny_llm):
 def test_logits_equal_those_of_the_4_bit_module(tmp_path):
     from transformers import AutoModelForCausalLM
 
-    from bigrec_lib.llm import quantisation_config
+    from bigrec_lib.method.llm import quantisation_config
 
     folder = make_tiny_llm(tmp_path, hidden=64)  # bitsandbytes packs in blocks of 64
     packed = AutoModelForCausalLM.from_pretrained(

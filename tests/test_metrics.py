@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigrec_lib import metrics
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import metrics
 
 
 def frame(rank, ties=None):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import batch
 
-from bigrec_lib import runs
+from bigrec_lib.study import runs
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bigrec_lib import prompts
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import prompts
 
 MOVIES = prompts.DOMAINS["movies"]
 

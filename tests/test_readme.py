@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from bigrec_lib import runs
+from bigrec_lib.study import runs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def test_every_notebook_and_module_is_on_the_map():
 
 
 def test_modules_import_only_from_those_before_them_on_the_map():
-    from bigrec_lib.provenance import imports
+    from bigrec_lib.study.provenance import imports
 
     order = re.findall(r"^      ([a-z]+)  +[^ =]", README, re.MULTILINE)
     for position, module in enumerate(order):

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bigrec_lib import batch, report, tables
 from bigrec_lib.files import StudyError
+from bigrec_lib.findings import tables
+from bigrec_lib.study import batch, report
 
 
 def test_tables_round_for_reading_and_keep_precision_for_computing(tmp_path):

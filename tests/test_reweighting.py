@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import grounding, metrics, reweighting
-from bigrec_lib.reweighting import ReweightingError
+from bigrec_lib.method import grounding, metrics, reweighting
+from bigrec_lib.method.reweighting import ReweightingError
 
 GRIDS = {"authors": reweighting.GAMMAS, "popularity": reweighting.WHOLE}
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from bigrec_lib import batch, grounding, provenance, runs, studies
 from bigrec_lib.files import StudyError, sha256
+from bigrec_lib.method import grounding
+from bigrec_lib.study import batch, provenance, runs, studies
 
 
 def test_parameters_come_from_a_notebooks_globals_whatever_else_is_there():
@@ -255,7 +256,7 @@ def test_a_list_names_the_first_item_that_bears_a_title(tmp_path):
 def test_library_of_follows_imports(tmp_path):
     source = tmp_path / "source.py"
     source.write_text("def f():\n    from bigrec_lib import prompts\n")
-    assert provenance.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/prompts.py"]
+    assert provenance.library_of(source) == ["bigrec_lib/files.py", "bigrec_lib/method/prompts.py"]
 
 
 def test_every_studys_parameters_are_valid(monkeypatch):

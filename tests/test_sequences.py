@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib import sequences
-from bigrec_lib.datasets import Corpus, DataError
+from bigrec_lib.method import sequences
+from bigrec_lib.method.datasets import Corpus, DataError
 
 
 def corpus_of(users: list[list[tuple[int, int]]]) -> Corpus:

@@ -6,8 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib import significance
-from bigrec_lib.significance import compare, contrast, holm, interval, resample, sign_flip_p
+from bigrec_lib.findings import significance
+from bigrec_lib.findings.significance import (
+    compare,
+    contrast,
+    holm,
+    interval,
+    resample,
+    sign_flip_p,
+)
 
 
 def zero_inflated(rng, n):
@@ -16,7 +23,7 @@ def zero_inflated(rng, n):
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(monkeypatch):
-    monkeypatch.setattr("bigrec_lib.significance.RESAMPLES", 999)
+    monkeypatch.setattr("bigrec_lib.findings.significance.RESAMPLES", 999)
     true_mean = 0.15 * np.mean(1 / np.log2(np.arange(2, 22)))
     rng = np.random.default_rng(0)
     covered = 0
@@ -95,7 +102,7 @@ def test_differing_seeds_add_the_spread_theory_says():
 
 
 def test_crossed_seeds_and_examples_cover_the_truth(monkeypatch):
-    monkeypatch.setattr("bigrec_lib.significance.RESAMPLES", 499)
+    monkeypatch.setattr("bigrec_lib.findings.significance.RESAMPLES", 499)
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(200):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib import analyses, tables
+from bigrec_lib.findings import analyses, tables
 
 
 def ranks(**places):

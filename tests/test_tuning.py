@@ -15,10 +15,10 @@ import torch
 from conftest import toy_titles
 from safetensors.torch import load_file
 
-from bigrec_lib import prompts, tuning
 from bigrec_lib.files import StudyError
-from bigrec_lib.llm import load_llm
-from bigrec_lib.tuning import Sample, Tuning, tune
+from bigrec_lib.method import prompts, tuning
+from bigrec_lib.method.llm import load_llm
+from bigrec_lib.method.tuning import Sample, Tuning, tune
 
 WORDS = prompts.DOMAINS["movies"]
 HERE = os.path.dirname(__file__)
@@ -278,7 +278,7 @@ def test_it_stops_early_and_keeps_the_best(llm, tiny_llm, tmp_path, monkeypatch)
 def test_a_step_on_the_dequantised_base_is_that_of_the_4_bit_module(tiny_llm, dtype):
     from transformers import AutoModelForCausalLM
 
-    from bigrec_lib.llm import LLM, quantisation_config
+    from bigrec_lib.method.llm import LLM, quantisation_config
 
     ours = load_llm(str(tiny_llm), "nf4", dtype=dtype)
     packed = AutoModelForCausalLM.from_pretrained(
@@ -309,7 +309,7 @@ sys.path.insert(0, sys.argv[3])
 import torch
 torch.set_num_threads(1)
 from bigrec_lib import tuning
-from bigrec_lib.llm import load_llm
+from bigrec_lib.method.llm import load_llm
 from test_tuning import toy_samples
 tuning.SAVE_SECONDS = 0
 save = tuning.save_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import batch, make_project, results_of
 
-from bigrec_lib import runs
+from bigrec_lib.study import runs
 
 FAST = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 2".split()
 NODE = Path(__file__).parent / "one_node.sh"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from bigrec_lib import metrics, runs
 from bigrec_lib.files import StudyError, sha256
+from bigrec_lib.method import metrics
+from bigrec_lib.study import runs
 
 PICTURES = (".png", ".svg")
 

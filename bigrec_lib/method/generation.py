@@ -41,15 +41,15 @@ from tqdm import tqdm
 from transformers import AttentionInterface, Cache
 from transformers.cache_utils import DynamicLayer
 
-from bigrec_lib import prompts
 from bigrec_lib.files import StudyError, remove, write_json, write_parquet, write_text
+from bigrec_lib.method import prompts
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from bigrec_lib.llm import LLM
+    from bigrec_lib.method.llm import LLM
 
 NONE = -1e9  # score of a hypothesis that does not exist
 ROOM = 64  # cache entries allocated ahead

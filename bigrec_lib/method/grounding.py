@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bigrec_lib import prompts
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import prompts
 
 ROWS = 2048  # queries in one matrix product
 COLUMNS = 1024  # candidates in one matrix product

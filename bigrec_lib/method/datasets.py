@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 from tqdm import tqdm
 
-from bigrec_lib import assets
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import assets
 
 EXPANSION = 100  # a compressed file may grow this much ...
 ROOM = 100_000_000  # ... or to this many bytes

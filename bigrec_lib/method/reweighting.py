@@ -24,8 +24,8 @@ import torch
 from numba import njit, prange
 from tqdm import tqdm
 
-from bigrec_lib import grounding, metrics
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import grounding, metrics
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity where it is not alone

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from bigrec_lib import grounding, metrics, prompts
 from bigrec_lib.files import StudyError, atomic
-from bigrec_lib.tuning import Dropout
+from bigrec_lib.method import grounding, metrics, prompts
+from bigrec_lib.method.tuning import Dropout
 
 BLOCK = 1024  # windows scored at once
 HEADS, BLOCKS = 2, 2  # of SASRec

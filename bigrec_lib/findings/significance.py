@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bigrec_lib import metrics
+from bigrec_lib.method import metrics
 
 RESAMPLES = 9_999
 EXACT = 12  # pairs up to which every sign pattern is counted

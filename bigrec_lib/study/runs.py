@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_ar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigrec_lib import assets, provenance
 from bigrec_lib.files import (
     PARTIAL,
     WRITTEN,
@@ -22,6 +21,8 @@ from bigrec_lib.files import (
     write_json,
     write_parquet,
 )
+from bigrec_lib.method import assets
+from bigrec_lib.study import provenance
 
 if TYPE_CHECKING:
     import pandas as pd

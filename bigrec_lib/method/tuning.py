@@ -34,14 +34,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bigrec_lib import prompts, sequences
 from bigrec_lib.files import StudyError, atomic, sha256, write_json, write_text
+from bigrec_lib.method import prompts, sequences
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from bigrec_lib.llm import LLM
-    from bigrec_lib.prompts import Domain
+    from bigrec_lib.method.llm import LLM
+    from bigrec_lib.method.prompts import Domain
 
 BUCKET = 16  # padded lengths are multiples of this
 SAVE_SECONDS = 30  # between checkpoints

@@ -10,11 +10,12 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bigrec_lib import datasets, runs
 from bigrec_lib.files import StudyError
-from bigrec_lib.runs import Count, Size
+from bigrec_lib.method import datasets
+from bigrec_lib.study import runs
+from bigrec_lib.study.runs import Count, Size
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Part(BaseModel):

@@ -33,7 +33,10 @@ import fcntl
 import numpy as np
 import pandas as pd
 
-from bigrec_lib import files, metrics, plots, runs, significance
+from bigrec_lib import files
+from bigrec_lib.findings import plots, significance
+from bigrec_lib.method import metrics
+from bigrec_lib.study import runs
 
 LEVEL = 0.05
 MARGIN = 0.10

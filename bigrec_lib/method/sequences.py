@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bigrec_lib.datasets import Corpus, DataError
+from bigrec_lib.method.datasets import Corpus, DataError
 
 SPLITS = ("train", "valid", "test")
 SHARES = (0.8, 0.1, 0.1)

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib import claims, files, metrics, plots, runs, significance
+from bigrec_lib import files
+from bigrec_lib.findings import claims, plots, significance
+from bigrec_lib.method import metrics
+from bigrec_lib.study import runs
 
 
 def lists_of(results: Path) -> pd.DataFrame:

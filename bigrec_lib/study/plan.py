@@ -7,9 +7,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigrec_lib import runs, studies
 from bigrec_lib.files import sha256
-from bigrec_lib.studies import ROOT, Study
+from bigrec_lib.study import runs, studies
+from bigrec_lib.study.studies import ROOT, Study
 
 
 def kept(name: str, job: str) -> Path:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigrec_lib import assets
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import assets
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from bigrec_lib.files import StudyError, atomic
 
 if TYPE_CHECKING:
-    from bigrec_lib.llm import LLM
+    from bigrec_lib.method.llm import LLM
 
 WIDTH = 8  # batches are as wide as a multiple of this many tokens
 PART = 2048  # texts after which the cache is written, so that a killed run keeps them

@@ -1,4 +1,4 @@
-"""Run studies: `python -m bigrec_lib.batch study quick`.
+"""Run studies: `python -m bigrec_lib.study.batch study quick`.
 
 A study's jobs are notebooks with parameters. What is done and what is not is decided here, by
 content; Snakemake then runs the rest, on this machine or a cluster.
@@ -17,9 +17,10 @@ from base64 import b64decode, b64encode
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bigrec_lib import assets, plan, report, runs, studies, verify
 from bigrec_lib.files import PARTIAL, StudyError, atomic, remove, sha256, write_text
-from bigrec_lib.studies import ROOT
+from bigrec_lib.method import assets
+from bigrec_lib.study import plan, report, runs, studies, verify
+from bigrec_lib.study.studies import ROOT
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
@@ -87,7 +88,7 @@ def settled(path: Path, **told: object):
     machine, and `told` in its metadata."""
     import nbformat
 
-    from bigrec_lib import plots
+    from bigrec_lib.findings import plots
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -200,7 +201,7 @@ def tune_in_processes(name: str, job: runs.Parameters, processes: int) -> None:
     if isinstance(job, runs.TuneLLM) and processes > 1:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
         command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        command += ["--num_processes", str(processes), "-m", "bigrec_lib.batch"]
+        command += ["--num_processes", str(processes), "-m", "bigrec_lib.study.batch"]
         command += ["tune", name, job.job]
         runs.lock(job)
         runs.begin(job)
@@ -211,7 +212,7 @@ def tune_in_processes(name: str, job: runs.Parameters, processes: int) -> None:
 
 def tune(job: runs.TuneLLM) -> None:
     """What 02_tune_llm does in its tuning cell."""
-    from bigrec_lib import llm, tuning
+    from bigrec_lib.method import llm, tuning
 
     base = llm.load_llm(job.model, job.quantisation, job.dtype, job.device)
     train = tuning.read_samples(
@@ -225,7 +226,7 @@ def generate_shard(name: str, job: runs.GenerateTitles, shard: int, shards: int)
     """What 03_generate_titles does in its two generating cells, for every n-th batch only."""
     import pandas as pd
 
-    from bigrec_lib import generation, llm, prompts, sequences, tuning
+    from bigrec_lib.method import generation, llm, prompts, sequences, tuning
 
     with open(ROOT / "runs" / name / ".shards", "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -396,7 +397,7 @@ def rebuild(name: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bigrec_lib.batch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bigrec_lib.study.batch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for command, meaning in (
         ("study", "run what is missing of a study and print its headline table"),

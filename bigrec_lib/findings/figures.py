@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from bigrec_lib import plots
+from bigrec_lib.findings import plots
 
 # greyscale tells methods apart, too
 MARKERS = dict(zip(plots.COLOURS, "osD^PX*v<>d1p2h+H8.", strict=True))

@@ -1,0 +1,1 @@
+"""What is said of results: evidence, tests, claims, tables and figures."""

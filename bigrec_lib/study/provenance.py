@@ -1,0 +1,273 @@
+"""What a result came from: code, data, model, machine; by content, as a checkout has new times.
+
+Code counts where it is used. Starting from a notebook (or from one function) its names are followed
+through the library, and of every module just the functions, classes and constants it reaches are
+hashed, without comments and docstrings. Editing another reader, another figure or a docstring
+changes no hash.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from bigrec_lib.files import StudyError, sha256, write_json
+
+PACKAGE = Path(__file__).parent.parent
+WINGS = ("method", "findings")  # whose code a result follows from; `study` runs it, no more
+
+
+class UnresolvedImport(StudyError):
+    """A name of the library cannot be followed, so what rests on it cannot be known."""
+
+
+# ------------------------------------------------------------------------- code that is used
+
+
+class Module:
+    """A Python file: what its top level defines, and which names of the library it imports."""
+
+    def __init__(self, text: str, name: str):
+        self.name = name
+        self.tree = ast.parse(text)
+        strip_docstrings(self.tree)
+
+    @classmethod
+    def of(cls, path: Path) -> Module:
+        """The library's module in this file."""
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        return cls(path.read_text(encoding="utf-8"), ".".join(parts))
+
+    @cached_property
+    def imported(self) -> dict[str, tuple[str, str]]:
+        """Local name -> (module of the library, name in it; '' for the module itself)."""
+        names: dict[str, tuple[str, str]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.name.partition(".")[0] == PACKAGE.name:
+                        raise UnresolvedImport(
+                            f"{self.name}, line {node.lineno}: write `from bigrec_lib.wing import "
+                            f"module` in place of `import {alias.name}`"
+                        )
+            elif isinstance(node, ast.ImportFrom) and self.is_ours(node):
+                for alias in node.names:
+                    place = resolve(str(node.module), alias.name, f"{self.name}, {node.lineno}")
+                    names[alias.asname or alias.name] = place
+        return names
+
+    def is_ours(self, node: ast.ImportFrom) -> bool:
+        """Whether an import is of this library. Raises UnresolvedImport for a relative one."""
+        if node.level:
+            raise UnresolvedImport(f"{self.name}, line {node.lineno}: a relative import")
+        return (node.module or "").partition(".")[0] == PACKAGE.name
+
+    @cached_property
+    def defined(self) -> dict[str, list[ast.stmt]]:
+        """Top-level name -> the statements that define it."""
+        found: dict[str, list[ast.stmt]] = {}
+        for statement in self.tree.body:
+            for name in defines(statement):
+                found.setdefault(name, []).append(statement)
+        return found
+
+    @cached_property
+    def always(self) -> list[ast.stmt]:
+        """Statements that run at import and define nothing, such as a registration."""
+        return [
+            statement
+            for statement in self.tree.body
+            if not defines(statement) and not isinstance(statement, ast.Import | ast.ImportFrom)
+        ]
+
+    def uses(self, statement: ast.stmt) -> Iterator[tuple[str, str]]:
+        """What a statement refers to: (module, name), '' for a whole module."""
+        whole = {id(n.value) for n in ast.walk(statement) if isinstance(n, ast.Attribute)}
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                place = self.imported.get(node.value.id)
+                if place and not place[1]:
+                    yield place[0], node.attr
+            if isinstance(node, ast.Name):
+                place = self.imported.get(node.id)
+                if place and (place[1] or id(node) not in whole):
+                    yield place
+                elif node.id in self.defined:
+                    yield self.name, node.id
+
+
+def strip_docstrings(tree: ast.AST) -> None:
+    """Take the docstrings, and strings that stand alone, out of a syntax tree."""
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [part for part in node.body if not is_text(part)]  # type: ignore[attr-defined]
+
+
+def is_text(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def defines(statement: ast.stmt) -> list[str]:
+    """The top-level names that a statement defines."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        return [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and is_stored(n)]
+    return []
+
+
+def is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
+
+
+def resolve(module: str, name: str, where: str) -> tuple[str, str]:
+    """What `from module import name` means: (module, name), name '' if it is a module itself."""
+    if source_of(f"{module}.{name}").exists():
+        return f"{module}.{name}", ""
+    if source_of(module).exists():
+        return module, name
+    raise UnresolvedImport(f"{where}: there is no {module}.{name} in {PACKAGE}")
+
+
+def source_of(module: str) -> Path:
+    """The file of a module of the library."""
+    return PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+
+
+@lru_cache
+def load(module: str, stamp: int) -> Module:
+    """A module of the library; `stamp` is the time of its file, so that an edit is seen."""
+    return Module.of(source_of(module))
+
+
+def module_of(name: str) -> Module:
+    return load(name, source_of(name).stat().st_mtime_ns)
+
+
+def reached(start: list[tuple[str, str]]) -> dict[str, set[str]]:
+    """Everything these names of the library rest on: module -> its top-level names.
+
+    Raises UnresolvedImport for a name that its module does not have.
+    """
+    found: dict[str, set[str]] = {}
+    waiting = list(start)
+    while waiting:
+        module, name = waiting.pop()
+        code = module_of(module)
+        if module not in found:
+            found[module] = set()
+            waiting += [use for statement in code.always for use in code.uses(statement)]
+        names = [name] if name else list(code.defined)
+        for each in names:
+            if each in found[module] or each.startswith("__"):
+                continue
+            if each in code.imported and each not in code.defined:
+                waiting.append(code.imported[each])
+                continue
+            if each not in code.defined:
+                raise UnresolvedImport(f"{module} has no {each}")
+            found[module].add(each)
+            waiting += [use for part in code.defined[each] for use in code.uses(part)]
+    return found
+
+
+def digests(found: dict[str, set[str]]) -> dict[str, str]:
+    """SHA-256 of what is reached of each module in WINGS, by the module's path."""
+    result = {}
+    for module, names in sorted(found.items()):
+        if module.split(".")[1] in WINGS:
+            code = module_of(module)
+            parts = [part for name in sorted(names) for part in code.defined[name]]
+            text = "\n".join(ast.dump(part) for part in [*code.always, *parts])
+            path = source_of(module).relative_to(PACKAGE.parent).as_posix()
+            result[path] = hashlib.sha256(text.encode()).hexdigest()
+    return result
+
+
+def code_of(*functions: str) -> str:
+    """One SHA-256 of all the code that functions rest on, each given as 'wing.module.function'."""
+    start = []
+    for function in functions:
+        module, _, name = function.rpartition(".")
+        start.append((f"{PACKAGE.name}.{module}", name))
+    return hashlib.sha256(json.dumps(digests(reached(start))).encode()).hexdigest()
+
+
+def sources(notebook: Path) -> dict[str, str]:
+    """SHA-256 of a notebook's text and code, and of all the library's code it rests on, by path."""
+    if not notebook.exists():
+        return {}
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    code = Module("\n".join(text for kind, text in texts if kind == "code"), notebook.name)
+    told = [text for kind, text in texts if kind != "code"] + [ast.dump(code.tree)]
+    own = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    uses = [use for statement in code.tree.body for use in code.uses(statement)]
+    start = [use for use in uses if use[0] != notebook.name]
+    return {f"notebooks/{notebook.name}": own} | digests(reached(start))
+
+
+# ------------------------------------------------------------------------- data and machine
+
+
+def content(path: Path, memo: Path) -> str:
+    """SHA-256 of a file or folder, known again from `memo` while sizes and times stay.
+
+    memo: a JSON file, made when needed, so that large models are read once and not at every plan.
+    """
+    known = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
+    parts = []
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            name, stat = str(file.resolve()), file.stat()
+            stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+            if known.get(name, [""])[0] != stamp:
+                known[name] = [stamp, sha256(file)]
+                write_json(known, memo)
+            parts.append([file.relative_to(path).as_posix(), known[name][1]])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def peak_memory_gb() -> float:
+    """The largest resident memory of this process so far, in GB (10^9 bytes).
+
+    Linux's own figure is preferred to `ru_maxrss`, which a process inherits from its parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def environment(project: Path) -> dict[str, object]:
+    """Host, Python, package versions and git commit of this process."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", project, *words], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    return {
+        "host": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {
+            name: metadata.version(name)
+            for name in ("torch", "transformers", "peft", "bitsandbytes", "faiss-cpu", "numpy")
+        },
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")),
+    }

@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan verify report lab test faults cluster lint bench lock
+.PHONY: study plan verify report lab test fast faults cluster lint bench lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
@@ -23,8 +23,11 @@ report: .venv/ready  ## rebuild every table, figure and the page from the result
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@jupyter lab --notebook-dir=. notebooks/
 
-test: lint  ## lint, then every test
-	@HF_HUB_OFFLINE=1 python -m pytest
+test: lint  ## lint, then every test and doctest, with the branch coverage of bigrec_lib/method
+	@HF_HUB_OFFLINE=1 python -m pytest --cov --cov-report=term
+
+fast: lint  ## lint, then the tests that take no more than some seconds each
+	@HF_HUB_OFFLINE=1 python -m pytest -m "not slow"
 
 faults: .venv/ready  ## kill, starve and block the toy study at FAULTS random moments (minutes)
 	@FAULTS=$(or $(FAULTS),30) HF_HUB_OFFLINE=1 python -m pytest -s tests/test_faults.py
@@ -32,8 +35,8 @@ faults: .venv/ready  ## kill, starve and block the toy study at FAULTS random mo
 cluster: .venv/ready  ## set up SLURM on this machine (Debian, root) and run the toy study through it
 	@HF_HUB_OFFLINE=1 CLUSTER=1 python -m pytest -s tests/cluster
 
-lint: .venv/ready
-	@ruff check . && ruff format --check . && nbstripout --keep-id --verify notebooks/*.ipynb
+lint: .venv/ready  ## style, types, and notebooks without outputs
+	@ruff check . && ruff format --check . && mypy && nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: .venv/ready  ## time the library against what one would use instead; leave the machine alone
 	@for name in $(BENCHMARKS); do python benchmarks/$$name.py --json benchmarks/$$name.json || exit 1; done

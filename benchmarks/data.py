@@ -12,16 +12,18 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from common import arguments, finish
 from tqdm import tqdm
 
 from bigrec_lib import files
-from bigrec_lib.method import datasets, sequences
+from bigrec_lib.method import readers, sequences
 from bigrec_lib.study.provenance import peak_memory_gb
 
 RATINGS, USERS, FILMS = 10_000_054, 69_878, 10_681
@@ -58,7 +60,12 @@ def write_movielens(folder: Path, share: float) -> None:
             file.write(("\n".join(lines.to_pylist()) + "\n").encode())
 
 
-def ours(folder: Path) -> dict[str, float]:
+def read_examples(folder: Path, split: str) -> pa.Table:
+    """As `prepared.Prepared.examples` reads them."""
+    return pq.read_table(folder / "examples" / f"{split}.parquet")
+
+
+def ours(folder: Path) -> dict[str, Any]:
     """Seconds of each step and the peak memory of this process; leaves Parquet files behind."""
     seconds, last = {}, time.perf_counter()
 
@@ -66,7 +73,7 @@ def ours(folder: Path) -> dict[str, float]:
         nonlocal last
         seconds[step], last = time.perf_counter() - last, time.perf_counter()
 
-    corpus = datasets.load("ml-10m", str(folder))
+    corpus = readers.load("ml-10m", str(folder))
     lap("read")
     table = sequences.examples(corpus, HISTORY)
     lap("examples")
@@ -79,7 +86,7 @@ def ours(folder: Path) -> dict[str, float]:
         files.write_parquet(part, folder / "examples" / f"{name}.parquet")
     lap("write")
     for name in parts:
-        sequences.read(folder, name)
+        read_examples(folder, name)
     lap("read back")
     return {"examples": len(table), "seconds": seconds, "peak_gb": peak_memory_gb()}
 
@@ -134,7 +141,7 @@ def same_samples(folder: Path) -> bool:
     film_of = pd.read_parquet(folder / "items.parquet").item_id.to_numpy(dtype=object)
     ours, theirs = [], []
     for name in sequences.SPLITS:
-        part = sequences.read(folder, name)
+        part = read_examples(folder, name)
         histories = film_of[pc.list_flatten(part["history"]).to_numpy()].reshape(-1, HISTORY)
         targets = film_of[part["target"].to_numpy()]
         ours += zip(histories.tolist(), targets, part["time"].to_pylist(), strict=True)

@@ -30,9 +30,12 @@ import torch
 from common import arguments, finish
 from tqdm import tqdm
 
-from bigrec_lib.method import assets, datasets, generation, prompts, sequences, tuning
-from bigrec_lib.method.generation import Search
+from bigrec_lib.method import assets, generation, prompts, readers, samples, sequences, tuning
+from bigrec_lib.method.beams import Rules, Search, answer_tokens, room_for
+from bigrec_lib.method.corpus import clean_title
 from bigrec_lib.method.llm import LLM, load_llm
+from bigrec_lib.method.samples import Sample
+from bigrec_lib.study.parameters import TuneLLM
 from bigrec_lib.study.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
@@ -41,7 +44,7 @@ SIZES = (1, 8, 16, 32)
 
 def movies() -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Examples by split, and titles, of ML-100K."""
-    corpus = datasets.load("ml-100k")
+    corpus = readers.load("ml-100k")
     parts = sequences.split(sequences.examples(corpus))
     return {name: part.to_pandas() for name, part in parts.items()}, corpus.items.title.tolist()
 
@@ -64,7 +67,7 @@ def games(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
     frames = {
         name: pd.DataFrame(each, columns=["history", "target"]) for name, each in rows.items()
     }
-    return frames, titles.title.map(datasets.clean_title).tolist()
+    return frames, titles.title.map(clean_title).tolist()
 
 
 def data() -> tuple[str, dict[str, pd.DataFrame], list[str]]:
@@ -73,18 +76,18 @@ def data() -> tuple[str, dict[str, pd.DataFrame], list[str]]:
     return ("games", *games(Path(folder))) if folder else ("movies", *movies())
 
 
-def samples(llm: LLM, split: str, count: int) -> list[tuning.Sample]:
+def drawn(llm: LLM, split: str, count: int) -> list[Sample]:
     """Random examples of a split, the same every time."""
     name, parts, titles = data()
     frame = parts[split].sample(count, random_state=0)
-    return tuning.samples(frame, titles, prompts.domain(name), llm.tokenizer, 512)
+    return samples.samples(frame, titles, prompts.domain(name), llm.tokenizer, 512)
 
 
 def tune(folder: Path, count: int) -> None:
     """Make the adapter. Runs in a process of its own, so that its memory is not counted here."""
     llm = load_llm(MODEL)
-    train, valid = samples(llm, "train", count), samples(llm, "valid", 32)
-    tuning.tune(llm, train, valid, tuning.Tuning(), folder)
+    train, valid = drawn(llm, "train", count), drawn(llm, "valid", 32)
+    tuning.tune(llm, train, valid, tuning.Tuning(**TuneLLM().settings), folder)
 
 
 def prepared(quick: bool) -> Path:
@@ -103,9 +106,9 @@ def by_generate(llm: LLM, texts: list[str], search: Search) -> list:
     tokens = llm.tokenizer(texts)["input_ids"]
     order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
     with generation.plain(llm.model) as model:
-        eos = llm.tokenizer.eos_token_id
-        found = generation.hugging_face(model, [tokens[i] for i in order], search, eos)
-    return [beams for _, beams in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
+        rules = Rules(search, llm.tokenizer.eos_token_id)
+        generated = generation.hugging_face(model, [tokens[i] for i in order], rules)
+    return [generated[order.index(i)] for i in range(len(order))]
 
 
 def texts_of(llm: LLM, found: list) -> list[list[str]]:
@@ -176,7 +179,9 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
         found["engine"] = generation.generate(llm, texts, search)
 
     few = llm.tokenizer(texts[: 4 if quick else 32])["input_ids"]
-    authors = Search(128, search.beams, batch_size=8)
+    authors = Rules(
+        Search(max_new_tokens=128, beams=search.beams, batch_size=8), llm.tokenizer.eos_token_id
+    )
     cases = {
         "engine": (engine, len(texts)),
         **{
@@ -184,7 +189,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
             for size in ((8,) if quick else SIZES)
         },
         "reference": (
-            lambda: generation.hugging_face(llm.model, few, authors, llm.tokenizer.eos_token_id),
+            lambda: generation.hugging_face(llm.model, few, authors),
             len(few),
         ),
         "floor": (lambda: floor(llm.model.get_base_model(), calls), len(texts)),
@@ -255,11 +260,11 @@ def equality(exact: LLM, texts: list[str], search: Search) -> dict[str, object]:
 
 
 @torch.inference_mode()
-def merging(llm: LLM, exact: LLM, some: list[tuning.Sample]) -> dict[str, list[float]]:
+def merging(llm: LLM, exact: LLM, some: list[Sample]) -> dict[str, list[float]]:
     """How far bfloat16 is from float32 with the adapter merged into the weights, and kept separate:
     Kullback-Leibler divergence of the next token's probabilities, mean over all tokens of the
     true titles; then its standard error over examples."""
-    encoded = [tuning.encode(llm.tokenizer, sample) for sample in some]
+    encoded = [samples.encode(llm.tokenizer, sample) for sample in some]
 
     def logs(model):
         found = []
@@ -285,10 +290,10 @@ def main() -> None:
     adapter = prepared(args.quick)
     llm = load_llm(MODEL, adapter=adapter)
     name, _, titles = data()
-    tested = samples(llm, "test", 16 if args.quick else 2048)
+    tested = drawn(llm, "test", 16 if args.quick else 2048)
     texts = [sample.prompt for sample in tested]
-    limit = generation.room_for(generation.answer_tokens(llm.tokenizer, titles))
-    search = Search(limit)
+    limit = room_for(answer_tokens(llm.tokenizer, titles))
+    search = Search(max_new_tokens=limit, beams=4, batch_size=32)
     few = texts[: 8 if args.quick else 64]
     result: dict[str, object] = {"data": name, "prompts": len(few), "max_new_tokens": limit}
     result["peak_gb_by_prompts"] = memory(llm, texts, search, len(few))

@@ -28,22 +28,31 @@ import torch
 from common import arguments, finish
 from tqdm import tqdm
 
-from bigrec_lib.method import datasets, prompts, sequences, tuning
+from bigrec_lib.method import losses, prompts, readers, samples, sequences, tuning
+from bigrec_lib.method.adapters import CLIP
 from bigrec_lib.method.llm import LLM, load_llm, with_adapter
+from bigrec_lib.method.losses import Data
+from bigrec_lib.method.samples import Sample
+from bigrec_lib.study.parameters import TuneLLM
 from bigrec_lib.study.provenance import peak_memory_gb
 
 MODEL = "smollm2-135m-instruct"
-SETTINGS = tuning.Tuning()
+SETTINGS = tuning.Tuning(**TuneLLM().settings)
 TOLERANCE = 0.02  # between the two validation losses after the same steps
 
 
-def samples(llm: LLM, split: str, count: int) -> list[tuning.Sample]:
+def drawn(llm: LLM, split: str, count: int) -> list[Sample]:
     """Random examples of ML-100K, the same every time."""
-    corpus = datasets.load("ml-100k")
+    corpus = readers.load("ml-100k")
     part = sequences.split(sequences.examples(corpus))[split]
     frame = sequences.sample(part, count, seed=0).to_pandas()
     titles = corpus.items.title.tolist()
-    return tuning.samples(frame, titles, prompts.domain("movies"), llm.tokenizer, 512)
+    return samples.samples(frame, titles, prompts.domain("movies"), llm.tokenizer, 512)
+
+
+def encoded(llm: LLM, chosen: list[Sample]) -> Data:
+    """Samples as the tuning sees them: the answer is learnt, the instruction shared."""
+    return losses.prepare(llm, chosen, SETTINGS.learn_prompt, may_share=True)
 
 
 def ours(llm: LLM, train, valid, settings: tuning.Tuning, folder: Path) -> None:
@@ -61,11 +70,11 @@ def trainer(llm: LLM, train, settings: tuning.Tuning, folder: Path, plan=None) -
             return DataLoader(self.train_dataset, batch_sampler=plan, collate_fn=self.data_collator)
 
     rows = []
-    for each in train:
-        found = tuning.encode(llm.tokenizer, each)
-        labels = np.full(len(found.ids), -100)
-        labels[-found.learnt :] = found.ids[-found.learnt :]
-        rows.append({"input_ids": found.ids.tolist(), "labels": labels.tolist()})
+    for sample in train:
+        tokens = samples.encode(llm.tokenizer, sample)
+        labels = np.full(len(tokens.ids), -100)
+        labels[-tokens.learnt :] = tokens.ids[-tokens.learnt :]
+        rows.append({"input_ids": tokens.ids.tolist(), "labels": labels.tolist()})
     torch.manual_seed(settings.seed)
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -82,7 +91,7 @@ def trainer(llm: LLM, train, settings: tuning.Tuning, folder: Path, plan=None) -
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup,
-        max_grad_norm=tuning.CLIP,
+        max_grad_norm=CLIP,
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
@@ -99,7 +108,7 @@ def trainer(llm: LLM, train, settings: tuning.Tuning, folder: Path, plan=None) -
 
 def shapes(llm: LLM, train, settings: tuning.Tuning) -> Iterator[tuple[int, int]]:
     """Of every step: vectors that go through the layers, and those through the head."""
-    data = tuning.prepare(llm, train, settings)
+    data = encoded(llm, train)
     for step in tuning.epoch_plan(data.lengths, settings, 0):
         for numbers in step:
             batch = data.batch(numbers, llm)
@@ -115,18 +124,18 @@ def floor(model, calls: list[tuple[int, int]]) -> None:
     sizes = {size for weight in layers for size in weight.shape}
     with torch.inference_mode():
         for vectors, heads in tqdm(calls, desc="floor", leave=False):
-            given = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
+            inputs = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
             for weight in layers:
-                linear(given[weight.shape[1]], weight)
-                linear(given[weight.shape[0]], weight.T)
-            linear(given[head.shape[1]][:heads], head)
+                linear(inputs[weight.shape[1]], weight)
+                linear(inputs[weight.shape[0]], weight.T)
+            linear(inputs[head.shape[1]][:heads], head)
             linear(torch.ones(heads, head.shape[0], dtype=head.dtype), head.T)
 
 
 def peak(case: str, count: int) -> float:
     """Peak memory in GB of one of the two in a process of its own."""
     llm = load_llm(MODEL, "nf4")
-    train = samples(llm, "train", count)
+    train = drawn(llm, "train", count)
     with tempfile.TemporaryDirectory() as folder:
         if case == "ours":
             ours(llm, train, train[:8], SETTINGS, Path(folder))
@@ -135,50 +144,48 @@ def peak(case: str, count: int) -> float:
     return peak_memory_gb()
 
 
-def alone(function, *given):
+def alone(function, *values):
     """The function's result in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *given).result()
+        return pool.submit(function, *values).result()
 
 
 def valid_loss(llm: LLM, folder: Path, valid) -> float:
     """Loss per answer token of a saved adapter, over all validation samples."""
     model = with_adapter(llm.model, folder)
-    found = tuning.evaluate(llm, model, tuning.prepare(llm, valid, SETTINGS), SETTINGS.batch_size)
+    loss = losses.evaluate(llm, model, encoded(llm, valid), SETTINGS.batch_size)
     model.unload()
-    return found
+    return loss
 
 
 def same_steps(llm: LLM, train, valid, folder: Path) -> dict[str, float | bool]:
     """Validation losses of both after the same batches in the same order, without dropout."""
     settings = replace(SETTINGS, dropout=0.0)
-    lengths = tuning.prepare(llm, train, settings).lengths
-    steps = tuning.epoch_plan(lengths, settings, 0)
+    steps = tuning.epoch_plan(encoded(llm, train).lengths, settings, 0)
     plan = [np.concatenate(step).tolist() for step in steps]
     ours(llm, train, valid, settings, folder / "ours")
     trainer(llm, train, settings, folder / "trainer", plan)
-    found = {name: valid_loss(llm, folder / name, valid) for name in ("ours", "trainer")}
-    gap = abs(found["ours"] - found["trainer"])
+    loss = {name: valid_loss(llm, folder / name, valid) for name in ("ours", "trainer")}
+    gap = abs(loss["ours"] - loss["trainer"])
     return {
         "same_loss": bool(gap <= TOLERANCE),
         "tolerance": TOLERANCE,
-        "loss_before": tuning_free_loss(llm, valid),
-        **{f"loss_{name}": value for name, value in found.items()},
+        "loss_before": loss_before(llm, valid),
+        **{f"loss_{name}": value for name, value in loss.items()},
     }
 
 
-def tuning_free_loss(llm: LLM, valid) -> float:
+def loss_before(llm: LLM, valid) -> float:
     """Loss per answer token of the LLM as it is."""
     with tuning.adapted(llm, SETTINGS, None) as model:  # a fresh adapter changes nothing
-        data = tuning.prepare(llm, valid, SETTINGS)
-        return tuning.evaluate(llm, model, data, SETTINGS.batch_size)
+        return losses.evaluate(llm, model, encoded(llm, valid), SETTINGS.batch_size)
 
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0])
     count, rounds = (16, 1) if args.quick else (512, 1)
     llm = load_llm(MODEL, "nf4")
-    train, valid = samples(llm, "train", count), samples(llm, "valid", 8 if args.quick else 64)
+    train, valid = drawn(llm, "train", count), drawn(llm, "valid", 8 if args.quick else 64)
     calls = list(shapes(llm, train, SETTINGS))
     seconds: dict[str, list[float]] = {"ours": [], "trainer": [], "floor": []}
     with tempfile.TemporaryDirectory() as scratch:

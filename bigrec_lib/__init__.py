@@ -1,5 +1,7 @@
-"""BIGRec, step by step: the tested library behind the notebooks.
+"""The library behind the notebooks, in three wings; arrows run from the last to the first.
 
-The modules follow the way the data goes; each imports only from those before it. The README has
-the map.
+files      whole or absent: atomic writes, locks, hashes, the error a user can act on
+method     what the study is about, from a data set to ranks and metrics
+study      what runs it: parameters, manifests, jobs, plan, batch, publication, report
+findings   what is said of results: evidence, tests, claims, tables, figures
 """

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO
 
 PARTIAL = ".partial-"  # what a killed process may leave behind begins so
-WRITTEN: set[Path] = set()  # every file this process has put in place
 
 
 class StudyError(Exception):
@@ -40,7 +39,6 @@ def atomic(path: Path) -> Iterator[Path]:
         if path.is_dir():
             os.replace(path, old)
         os.replace(partial, path)
-        WRITTEN.add(path)
     finally:
         remove(partial)
         remove(old)

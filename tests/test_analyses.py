@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib.findings import analyses, claims, plots
-from bigrec_lib.study import runs
+from bigrec_lib.findings import analyses, evidence, methods
+from bigrec_lib.study import results
+from bigrec_lib.study.parameters import NOTEBOOKS, Analysis
 
 ROOT = Path(__file__).parent.parent
-ANALYSES = [name for name, cls in runs.NOTEBOOKS.items() if issubclass(cls, runs.Analysis)]
+ANALYSES = [name for name, cls in NOTEBOOKS.items() if issubclass(cls, Analysis)]
 
 
 def run_all(folder):
@@ -29,7 +30,7 @@ def run_all(folder):
             kernel_name="python3",
             progress_bar=False,
         )
-    return folder / "results" / "toy"
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,22 @@ def whole(tmp_path_factory):
 def bare(tmp_path_factory):
     """A study with BIGRec of one size and one seed on one data set, and nothing else."""
     folder = tmp_path_factory.mktemp("bare")
-    made = toy_results.write(tmp_path_factory.mktemp("made"))
-    kept = Path("films/n128-s0/grounding")
-    shutil.copytree(made / kept, folder / "results" / "toy" / kept)
-    shutil.rmtree(folder / "results" / "toy" / kept / "lists")
+    toy_results.write_bare(folder / "results" / "toy", lists=False)
     return run_all(folder)
 
 
+def claims_of(folder):
+    """The claims of all analyses, as a study publishes them."""
+    parts = [folder / "runs/toy" / name.partition("_")[2] / "claims.csv" for name in ANALYSES]
+    return pd.concat([pd.read_csv(path) for path in parts if path.exists()])
+
+
+def table(folder, analysis, name):
+    return pd.read_csv(folder / "runs" / "toy" / analysis / "tables" / f"{name}.csv")
+
+
 def test_every_claim_is_decided_as_planted(whole):
-    found = pd.read_csv(whole / "claims.csv")
+    found = claims_of(whole)
     assert found.claim.unique().tolist() == ["C1", "C2", "C3", "C4", "C5"]
     assert found.dataset.value_counts().to_dict() == {"films": 11, "games": 11}
     assert (found.verdict == "supported").all()
@@ -59,33 +67,33 @@ def test_every_claim_is_decided_as_planted(whole):
 
 
 def test_every_claim_lacks_its_data_in_a_bare_study(bare):
-    found = pd.read_csv(bare / "claims.csv")
+    found = claims_of(bare)
     assert found.claim.unique().tolist() == ["C1", "C2", "C3", "C4", "C5"]
     assert (found.verdict == "not decided at this scale").all()
     assert found.reason.str.startswith("missing: ").all()
 
 
 def test_gaps_have_names_in_the_tables(bare):
-    main = pd.read_csv(bare / "overall_performance" / "main.csv").set_index("method")
+    main = table(bare, "overall_performance", "main").set_index("method")
     assert main.gap["DROS"] == "missing: all" and pd.isna(main.gap["BIGRec"])
-    compared = pd.read_csv(bare / "tables" / "comparisons.csv")
+    compared = table(bare, "overall_performance", "comparisons")
     assert compared.gap.str.startswith("missing: ").all()
-    matrix = pd.read_csv(bare / "cross_domain" / "matrix.csv")
+    matrix = table(bare, "cross_domain", "origins")
     assert matrix.gap.tolist()[0].startswith("missing: untuned")
 
 
 def test_ndcg_by_the_group_of_the_target(whole):
-    found = pd.read_csv(whole / "statistical_information" / "by_target_group.csv")
+    found = table(whole, "statistical_information", "by_target_group")
     assert found.columns.tolist() == ["dataset", "n_train", "method", *"12345"]
-    ranks = claims.scored(runs.read_ranks(whole))
+    folder = whole / "results" / "toy"
+    ranks = evidence.read_scores(folder)
     for dataset in found.dataset.unique():
-        items = pd.read_parquet(whole / dataset / "data" / "items.parquet")
-        probe = pd.read_parquet(whole / dataset / "data" / "probe.parquet")
-        group = claims.title_groups(items)[probe.target].to_numpy() + 1
-        own = claims.own(ranks).query(
+        examples = evidence.read_data(folder, "examples")[dataset]
+        group = examples.target.to_numpy() // 20 + 1  # the more popular the higher the number
+        own = evidence.plain_runs(ranks).query(
             "dataset == @dataset and method == 'bigrec' and n_train == 128"
         )
-        ndcg = own.groupby("example").ndcg.mean()[probe.example].to_numpy()
+        ndcg = own.groupby("example").ndcg.mean()[examples.example].to_numpy()
         row = found.query("dataset == @dataset and method == 'bigrec' and n_train == 128").iloc[0]
         for g in np.unique(group):
             assert row[str(g)] == pytest.approx(ndcg[group == g].mean(), abs=1e-12)
@@ -110,37 +118,45 @@ def test_where_no_lines_cross_the_table_says_who_is_ahead():
     assert ahead.crossing == 128 and ahead.gap == "BIGRec's line is ahead from 64 to 128 samples"
     assert behind.crossing == 64 and behind.gap.startswith("the conventional models' line is ahead")
     steeper = analyses.crossings(study((0.1, 0.5), (0.3, 0.3))).iloc[0]
-    assert np.isnan(steeper.crossing) and "rises no slower" in steeper.gap
+    assert np.isnan(steeper.crossing) and "rises at least as fast" in steeper.gap
 
 
 def test_no_seed_is_missing_where_all_ran(whole):
-    main = pd.read_csv(whole / "overall_performance" / "main.csv")
+    main = table(whole, "overall_performance", "main")
     ours = ["bigrec", "bigrec-constrained", "bigrec-untuned", "bigrec+both"]
-    ours = [plots.label(method) for method in [*toy_results.TRAINED, *ours]]
+    ours = [methods.label(method) for method in [*toy_results.TRAINED, *ours]]
     there = main[main.method.isin(ours)]
     assert len(there) == 2 * (len(toy_results.TRAINED) + len(ours))
     assert there.gap.isna().all() and there["NDCG@20"].str.contains("±").all()
 
 
-def test_figures_come_as_png_and_svg(whole):
-    for folder in ("training_size", "statistical_information", "cross_domain"):
-        names = {path.stem for path in (whole / folder).glob("*.png")}
-        assert names and names == {path.stem for path in (whole / folder).glob("*.svg")}
+def test_every_analysis_draws_a_figure(whole):
+    for name in ANALYSES:
+        figures = whole / "runs" / "toy" / name.partition("_")[2] / "figures"
+        assert {path.suffix for path in figures.iterdir()} == {".png"}
+
+
+def test_shares_of_the_histories_by_hand(whole):
+    folder = whole / "results" / "toy"
+    items, examples = (evidence.read_data(folder, name)["films"] for name in ("items", "examples"))
+    # every history: one title of the rarest fifth, two of the next ones, three of the top
+    assert evidence.history_shares(items, examples).tolist() == [0.1, 0.2, 0.2, 0.2, 0.3]
 
 
 def test_the_setting_that_validation_prefers_is_chosen(whole, bare):
-    found = pd.read_csv(whole / "tuning_settings" / "settings.csv")
+    found = table(whole, "tuning_settings", "settings")
     assert found.groupby("dataset").setting.apply(set).to_dict() == {
         "films": {"study", "steep"}, "games": {"study", "steep"}
     }  # fmt: skip
     assert found.set_index("setting").learning_rate.loc["steep"].tolist() == [0.01] * 2
+    valid = results.read_ranks(whole / "results" / "toy", "valid")
     for row in found.itertuples():
         run = "n128-s0" + ("" if row.setting == "study" else "-as-steep")
-        ranks = pd.read_parquet(whole / row.dataset / run / "grounding/ranks/valid/bigrec.parquet")
+        ranks = valid.query(f"dataset == '{row.dataset}' and run == '{run}' and method == 'bigrec'")
         ndcg = np.where(ranks["rank"] < 20, 1 / np.log2(ranks["rank"] + 2), 0).mean()
         assert row.ndcg == pytest.approx(ndcg, abs=1e-12) and row.distinct == 30
     best = found.groupby("dataset").ndcg.transform("max")
     assert (found.chosen == (found.ndcg == best)).all() and found.chosen.sum() >= 2
-    assert pd.read_csv(bare / "tuning_settings" / "settings.csv").empty
-    every = pd.read_csv(whole / "overall_performance" / "every_run.csv").method
+    assert table(bare, "tuning_settings", "settings").empty
+    every = table(whole, "overall_performance", "every_run").method
     assert "BIGRec (setting steep)" in set(every)

@@ -1,14 +1,13 @@
 """Verdicts follow the declared rule and find planted truths; lacking data is named."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib.findings import claims
-from bigrec_lib.study import runs
+from bigrec_lib.findings import claims, evidence
+from bigrec_lib.method import metrics
+from bigrec_lib.study import parameters
 
 
 @pytest.fixture(scope="module")
@@ -18,19 +17,12 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def test(results):
-    return claims.scored(runs.read_ranks(results))
+    return evidence.read_scores(results)
 
 
 @pytest.fixture(scope="module")
 def valid(results):
-    return claims.scored(runs.read_ranks(results, "valid"))
-
-
-def items_of(results):
-    return {
-        dataset: pd.read_parquet(results / dataset / "data" / "items.parquet")
-        for dataset in toy_results.DATASETS
-    }
+    return evidence.read_scores(results, "valid")
 
 
 def verdicts(rows):
@@ -56,21 +48,21 @@ def test_the_opposite_truth_is_contradicted(test, valid):
 def test_a_flat_and_a_steep_curve(test):
     steeper, level = claims.judged(claims.c2(test)[:2], "").itertuples()
     assert steeper.verdict == "supported" and level.verdict == "supported"
-    x, found, gap = claims.ladders(claims.own(test[test.dataset == "films"]))
+    x, found, gap = evidence.ladders(evidence.plain_runs(test[test.dataset == "films"]))
     assert gap == "" and x.tolist() == [6, 7, 8]
     slope = np.polyfit(x, found["conventional"].mean((1, 2)), 1)[0]
-    assert claims.slope_weights(x) @ found["conventional"].mean((1, 2)) == pytest.approx(slope)
+    assert evidence.slope_weights(x) @ found["conventional"].mean((1, 2)) == pytest.approx(slope)
 
 
 def test_sizes_and_models_that_lack_seeds_or_sizes_cost_the_others_nothing(test):
-    films = claims.own(test[(test.dataset == "films") & (test.seed == 0)])
+    films = evidence.plain_runs(test[(test.dataset == "films") & (test.seed == 0)])
     films = pd.concat([films, films.assign(seed=1)])
-    x, found, _ = claims.ladders(films)
+    x, found, _ = evidence.ladders(films)
     assert x.tolist() == [6, 7, 8] and found["bigrec"].shape[:2] == (3, 2)
     largest = films[films.n_train == 256]
     single = largest[largest.seed == 0].assign(n_train=512)
     once = largest[largest.method == "dros"].assign(method="caser-ce")
-    more, same, _ = claims.ladders(pd.concat([films, single, once]))
+    more, same, _ = evidence.ladders(pd.concat([films, single, once]))
     assert more.tolist() == [6, 7, 8] and all((same[name] == found[name]).all() for name in found)
 
 
@@ -90,8 +82,8 @@ def test_injection_helps_and_collaborative_more(test):
 
 
 def test_little_statistics_in_what_the_llm_recommends(results):
-    lists = runs.read_lists(results)
-    rows = claims.c4(lists, items_of(results), ["films"])
+    lists = evidence.read_lists(results)
+    rows = claims.c4(lists, evidence.read_data(results, "items"), ["films"])
     assert verdicts(rows) == ["supported"] * 2
     share, common = (row["estimate"] for row in rows)
     assert share == pytest.approx(20 / 30 - 0.2, abs=0.02)  # of 30 popular titles, 20 are top
@@ -102,9 +94,9 @@ def test_overlap_and_groups_by_brute_force():
     rng = np.random.default_rng(0)
     a, b = (np.stack([rng.permutation(30)[:8] for _ in range(9)]) for _ in range(2))
     slow = [len(set(x) & set(y)) / 8 for x, y in zip(a, b, strict=True)]
-    assert claims.overlap(a, b).tolist() == slow
+    assert metrics.overlap(a, b).tolist() == slow
     items = pd.DataFrame({"title_group": [0, 1, 2, 2, 4, 5], "train_count": [9, 1, 4, 4, 1, 30]})
-    assert claims.title_groups(items).to_dict() == {1: 0, 4: 1, 2: 2, 0: 3, 5: 4}
+    assert evidence.title_groups(items).to_dict() == {1: 0, 4: 1, 2: 2, 0: 3, 5: 4}
 
 
 def test_the_joint_model_is_no_worse_and_transfer_helps(test):
@@ -134,11 +126,9 @@ def test_the_rule(rule, low, high, verdict):
 
 
 def test_whatever_is_missing_is_named(results, tmp_path):
-    bare = tmp_path / "bare"
-    for part in ("data", "n128-s0/grounding"):
-        shutil.copytree(results / "films" / part, bare / "films" / part)
-    test = claims.scored(runs.read_ranks(bare))
-    lists = runs.read_lists(bare)
+    bare = toy_results.write_bare(tmp_path / "bare")
+    test = evidence.read_scores(bare)
+    lists = evidence.read_lists(bare)
     rows = claims.c1(test, test) + claims.c2(test) + claims.c3(test) + claims.c5(test)
     rows += claims.c4(lists, {}, ["films"]) + claims.c4(lists.iloc[:0], {}, ["films"])
     found = claims.judged(rows, "notebook#cell")
@@ -147,15 +137,16 @@ def test_whatever_is_missing_is_named(results, tmp_path):
     assert len(found) == 2 + 2 + 3 + 2 + 2 + 2
 
 
-def test_claims_of_all_notebooks_are_gathered(tmp_path):
-    for cls, claim in ((runs.OverallPerformance, "C1"), (runs.TrainingSize, "C2")):
-        p = cls(study="toy", root=str(tmp_path))
-        rows = [{"claim": claim, "dataset": "films", "reason": "missing: all"}]
-        claims.publish(claims.judged(rows, "n#c"), p)
-    found = pd.read_csv(tmp_path / "results" / "toy" / "claims.csv")
-    assert found.claim.tolist() == ["C1", "C2"]
-    assert (found.verdict == "not decided at this scale").all()
+def test_a_notebooks_claims_stand_in_its_folder(tmp_path):
+    p = parameters.OverallPerformance(study="toy", root=str(tmp_path))
+    rows = [{"claim": "C1", "dataset": "films", "reason": "missing: all"}]
+    claims.publish(claims.judged(rows, "n#c"), p)
+    written = pd.read_csv(p.output / "claims.csv")
+    assert written.claim.tolist() == ["C1"]
+    assert (written.verdict == "not decided at this scale").all()
 
 
 def test_published_numbers_name_their_source():
-    assert claims.PUBLISHED.notna().all().all() and not claims.PUBLISHED.duplicated().any()
+    numbers = evidence.published_numbers()
+    assert numbers.notna().all().all() and not numbers.duplicated().any()
+    assert numbers.published.between(0, 1).all()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import toy_titles
+from toy import toy_titles
 
 from bigrec_lib.method import embedding
 from bigrec_lib.method.embedding import EmbeddingError, embed

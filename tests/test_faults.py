@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
-from conftest import batch, make_project, results_of
+from toy import batch, make_project, results_of
 
 FAULTS = int(os.environ.get("FAULTS", 0))
 SEED = int(os.environ.get("SEED", 0))
@@ -81,8 +81,8 @@ def full_disk(project, dice):
 
 @contextmanager
 def read_only(project, dice):
-    """Nothing can be written to results/."""
-    folder = project / "results"
+    """Nothing can be written to runs/."""
+    folder = project / "runs"
     folder.mkdir(exist_ok=True)
     if os.getuid():
         modes = {path: path.stat().st_mode for path in [folder, *folder.rglob("*")]}
@@ -98,7 +98,7 @@ def read_only(project, dice):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-BLOCKS = {"full disk": full_disk, "read-only results": read_only}
+BLOCKS = {"full disk": full_disk, "read-only runs": read_only}
 
 
 def disturb(project, kind: str, dice) -> str:
@@ -156,7 +156,7 @@ def test_a_few_faults_in_the_second_half(project, tmp_path):
     shutil.copytree(project, folder)
     undisturbed = results_of(project)
     for stage in ("generations", "grounding", "reweighting"):
-        shutil.rmtree(folder / "results" / "toy" / "toy" / "n16-s0" / stage)
+        shutil.rmtree(folder / "runs" / "toy" / "toy" / "n16-s0" / stage)
     dice = random.Random(SEED)
     for kind in ("power cut", "kernel"):
         assert disturb(folder, kind, dice)

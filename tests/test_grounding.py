@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib.method import grounding
+from bigrec_lib.method import grounding, prepared
 from bigrec_lib.method.grounding import GroundingError
 
 
@@ -94,17 +94,30 @@ def test_the_smallest_square_is_exact_and_duplicates_share_it(monkeypatch):
     assert (wanted == nearest).sum() > len(queries) and (nearest > 0).any()
 
 
-def test_nearest_is_the_top_of_the_distances():
-    queries, vectors, _ = adversarial(64)
+@pytest.mark.parametrize("d", [8, 576, 4096])
+def test_nearest_is_the_top_of_the_distances_with_ties_by_number(d):
+    queries, vectors, _ = adversarial(d)
     items, found = grounding.nearest(queries, vectors, 10)
-    wanted = grounding.distances(queries, vectors)
-    np.testing.assert_allclose(found, np.sort(wanted, axis=1)[:, :10], rtol=1e-9)
-    np.testing.assert_allclose(found, np.take_along_axis(wanted, items, 1), rtol=1e-9)
+    wanted = np.stack([np.square(q.astype(np.float64) - vectors).sum(1) for q in queries])
+    order = np.argsort(wanted, axis=1, kind="stable")[:, :10]
+    assert items.tolist() == order.tolist() and items.dtype == np.int64
+    np.testing.assert_allclose(found, np.sqrt(np.take_along_axis(wanted, order, 1)), rtol=1e-12)
+    np.testing.assert_allclose(found, np.sort(grounding.distances(queries, vectors))[:, :10])
+    assert (found[:, 1:] == found[:, :-1]).any()
+
+
+def test_nearest_of_small_whole_numbers_is_exact_where_most_tie():
+    rng = np.random.default_rng(0)
+    queries = rng.integers(-2, 3, (50, 2)).astype(np.float32)
+    vectors = rng.integers(-2, 3, (200, 2)).astype(np.float32)
+    for k in (1, 7, 200, 300):
+        wanted = np.square(queries[:, None] - vectors).sum(2).argsort(axis=1, kind="stable")
+        assert grounding.nearest(queries, vectors, k)[0].tolist() == wanted[:, :k].tolist()
 
 
 def test_namesakes_are_one_candidate():
     items = pd.DataFrame({"title": ["b", "a", "b", "c"], "title_group": [0, 1, 0, 3]})
-    titles, of_item = grounding.candidates(items)
+    titles, of_item = prepared.candidates(items)
     assert titles == ["b", "a", "c"] and of_item.tolist() == [0, 1, 0, 2]
 
 

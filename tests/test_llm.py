@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import make_tiny_llm
+from toy import fresh_adapter, make_tiny_llm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method.llm import load_llm
+from bigrec_lib.method.llm import LLM, fingerprint, load_llm
 
 
 def test_a_folder_loads_in_the_dtype_asked_for(tiny_llm):
@@ -98,3 +98,24 @@ def test_int8_on_a_cpu_is_turned_back_once(tiny_llm):
     # rows are scaled to -127..127 by their largest entry: at most half a step (and some) off
     step = plain.abs().amax(1, keepdim=True) / 127
     assert ((again.weight - plain).abs() <= 0.6 * step).all()
+
+
+def test_the_fingerprint_sees_weights_dtype_adapter_and_vocabulary(tiny_llm):
+
+    def load(dtype="float32"):
+        return load_llm(str(tiny_llm), dtype=dtype)
+
+    plain = fingerprint(load())
+    assert fingerprint(load()) == plain and len(plain) == 32
+    seen = {plain, fingerprint(load("bfloat16"))}
+    permuted = load()
+    weight = permuted.model.get_decoder().layers[0].self_attn.q_proj.weight
+    weight.data = weight.data.flip(0)  # the same bytes in another order
+    seen.add(fingerprint(permuted))
+    for seed in (0, 1):
+        tuned = load()
+        seen.add(fingerprint(LLM(tuned.name, fresh_adapter(tuned, seed=seed), tuned.tokenizer)))
+    renamed = load()
+    renamed.tokenizer.add_tokens(["new"])
+    seen.add(fingerprint(renamed))
+    assert len(seen) == 6

@@ -9,13 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import batch
+from toy import batch
 
-from bigrec_lib.study import runs
+from bigrec_lib.method.metrics import COLUMNS
+from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.parameters import NOTEBOOKS as CLASSES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STEPS = {"data": "toy/data", "run": "toy/n16-s0"}
+DATA, RUN = "toy/data", "toy/n16-s0"
+
+
+def test_there_are_notebooks():
+    assert {path.stem for path in NOTEBOOKS} == set(CLASSES) and len(NOTEBOOKS) >= 11
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -28,7 +34,7 @@ def test_the_anatomy_of_a_notebook(path):
     assert all(line.count(" = ") == 1 and "#" in line for line in parameters.source.splitlines())
     code = [c for c in notebook.cells if c.cell_type == "code"]
     assert code[0] is parameters
-    assert f"runs.{runs.NOTEBOOKS[path.stem].__name__}.check(globals())" in code[1].source
+    assert f"parameters.{CLASSES[path.stem].__name__}.check(globals())" in code[1].source
     assert not any(c.outputs or c.execution_count for c in code)
 
 
@@ -37,7 +43,7 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
     from papermill.inspection import inspect_notebook
 
     known = inspect_notebook(str(path))
-    cls = runs.NOTEBOOKS[path.stem]
+    cls = CLASSES[path.stem]
     assert set(known) == set(cls.model_fields)
     namespace = {name: yaml.safe_load(each["default"]) for name, each in known.items()}
     assert cls.check(namespace) == cls()
@@ -46,9 +52,8 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
 
 def test_every_notebook_ran_in_the_toy_study(project):
     executed = {path.stem.split(".")[-1] for path in project.glob("results/toy/notebooks/*.ipynb")}
-    assert {path.stem for path in NOTEBOOKS} == set(runs.NOTEBOOKS)
     # the toy study declares no settings to choose from: 11 runs in test_analyses
-    assert executed == set(runs.NOTEBOOKS) - {"11_tuning_settings"}
+    assert executed == set(CLASSES) - {"11_tuning_settings"}
 
 
 def test_the_batch_ends_with_the_headline_and_where_things_are(project):
@@ -58,7 +63,7 @@ def test_the_batch_ends_with_the_headline_and_where_things_are(project):
 
 
 def test_examples_keep_their_contract(project):
-    data = project / "runs" / "toy" / STEPS["data"]
+    data = project / "runs" / "toy" / DATA
     items = pd.read_parquet(data / "items.parquet")
     assert items["item"].tolist() == list(range(len(items)))
     assert items["item_id"].is_monotonic_increasing
@@ -72,52 +77,45 @@ def test_examples_keep_their_contract(project):
         seen |= set(examples.example)
 
 
-def test_the_probe_of_popularity_keeps_its_contract(project):
-    items = pd.read_parquet(project / "results" / "toy" / STEPS["data"] / "items.parquet")
-    probe = pd.read_parquet(project / "results" / "toy" / STEPS["data"] / "probe.parquet")
-    whole = pd.read_parquet(project / "runs" / "toy" / STEPS["data"] / "items.parquet")
-    test = pd.read_parquet(project / "runs" / "toy" / STEPS["data"] / "examples" / "test.parquet")
-    assert items.dtypes.astype(str).to_dict() == {
-        "item": "int32", "title_group": "int32", "train_count": "int64"
-    }  # fmt: skip
-    assert items.equals(whole[list(items)])
-    counts = items.groupby("title_group").train_count.sum()
-    ranked = sorted(counts.index, key=lambda title: (counts[title], title))
-    group = {title: place * 5 // len(ranked) for place, title in enumerate(ranked)}
-    for row, example in zip(probe.itertuples(), test.itertuples(), strict=True):
-        groups = [group[items.title_group[item]] for item in example.history]
-        assert row.example == example.example
-        assert row.target == items.title_group[example.target]
-        assert row.history_groups.tolist() == [groups.count(g) for g in range(5)]
+def test_items_and_examples_are_published_without_what_nobody_needs(project):
+    results = project / "results" / "toy"
+    items = pd.read_parquet(results / "items.parquet")
+    whole = pd.read_parquet(project / "runs" / "toy" / DATA / "items.parquet")
+    assert list(items) == ["dataset", "item", "title", "title_group", "train_count"]
+    assert items[list(items)[1:]].equals(whole[list(items)[1:]])
+    examples = pd.read_parquet(results / "examples.parquet")
+    assert examples.groupby("split").size().to_dict() == {"test": 20, "valid": 20}
+    test = pd.read_parquet(project / "runs" / "toy" / DATA / "examples" / "test.parquet")
+    published = examples[examples.split == "test"]
+    assert published.target.tolist() == test.target.tolist()
+    assert [*map(list, published.history)] == [*map(list, test.history)]
 
 
 def test_generations_and_ranks_keep_their_contract(project):
-    data = project / "runs" / "toy" / STEPS["data"]
-    run = project / "results" / "toy" / STEPS["run"]
+    data, results = project / "runs" / "toy" / DATA, project / "results" / "toy"
     n_items = len(pd.read_parquet(data / "items.parquet"))
+    beams = pd.read_parquet(results / "generations.parquet")
     for split in ("valid", "test"):
         wanted = pd.read_parquet(data / "examples" / f"{split}.parquet").example.tolist()
-        generations = pd.read_parquet(run / "generations" / f"{split}.parquet")
-        assert list(generations) == ["example", "beam", "text", "score"]
+        generations = beams[beams.split == split]
+        assert list(generations)[-5:] == ["split", "example", "beam", "text", "score"]
         assert generations.example[generations.beam == 0].tolist() == wanted
         best_first = generations.groupby("example").score.apply(
             lambda scores: scores.is_monotonic_decreasing
         )
         assert best_first.all()
-    for path in run.glob("*/ranks/*/*.parquet"):
-        ranks = pd.read_parquet(path)
-        assert list(ranks) == ["example", "rank", "ties"]
-        assert ranks["rank"].between(0, n_items - 1).all() and (ranks.ties >= 0).all()
+    ranks = pd.read_parquet(results / "ranks.parquet")
+    assert list(ranks) == [*KEYS, "split", "method", "example", "rank", "ties"]
+    assert ranks["rank"].between(0, n_items - 1).all() and (ranks.ties >= 0).all()
+    assert (ranks.groupby(["split", "method"]).size() == 20).all()
 
 
 def test_metrics_follow_from_the_ranks(project):
     results = project / "results" / "toy"
     metrics = pd.read_csv(results / "metrics.csv")
-    columns = "study dataset method model n_train seed protocol split metric k value n run".split()
-    assert list(metrics) == columns
-    ranks = pd.read_parquet(
-        results / STEPS["run"] / "reweighting" / "ranks" / "test" / "bigrec+popularity.parquet"
-    )
+    assert list(metrics) == [*KEYS, *COLUMNS]
+    ranks = pd.read_parquet(results / "ranks.parquet")
+    ranks = ranks.query("method == 'bigrec+popularity' and split == 'test'")
     expected_rank = ranks["rank"] + ranks.ties / 2
     ndcg = np.where(expected_rank < 20, 1 / np.log2(expected_rank + 2), 0).mean()
     row = metrics.query(
@@ -126,23 +124,36 @@ def test_metrics_follow_from_the_ranks(project):
     assert row.value.tolist() == [pytest.approx(ndcg, abs=1e-12)] and row.n.tolist() == [20]
 
 
-def test_tables_and_figures_come_in_every_format(project):
+def test_what_is_published(project):
     results = project / "results" / "toy"
-    assert {path.suffix for path in (results / "tables").iterdir()} == {".csv", ".md", ".tex"}
-    assert {path.suffix for path in (results / "figures").iterdir()} == {".png", ".svg"}
+    assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}
+    tables = {path.name for path in (results / "tables").iterdir()}
+    printed = {f"{name}{suffix}" for name in ("main", "headline") for suffix in (".md", ".tex")}
+    assert {name for name in tables if not name.endswith(".csv")} == printed
     assert "<img" in (results / "report.html").read_text()
+    assert (results / "claims.csv").exists()
+    assert len([path for path in results.rglob("*") if path.is_file()]) <= 60
+
+
+def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):
+    for path in project.glob("results/toy/notebooks/*.ipynb"):
+        text = path.read_text()
+        assert not any(str(place) in text for place in (project, toy_data, tiny_llm)), path
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                assert output.get("name") != "stderr", f"{path}: {output.text}"
 
 
 def test_manifests_tell_everything_and_no_absolute_path(project):
-    of_jobs = [
-        *project.glob("runs/toy/toy/*/manifest.json"),
-        *project.glob("results/**/manifest.json"),
-    ]
-    assert len(of_jobs) >= 6
-    for path in of_jobs:
-        manifest = json.loads(path.read_text())
+    of_jobs = [json.loads(path.read_text()) for path in project.glob("runs/toy/**/manifest.json")]
+    published = json.loads((project / "results" / "toy" / "manifests.json").read_text())
+    assert sorted(m["notebook"] for m in of_jobs) == sorted(
+        m["notebook"] for m in published["jobs"].values()
+    )
+    assert len(of_jobs) == len(CLASSES) - 1
+    for manifest in of_jobs:
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
-        assert str(project) not in path.read_text()
+        assert str(project) not in json.dumps(manifest)
 
 
 def test_a_second_run_does_nothing_and_says_so(project):
@@ -152,16 +163,13 @@ def test_a_second_run_does_nothing_and_says_so(project):
     assert before == {path: path.stat().st_mtime_ns for path in project.glob("results/toy/**/*")}
 
 
-def test_a_clone_with_committed_results_only_runs_everything(project):
-    shutil.move(project / "runs", project / "elsewhere")
-    said = batch(project, "plan", "toy").stdout
-    verified = batch(project, "verify", "toy").stdout
-    shutil.rmtree(project / "runs", ignore_errors=True)
-    shutil.move(project / "elsewhere", project / "runs")
-    *jobs, summary = said.splitlines()
-    assert len(jobs) == len(runs.NOTEBOOKS) - 1
+def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
+    *jobs, summary = batch(clone, "plan", "toy").stdout.splitlines()
+    assert len(jobs) == len(CLASSES) - 1
     assert not any(line.startswith("done") for line in jobs)
-    assert verified.startswith("OK: toy: ")
+    assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")
 
 
 def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
@@ -193,33 +201,38 @@ def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
 
 
 def test_baselines_keep_their_contract(project):
-    data = project / "runs" / "toy" / STEPS["data"]
-    run = project / "results" / "toy" / STEPS["run"] / "baselines"
+    data = project / "runs" / "toy" / DATA
+    run = project / "runs" / "toy" / RUN / "baselines"
     items = pd.read_parquet(data / "items.parquet")
     examples = pd.read_parquet(data / "examples" / "test.parquet")
     _, of_item = np.unique(items.title_group, return_inverse=True)
-    grid = pd.read_csv(run / "chosen.csv")
+    grid = pd.read_csv(run / "grid.csv")
     assert grid.groupby("method").chosen.sum().eq(1).all()
-    trained = {path.stem for path in (run / "ranks" / "test").iterdir()}
-    assert trained == {path.stem for path in (run / "lists" / "test").iterdir()}
+    ranks = pd.read_parquet(run / "ranks.parquet").query("split == 'test'")
+    trained = set(ranks.method)
+    assert trained == set(pd.read_parquet(run / "lists.parquet").method)
     assert trained == set(pd.read_csv(run / "metrics.csv").method) >= set(grid.method)
-    for scores in (project / "runs" / "toy" / STEPS["run"] / "scores").iterdir():
+    kept = sorted((run / "scores").iterdir())
+    assert [path.name for path in kept] == ["dros", "sasrec-ce"]
+    for scores in kept:
         found = np.load(scores / "test.npy", allow_pickle=False)
         assert found.shape == (20, items.title_group.nunique()) and found.dtype == np.float32
-        assert json.loads((scores / "manifest.json").read_text())["method"] == scores.name
-        own = found[np.arange(20), of_item[examples.target]]
-        ranks = pd.read_parquet(run / "ranks" / "test" / f"{scores.name}.parquet")
-        assert ((found > own[:, None]).sum(1) == ranks["rank"]).all()
+        target = found[np.arange(20), of_item[examples.target]]
+        rank = ranks[ranks.method == scores.name]["rank"].to_numpy()
+        assert ((found > target[:, None]).sum(1) == rank).all()
 
 
-def test_the_report_is_rebuilt_from_results_alone(project):
-    results, table = project / "results" / "toy", "overall_performance/main.csv"
-    before = (results / table).read_bytes()
-    (results / table).unlink()
-    shutil.move(project / "runs", project / "elsewhere")
-    batch(project, "report", "toy")
-    verified = batch(project, "verify", "toy").stdout
-    shutil.rmtree(project / "runs")
-    shutil.move(project / "elsewhere", project / "runs")
-    assert (results / table).read_bytes() == before and verified.startswith("OK: toy: ")
-    assert "Nothing to be done" in batch(project, "study", "toy").stdout
+def test_the_report_is_rebuilt_from_results_alone(project, tmp_path):
+    """Twice the same bytes but for manifests.json: nothing in a page tells when it was made."""
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
+    results = clone / "results" / "toy"
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    (results / "tables" / "main.csv").unlink()
+    (results / "left.txt").write_text("of an earlier study")
+    batch(clone, "report", "toy")
+    after = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert set(after) == set(before)
+    other = {path.name for path in before if before[path] != after[path]}
+    assert other == {"manifests.json"}
+    assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")

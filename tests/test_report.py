@@ -1,8 +1,8 @@
 """Tables round and escape; the report shows text as text and needs no network."""
 
-import re
 from base64 import b64decode, b64encode
 from io import BytesIO
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -11,12 +11,15 @@ from PIL import Image
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import tables
-from bigrec_lib.study import batch, report
+from bigrec_lib.study import notebook, report
+
+ROOT = Path(__file__).parent.parent
+JOBS = ["toy.01_prepare_data", "07_overall_performance"]
 
 
 def test_tables_round_for_reading_and_keep_precision_for_computing(tmp_path):
     frame = pd.DataFrame({"method": ["a_b", "50 %"], "NDCG@20": [0.123456789, None]})
-    tables.save(frame, tmp_path, "t")
+    tables.save(frame, tmp_path, "t", printed=True)
     assert pd.read_csv(tmp_path / "t.csv")["NDCG@20"][0] == 0.123456789
     assert "0.1235" in (tmp_path / "t.md").read_text()
     latex = (tmp_path / "t.tex").read_text()
@@ -42,7 +45,7 @@ def test_the_report_escapes_titles_and_hides_code_and_progress(tmp_path):
         tmp_path / "notebooks", "07_overall_performance", shown, said, image, progress
     )
     executed_notebook(tmp_path / "notebooks", "toy.01_prepare_data")
-    text = report.write(tmp_path, "toy").read_text()
+    text = report.write(tmp_path, JOBS).read_text()
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
     assert "title</th>" in text and "<h1" in text
     assert "secret_code" not in text and "50%|" not in text
@@ -57,35 +60,28 @@ def test_merged_cells_stay_merged_and_style_sheets_go(tmp_path):
     tables = [nbformat.v4.new_output("display_data", {"text/html": html})
               for html in (frame.to_html(), frame.style.to_html())]  # fmt: skip
     executed_notebook(tmp_path / "notebooks", "07_overall_performance", *tables)
-    text = report.write(tmp_path, "toy").read_text()
+    text = report.write(tmp_path, JOBS[1:]).read_text()
     assert text.count('rowspan="2"') == 2 and text.count('colspan="2"') >= 2
     assert "style type" not in text
 
 
-def test_the_report_says_which_commit_and_which_runs_each_part_comes_from(tmp_path):
-    executed_notebook(tmp_path / "notebooks", "07_overall_performance")
-    path = tmp_path / "notebooks" / "07_overall_performance.ipynb"
-    notebook = nbformat.read(path, 4)
-    inputs = {"toy/n16-s0/<b>grounding": "hash"}
-    notebook.metadata["bigrec"] = {"commit": "abc123", "dirty": True, "inputs": inputs}
-    nbformat.write(notebook, path)
-    text = report.write(tmp_path, "toy").read_text()
-    assert "07_overall_performance.ipynb · abc123, changed" in text
-    assert "<li>toy/n16-s0/&lt;b&gt;grounding</li>" in text
-
-
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(StudyError, match="run the study first"):
-        report.write(tmp_path, "toy")
+        report.write(tmp_path, [])
 
 
-def test_executed_notebooks_keep_the_last_state_of_a_progress_bar_and_no_path(tmp_path):
-    texts = ["\r 1%", "\r 50%", f"\r100%\n{batch.ROOT}/a.py: done\n"]
+def test_the_record_of_a_notebook_has_no_bars_paths_times_and_random_ids(tmp_path):
+    texts = ["\r 1%| |", "\r100%|██| 3/3 [00:01<00:00]\n", f"{ROOT}/a.py: done\n"]
     progress = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
     executed_notebook(tmp_path, "n", *progress)
-    settled = batch.settled(tmp_path / "n.ipynb", commit="abc")
-    assert [shown.text for shown in settled.cells[1].outputs] == ["100%\na.py: done\n"]
-    assert settled.metadata["bigrec"] == {"commit": "abc"}
+    raw = nbformat.read(tmp_path / "n.ipynb", 4)
+    raw.metadata["papermill"] = {"start_time": "now", "input_path": str(ROOT)}
+    raw.cells[1].metadata |= {"papermill": {"duration": 1.0}, "tags": ["injected-parameters"]}
+    nbformat.write(raw, tmp_path / "n.ipynb")
+    record = notebook.record(tmp_path / "n.ipynb", ROOT)
+    assert [shown.text for shown in record.cells[1].outputs] == ["a.py: done\n"]
+    assert "papermill" not in record.metadata and "papermill" not in record.cells[1].metadata
+    assert record.cells[1].id == "injected-parameters"
 
 
 def test_executed_notebooks_keep_their_pictures_in_256_colours(tmp_path):
@@ -93,27 +89,7 @@ def test_executed_notebooks_keep_their_pictures_in_256_colours(tmp_path):
     Image.linear_gradient("L").convert("RGB").save(drawn, format="png")
     given = b64encode(drawn.getvalue()).decode()
     executed_notebook(tmp_path, "n", nbformat.v4.new_output("display_data", {"image/png": given}))
-    (shown,) = batch.settled(tmp_path / "n.ipynb").cells[1].outputs
+    (shown,) = notebook.record(tmp_path / "n.ipynb", ROOT).cells[1].outputs
     with Image.open(BytesIO(b64decode(shown.data["image/png"]))) as image:
         assert image.mode == "P" and image.size == (256, 256)
         assert image.convert("RGB").getpixel((9, 200)) == (200, 200, 200)
-
-
-def test_a_study_of_many_runs_shows_one_of_each_data_set_and_links_the_rest(tmp_path):
-    runs_of = {"n16-s0", "n16-s1", "n64-s0", "n0-s0", "n16-s0-constrained", "full-s0"}
-    for dataset in ("films.2", "games"):
-        for run in runs_of:
-            executed_notebook(tmp_path / "notebooks", f"{dataset}.{run}.03_generate_titles")
-    executed_notebook(tmp_path / "notebooks", "07_overall_performance")
-    text = report.write(tmp_path, "toy").read_text()
-    shown = set(re.findall('<section id="(.+?)"', text))
-    assert shown == {"07_overall_performance", "further"} | {
-        f"{dataset}.n16-s0.03_generate_titles" for dataset in ("films.2", "games")
-    }
-    linked = set(re.findall('href="notebooks/(.+?).ipynb"', text))
-    assert len(linked) == 10 and "games.full-s0.03_generate_titles" in linked
-    for dataset in ("films.2", "games"):  # notebooks of further seeds may be absent
-        (tmp_path / "notebooks" / f"{dataset}.n16-s1.03_generate_titles.ipynb").unlink()
-        (tmp_path / dataset / "n16-s1").mkdir(parents=True)
-    text = report.write(tmp_path, "toy").read_text()
-    assert shown == set(re.findall('<section id="(.+?)"', text))

@@ -1,4 +1,4 @@
-"""The one-pass sweep against plain loops, on random, tied and degenerate data."""
+"""Ranks at every γ against plain loops, on random, tied and degenerate data."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ GRIDS = {"authors": reweighting.GAMMAS, "popularity": reweighting.WHOLE}
 
 
 def by_formula(found, targets, weights, gamma):
-    """Rank and ties from D̂ (1 + W)^-γ as method.md writes it."""
+    """Rank and ties from D̂ (1 + W)^-γ as docs/method.md writes it."""
     low, high = found.min(1, keepdims=True), found.max(1, keepdims=True)
     pulled = (found - low) / np.where(high > low, high - low, 1) * (1.0 + weights) ** -gamma
     own = np.take_along_axis(pulled, targets[:, None], 1)
@@ -34,6 +34,22 @@ def by_definition(logs, targets, weights, gamma):
     return np.array(rank), np.array(ties)
 
 
+def swept(found, targets, weights, grid):
+    """`reweighting.ranks` on given distances (n, I): each row's candidates lie on a line."""
+    rows = [
+        reweighting.ranks(
+            np.zeros((1, 1)),
+            found[row][:, None],
+            targets[row : row + 1],
+            weights if weights.ndim == 1 else weights[row : row + 1],
+            grid,
+        )
+        for row in range(len(found))
+    ]
+    rank, ties = zip(*rows, strict=True)
+    return np.concatenate(rank), np.concatenate(ties)
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("per_row", [False, True])
 def test_the_sweep_ranks_as_the_formula_does_at_every_gamma(grid, per_row):
@@ -44,7 +60,7 @@ def test_the_sweep_ranks_as_the_formula_does_at_every_gamma(grid, per_row):
     weights[..., 50:55] = weights[..., 40:45]
     weights[..., ::7] = 0
     targets = np.r_[np.arange(40, 60), rng.integers(0, 200, 20)]
-    rank, ties = reweighting.sweep(reweighting.log_distances(found), targets, weights, GRIDS[grid])
+    rank, ties = swept(found, targets, weights, GRIDS[grid])
     for column, gamma in enumerate(GRIDS[grid]):
         wanted = by_formula(found, targets, weights.astype(np.float64), gamma)
         assert rank[:, column].tolist() == wanted[0].tolist()
@@ -62,8 +78,9 @@ def test_the_sweep_is_exact_where_everything_ties(data):
     weights = np.array(data.draw(row))
     targets = np.array([data.draw(st.integers(0, items - 1)) for _ in range(rows)])
     grid = np.array(sorted(data.draw(st.sets(st.sampled_from([0, 0.5, 1, 2, 3, 50]), min_size=1))))
-    logs = reweighting.log_distances(found)
-    rank, ties = reweighting.sweep(logs, targets, weights, grid)
+    rank, ties = swept(found, targets, weights, grid)
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
     for column, gamma in enumerate(grid):
         wanted = by_definition(logs, targets, weights, gamma)
         assert rank[:, column].tolist() == wanted[0].tolist()
@@ -73,8 +90,7 @@ def test_the_sweep_is_exact_where_everything_ties(data):
 def test_the_nearest_stays_first_and_a_row_without_distances_ties_throughout():
     found = np.array([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0]])
     weights = np.array([0.0, 1.0, 1.0])
-    logs = reweighting.log_distances(found)
-    rank, ties = reweighting.sweep(logs, np.array([0, 1]), weights, reweighting.WHOLE)
+    rank, ties = swept(found, np.array([0, 1]), weights, reweighting.WHOLE)
     assert not rank.any()
     assert (ties == [[0], [2]]).all()
 
@@ -111,14 +127,14 @@ def test_gamma_is_the_smallest_of_the_best():
 
 
 def test_bad_input_is_refused():
-    logs, targets = np.zeros((1, 2)), np.array([0])
+    found, targets = np.zeros((1, 2)), np.array([0])
     for weights in (np.ones(3), np.array([1.0, -0.1]), np.array([1.0, np.nan])):
         with pytest.raises(ReweightingError, match="weight"):
-            reweighting.sweep(logs, targets, weights, reweighting.WHOLE)
+            swept(found, targets, weights, reweighting.WHOLE)
     with pytest.raises(ReweightingError, match="-1.0 is negative"):
-        reweighting.sweep(logs, targets, np.ones(2), np.array([-1.0, 0.0]))
+        swept(found, targets, np.ones(2), np.array([-1.0, 0.0]))
     with pytest.raises(ReweightingError, match="rise"):
-        reweighting.sweep(logs, targets, np.ones(2), np.array([1.0, 1.0]))
+        swept(found, targets, np.ones(2), np.array([1.0, 1.0]))
     with pytest.raises(ReweightingError, match="NaN"):
         reweighting.log_distances(np.array([[0.0, np.nan]]))
     with pytest.raises(ReweightingError, match="validation split is empty"):

@@ -66,7 +66,7 @@ def test_a_notebook_shows_the_whole_table():
 
 
 def test_latex_escapes_and_keeps_bold(tmp_path):
-    tables.save(AWKWARD.copy(), tmp_path, "t", digits=2)
+    tables.save(AWKWARD.copy(), tmp_path, "t", printed=True, digits=2)
     text = (tmp_path / "t.tex").read_text()
     assert (
         r"\textbf{0.1 $\pm$ 0.2}$^\dagger$" in text

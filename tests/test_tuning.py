@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import toy_titles
 from safetensors.torch import load_file
+from toy import fresh_adapter, toy_titles, tuning_settings
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import prompts, tuning
-from bigrec_lib.method.llm import load_llm
-from bigrec_lib.method.tuning import Sample, Tuning, tune
+from bigrec_lib.method import adapters, losses, prompts, samples, tuning
+from bigrec_lib.method.llm import Dropout, load_llm
+from bigrec_lib.method.samples import Sample
+from bigrec_lib.method.tuning import tune
 
 WORDS = prompts.DOMAINS["movies"]
 HERE = os.path.dirname(__file__)
@@ -52,39 +53,39 @@ def reference_loss(model, encoded):
 
 def test_the_answer_is_what_is_learnt_with_the_end_of_sequence(llm):
     sample = toy_samples(1)[0]
-    encoded = tuning.encode(llm.tokenizer, sample)
+    encoded = samples.encode(llm.tokenizer, sample)
     assert encoded.ids[-1] == llm.tokenizer.eos_token_id
     assert llm.tokenizer.decode(encoded.ids[-encoded.learnt : -1]) == sample.answer
     assert llm.tokenizer.decode(encoded.ids[: -encoded.learnt]) == sample.prompt
-    assert tuning.encode(llm.tokenizer, sample, learn_prompt=True).learnt == len(encoded.ids) - 1
+    assert samples.encode(llm.tokenizer, sample, learn_prompt=True).learnt == len(encoded.ids) - 1
 
 
 def test_a_token_across_the_border_belongs_to_the_prompt(llm):
     word = max((token for token in llm.tokenizer.get_vocab() if token.isalpha()), key=len)
     whole = llm.tokenizer(word)["input_ids"]
     assert len(whole) == 1 and len(word) > 3
-    encoded = tuning.encode(llm.tokenizer, Sample(word[:2], word[2:]))
+    encoded = samples.encode(llm.tokenizer, Sample(word[:2], word[2:]))
     assert encoded.ids.tolist() == [*whole, llm.tokenizer.eos_token_id] and encoded.learnt == 1
 
 
 def test_shared_tokens_end_where_samples_part_or_where_learning_begins(llm):
-    encoded = [tuning.encode(llm.tokenizer, each) for each in toy_samples(9)]
-    shared = tuning.shared_tokens(encoded)
+    encoded = [samples.encode(llm.tokenizer, each) for each in toy_samples(9)]
+    shared = samples.shared_tokens(encoded)
     text = os.path.commonprefix([each.prompt for each in toy_samples(9)])
     assert llm.tokenizer.decode(encoded[0].ids[:shared]) == text
     only = encoded[0]
-    assert tuning.shared_tokens([only, only]) == len(only.ids) - only.learnt - 1
-    assert tuning.shared_tokens([replace(only, learnt=len(only.ids) - 1)]) == 0
+    assert samples.shared_tokens([only, only]) == len(only.ids) - only.learnt - 1
+    assert samples.shared_tokens([replace(only, learnt=len(only.ids) - 1)]) == 0
 
 
 def test_batches_hold_every_sample_once_grouped_by_length():
     lengths = np.random.default_rng(0).integers(20, 200, 103)
     for seed in (None, [0, 0], [0, 1]):
-        found = tuning.batches(lengths, 4, seed)
+        found = samples.batches(lengths, 4, seed)
         assert sorted(np.concatenate(found)) == list(range(103))
-        shapes = [np.ptp(-(-lengths[batch] // tuning.BUCKET)) for batch in found]
+        shapes = [np.ptp(-(-lengths[batch] // samples.BUCKET)) for batch in found]
         assert np.mean(shapes) < 1
-    first, again, other = (tuning.batches(lengths, 4, [0, seed]) for seed in (0, 0, 1))
+    first, again, other = (samples.batches(lengths, 4, [0, seed]) for seed in (0, 0, 1))
     assert all(map(np.array_equal, first, again))
     assert not all(map(np.array_equal, first, other))
 
@@ -96,15 +97,15 @@ def test_instructions_are_read_and_the_long_ones_left_out(llm, tmp_path):
         {"instruction": "Repeat.", "input": "Red " * 500, "output": "Red"},
     ]
     (tmp_path / "alpaca.json").write_text(json.dumps(rows))
-    found = tuning.instructions(tmp_path / "alpaca.json", llm.tokenizer, 300)
+    found = samples.instructions(tmp_path / "alpaca.json", llm.tokenizer, 300)
     assert [each.answer for each in found] == ["Moon River", "Last King"]
     assert found[1].prompt == prompts.alpaca("Shorten.", "The Last King of all")
     assert "### Input" not in found[0].prompt
     (tmp_path / "bad.json").write_text('[{"instruction": "Name a river."}]')
     with pytest.raises(StudyError, match=r"bad.json is not .*`output`.*KeyError"):
-        tuning.instructions(tmp_path / "bad.json", llm.tokenizer, 300)
+        samples.instructions(tmp_path / "bad.json", llm.tokenizer, 300)
     with pytest.raises(StudyError, match="raise max_tokens"):
-        tuning.instructions(tmp_path / "alpaca.json", llm.tokenizer, 3)
+        samples.instructions(tmp_path / "alpaca.json", llm.tokenizer, 3)
 
 
 def test_samples_of_several_domains_come_from_their_own_titles(llm, tmp_path):
@@ -114,17 +115,18 @@ def test_samples_of_several_domains_come_from_their_own_titles(llm, tmp_path):
 
     for domain, titles in (("movies", ["Red River", "Blue Moon"]), ("games", ["Iron City", "Day"])):
         folder = tmp_path / domain
-        write_parquet(pd.DataFrame({"title": titles}), folder / "items.parquet")
+        items = pd.DataFrame({"title": titles, "title_group": [0, 1], "train_count": 1})
+        write_parquet(items, folder / "items.parquet")
         write_json({"domain": domain}, folder / "meta.json")
         columns = {"history": [[0], [1], [0]], "target": [1, 0, 0]}
         write_parquet(pa.table(columns), folder / "examples" / "train.parquet")
     folders = [tmp_path / "movies", tmp_path / "games"]
-    found = tuning.read_samples(folders, "train", llm.tokenizer, 300, n=2, seed=0)
+    found = samples.read_samples(folders, "train", llm.tokenizer, 300, n=2, seed=0)
     answers = [each.answer for each in found]
     assert set(answers[:2]) <= {'"Red River"', '"Blue Moon"'} and len(answers) == 4
     assert set(answers[2:]) <= {'"Iron City"', '"Day"'}
     assert "video games the user has played" in found[2].prompt and "watched" in found[0].prompt
-    assert len(tuning.read_samples(folders, "train", llm.tokenizer, 300)) == 6
+    assert len(samples.read_samples(folders, "train", llm.tokenizer, 300)) == 6
 
 
 # loss
@@ -133,18 +135,18 @@ def test_samples_of_several_domains_come_from_their_own_titles(llm, tmp_path):
 @pytest.mark.parametrize("learn_prompt", [False, True])
 @pytest.mark.parametrize("sharing", [False, True])
 def test_loss_and_gradients_are_those_of_each_sample_alone(llm, learn_prompt, sharing):
-    model = tuning.add_adapter(llm, Tuning()).eval()
+    model = fresh_adapter(llm).eval()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     with torch.no_grad():
         for weight in weights:  # LoRA's B starts at 0, and with it A's gradient
             weight.normal_(std=0.1)
-    encoded = [tuning.encode(llm.tokenizer, each, learn_prompt) for each in toy_samples(5)]
-    shared = tuning.shared_tokens(encoded) if sharing else 0
+    encoded = [samples.encode(llm.tokenizer, each, learn_prompt) for each in toy_samples(5)]
+    shared = samples.shared_tokens(encoded) if sharing else 0
     assert (shared > 50) == (sharing and not learn_prompt)
     expected = reference_loss(model, encoded)
     gradients = torch.autograd.grad(expected, weights)
     for pad in (0, llm.tokenizer.eos_token_id):
-        got = tuning.loss_sum(model, tuning.collate(encoded, shared, pad, "cpu"))
+        got = losses.loss_sum(model, losses.collate(encoded, shared, pad, "cpu"))
         assert got.item() == pytest.approx(expected.item(), rel=1e-5)
         for one, other in zip(torch.autograd.grad(got, weights), gradients, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
@@ -153,7 +155,7 @@ def test_loss_and_gradients_are_those_of_each_sample_alone(llm, learn_prompt, sh
 def test_dropout_keeps_the_mean_and_drops_its_share():
     torch.manual_seed(0)
     x = torch.ones(1000, 1001)
-    dropout = tuning.Dropout(0.05)
+    dropout = Dropout(0.05)
     y = dropout(x)
     assert y.unique().tolist() == [0.0, pytest.approx(1 / 0.95)]
     assert (y == 0).float().mean().item() == pytest.approx(0.05, abs=5 * (0.05 / 1e6) ** 0.5)
@@ -161,7 +163,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
         columns = (y.flatten()[: 4 * 250_000].view(-1, 4) == 0).double()
         assert abs(np.corrcoef(columns.T.numpy()) - np.eye(4)).max() < 0.01
         assert columns[:, i].mean().item() == pytest.approx(0.05, abs=0.003)
-    assert torch.equal(dropout.eval()(x), x) and torch.equal(tuning.Dropout(0)(x), x)
+    assert torch.equal(dropout.eval()(x), x) and torch.equal(Dropout(0)(x), x)
 
 
 def test_rates_are_those_of_transformers():
@@ -172,7 +174,7 @@ def test_rates_are_those_of_transformers():
         for warmup in (0, 3):
             optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
             oracle = get_scheduler(theirs, optimiser, warmup, 10)
-            settings = Tuning(learning_rate=0.5, schedule=ours, warmup=warmup)
+            settings = tuning_settings(learning_rate=0.5, schedule=ours, warmup=warmup)
             for step in range(10):
                 assert tuning.learning_rate(step, 10, settings) == pytest.approx(
                     oracle.get_last_lr()[0]
@@ -186,12 +188,12 @@ def test_rates_are_those_of_transformers():
 
 def test_a_step_is_that_of_peft_and_adamw(llm, tiny_llm, tmp_path):
     """The same two steps written with nothing but PEFT, PyTorch and one sample at a time."""
-    settings = Tuning(epochs=2, batch_size=8, dropout=0.0, warmup=0, schedule="constant")
+    settings = tuning_settings(epochs=2, batch_size=8, dropout=0.0, warmup=0, schedule="constant")
     tune(llm, toy_samples(8), toy_samples(2), settings, tmp_path)
-    model = tuning.add_adapter(load_llm(str(tiny_llm), dtype="float32"), settings)
+    model = fresh_adapter(load_llm(str(tiny_llm), dtype="float32"), dropout=0.0)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
-    encoded = [tuning.encode(llm.tokenizer, each) for each in toy_samples(8)]
+    encoded = [samples.encode(llm.tokenizer, each) for each in toy_samples(8)]
     for _ in range(2):
         optimiser.zero_grad()
         (reference_loss(model, encoded) / sum(each.learnt for each in encoded)).backward()
@@ -205,7 +207,7 @@ def test_a_step_is_that_of_peft_and_adamw(llm, tiny_llm, tmp_path):
 
 
 def test_tuning_learns_and_writes_an_adapter_that_loads(llm, tiny_llm, tmp_path):
-    settings = Tuning(epochs=6, learning_rate=0.02, batch_size=8)
+    settings = tuning_settings(epochs=6, learning_rate=0.02, batch_size=8)
     before = {name: weight.clone() for name, weight in llm.model.named_parameters()}
     log = tune(llm, toy_samples(16), toy_samples(8), settings, tmp_path)
     assert len(log) == 12 and log.valid_loss.notna().sum() == 6
@@ -214,19 +216,19 @@ def test_tuning_learns_and_writes_an_adapter_that_loads(llm, tiny_llm, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
-        "checkpoint",
         "log.csv",
+        "work.json",
     ]
     after = dict(llm.model.named_parameters())
     assert after.keys() == before.keys() and all(torch.equal(before[n], after[n]) for n in before)
     loaded = load_llm(str(tiny_llm), dtype="float32", adapter=tmp_path)
-    data = tuning.prepare(llm, toy_samples(8), settings)
-    again = tuning.evaluate(loaded, loaded.model, data, 8)
+    data = losses.prepare(llm, toy_samples(8), False, True)
+    again = losses.evaluate(loaded, loaded.model, data, 8)
     assert again == pytest.approx(log.valid_loss.min(), rel=1e-5)
 
 
 def test_micro_batches_and_checkpointing_add_up_to_the_same_steps(llm, tmp_path):
-    settings = Tuning(epochs=3, batch_size=8, dropout=0.0)
+    settings = tuning_settings(epochs=3, batch_size=8, dropout=0.0)
     logs = [
         tune(llm, toy_samples(8), toy_samples(4), each, tmp_path / str(i)).train_loss
         for i, each in enumerate(
@@ -243,15 +245,15 @@ def test_micro_batches_and_checkpointing_add_up_to_the_same_steps(llm, tmp_path)
 
 
 def test_every_linear_layer_can_be_adapted_and_counted(llm):
-    model = tuning.add_adapter(llm, Tuning(target_modules=("all-linear",), rank=2))
+    model = fresh_adapter(llm, target_modules=("all-linear",), rank=2)
     # two layers: q, o (32, 32), k, v (32, 16), gate, up (32, 64), down (64, 32)
     expected = 2 * 2 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     base = sum(weight.numel() for weight in load_llm(llm.name).model.parameters())
-    assert tuning.count_parameters(model) == (expected, expected + base)
+    assert adapters.count_parameters(model) == (expected, expected + base)
 
 
 def test_a_second_stage_begins_where_the_first_ended(llm, tmp_path):
-    settings = Tuning(epochs=4, learning_rate=0.02)
+    settings = tuning_settings(epochs=4, learning_rate=0.02)
     first = tune(llm, toy_samples(16), toy_samples(8), settings, tmp_path / "first")
     again = replace(settings, learning_rate=1e-9, epochs=1, dropout=0.0)
     second = tune(
@@ -264,12 +266,12 @@ def test_a_second_stage_begins_where_the_first_ended(llm, tmp_path):
 
 
 def test_it_stops_early_and_keeps_the_best(llm, tiny_llm, tmp_path, monkeypatch):
-    losses = iter([3.0, 1.0, 2.0, 2.5, 0.5])
+    measured = iter([3.0, 1.0, 2.0, 2.5, 0.5])
     kept = []
-    monkeypatch.setattr(tuning, "evaluate", lambda *_: next(losses))
-    save = tuning.save_adapter
+    monkeypatch.setattr(tuning, "evaluate", lambda *_: next(measured))
+    save = adapters.save_adapter
     monkeypatch.setattr(tuning, "save_adapter", lambda *a: (save(*a), kept.append(1)))
-    settings = Tuning(epochs=5, batch_size=8, patience=2)
+    settings = tuning_settings(epochs=5, batch_size=8, patience=2)
     log = tune(llm, toy_samples(8), toy_samples(2), settings, tmp_path)
     assert log.valid_loss.tolist() == [3.0, 1.0, 2.0, 2.5] and len(kept) == 2
 
@@ -288,9 +290,9 @@ def test_a_step_on_the_dequantised_base_is_that_of_the_4_bit_module(tiny_llm, dt
     )
     gradients = []
     for each in (ours, LLM("packed", packed, ours.tokenizer)):
-        model = tuning.add_adapter(each, Tuning(dropout=0.0)).train()
-        data = tuning.prepare(each, toy_samples(4), Tuning())
-        loss = tuning.loss_sum(model, data.batch(range(4), each))
+        model = fresh_adapter(each, dropout=0.0).train()
+        data = losses.prepare(each, toy_samples(4), False, True)
+        loss = losses.loss_sum(model, data.batch(range(4), each))
         loss.backward()
         found = [w.grad.float() for w in model.parameters() if w.requires_grad]
         gradients.append((loss.item(), torch.cat([each.flatten() for each in found])))
@@ -308,17 +310,18 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import torch
 torch.set_num_threads(1)
-from bigrec_lib import tuning
+from bigrec_lib.method import tuning
 from bigrec_lib.method.llm import load_llm
 from test_tuning import toy_samples
+from toy import tuning_settings
 tuning.SAVE_SECONDS = 0
 save = tuning.save_checkpoint
-def slow(folder, identity, weights, log):
-    save(folder, identity, weights, log)
+def slow(folder, weights, log):
+    save(folder, weights, log)
     if len(log) == int(sys.argv[4]):
         time.sleep(60)
 tuning.save_checkpoint = slow
-settings = tuning.Tuning(epochs=4, batch_size=4, dropout=float(sys.argv[5]))
+settings = tuning_settings(epochs=4, batch_size=4, dropout=float(sys.argv[5]))
 tuning.tune(load_llm(sys.argv[1], dtype=sys.argv[6]), toy_samples(16), toy_samples(8), settings,
             Path(sys.argv[2]))
 """
@@ -336,9 +339,7 @@ def test_a_killed_tuning_goes_on_and_ends_bit_identical(tiny_llm, tmp_path):
     killed = subprocess.Popen(command("killed", pause=6), stderr=subprocess.DEVNULL)
     state = tmp_path / "killed" / "checkpoint" / "log.json"
     deadline = time.time() + 120
-    while time.time() < deadline and (
-        not state.exists() or len(json.loads(state.read_text())["log"]) < 6
-    ):
+    while time.time() < deadline and (not state.exists() or len(json.loads(state.read_text())) < 6):
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -366,7 +367,7 @@ def test_two_processes_do_what_one_does(llm, tiny_llm, tmp_path):
         capture_output=True,
         env=environment,
     )
-    settings = Tuning(epochs=4, batch_size=4, dropout=0.0)
+    settings = tuning_settings(epochs=4, batch_size=4, dropout=0.0)
     one = tune(llm, toy_samples(16), toy_samples(8), settings, tmp_path / "one")
     two = pd.read_csv(tmp_path / "two" / "log.csv")
     columns = ["train_loss", "valid_loss"]
@@ -377,13 +378,13 @@ def test_two_processes_do_what_one_does(llm, tiny_llm, tmp_path):
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(llm, tmp_path):
-    tune(llm, toy_samples(4), toy_samples(2), Tuning(batch_size=4), tmp_path)
-    other = Tuning(batch_size=4, learning_rate=1)
+    tune(llm, toy_samples(4), toy_samples(2), tuning_settings(batch_size=4), tmp_path)
+    other = tuning_settings(batch_size=4, learning_rate=1)
     with pytest.raises(StudyError, match="other learning_rate, train"):
         tune(llm, toy_samples(5), toy_samples(2), other, tmp_path)
     half = load_llm(llm.name, dtype="bfloat16")
     with pytest.raises(StudyError, match="other model"):
-        tune(half, toy_samples(4), toy_samples(2), Tuning(batch_size=4), tmp_path)
+        tune(half, toy_samples(4), toy_samples(2), tuning_settings(batch_size=4), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -396,34 +397,35 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(llm, tmp_path):
 )
 def test_settings_that_cannot_be_are_refused(llm, tmp_path, change, message):
     with pytest.raises(StudyError, match=message):
-        tune(llm, toy_samples(1), toy_samples(1), Tuning(**change), tmp_path)
+        tune(llm, toy_samples(1), toy_samples(1), tuning_settings(**change), tmp_path)
 
 
 def test_nothing_to_learn_from_and_float16_are_refused(llm, tmp_path):
     for train, valid in (([], toy_samples(1)), (toy_samples(1), [])):
         with pytest.raises(StudyError, match="at least one"):
-            tune(llm, train, valid, Tuning(), tmp_path)
+            tune(llm, train, valid, tuning_settings(), tmp_path)
     with pytest.raises(StudyError, match="float16"):
         half = load_llm(llm.name, dtype="float16")
-        tune(half, toy_samples(1), toy_samples(1), Tuning(), tmp_path)
+        tune(half, toy_samples(1), toy_samples(1), tuning_settings(), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step(llm, tmp_path, monkeypatch):
-    whole, seen = tuning.loss_sum, []
+    whole, seen = losses.loss_sum, []
 
     def fourth_is_nan(model, batch):
         seen.append(batch)
         return whole(model, batch) * (np.nan if len(seen) == 4 else 1)
 
-    monkeypatch.setattr(tuning, "loss_sum", fourth_is_nan)
+    for module in (tuning, losses):
+        monkeypatch.setattr(module, "loss_sum", fourth_is_nan)
     monkeypatch.setattr(tuning, "SAVE_SECONDS", 0)
     with pytest.raises(
         StudyError, match=r"the loss is nan at step 3, training samples \d, \d: lower"
     ):
-        tune(llm, toy_samples(4), toy_samples(2), Tuning(batch_size=2, epochs=9), tmp_path)
+        tune(llm, toy_samples(4), toy_samples(2), tuning_settings(batch_size=2, epochs=9), tmp_path)
     state = load_file(tmp_path / "checkpoint" / "state.safetensors")
     assert all(weight.isfinite().all() for weight in state.values())
-    assert len(json.loads((tmp_path / "checkpoint" / "log.json").read_text())["log"]) == 2
+    assert len(json.loads((tmp_path / "checkpoint" / "log.json").read_text())) == 2
 
 
 def test_too_little_memory_says_what_to_lower(llm, tmp_path, monkeypatch):
@@ -432,7 +434,7 @@ def test_too_little_memory_says_what_to_lower(llm, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuning, "loss_sum", full)
     with pytest.raises(StudyError, match="lower micro_batch or max_tokens"):
-        tune(llm, toy_samples(4), toy_samples(2), Tuning(), tmp_path)
+        tune(llm, toy_samples(4), toy_samples(2), tuning_settings(), tmp_path)
     assert not hasattr(llm.model.model.layers[0].self_attn.q_proj, "lora_A")
 
 
@@ -445,3 +447,17 @@ def test_greedy_takes_the_likeliest_token_each_time(llm):
             ids = torch.cat([ids, llm.model(ids).logits[:, -1:].argmax(-1)], dim=1)
     expected = llm.tokenizer.decode(ids[0, length:], skip_special_tokens=True)
     assert tuning.greedy(llm, [text], max_new_tokens=6) == [expected]
+
+
+def test_finished_work_is_not_done_again_and_other_work_is_refused(llm, tmp_path):
+    args = (llm, toy_samples(4), toy_samples(2))
+    log = tune(*args, tuning_settings(batch_size=4), tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
+    path = tmp_path / "adapter_model.safetensors"
+    before = path.stat().st_mtime_ns
+    again = tune(*args, tuning_settings(batch_size=4), tmp_path)
+    assert again.equals(log) and path.stat().st_mtime_ns == before
+    with pytest.raises(StudyError, match="holds work with other rank"):
+        tune(*args, tuning_settings(batch_size=4, rank=2), tmp_path)
+    with pytest.raises(StudyError, match="holds work with other train"):
+        tune(llm, toy_samples(5), toy_samples(2), tuning_settings(batch_size=4), tmp_path)

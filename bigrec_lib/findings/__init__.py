@@ -1,1 +1,11 @@
-"""What is said of results: evidence, tests, claims, tables and figures."""
+"""What is said of results.
+
+methods        every method a table may show: name, label, look, kind
+significance   intervals and paired tests
+evidence       what claims and analyses take from a published study
+claims         the paper's claims, the rule that decides each, verdicts
+analyses       what the notebooks from 07 on compute: a function a table
+tables         CSV, Markdown, LaTeX
+plots          one look for every figure; the figures of 01 to 06
+figures        the figures of 07 and later
+"""

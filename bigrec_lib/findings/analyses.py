@@ -1,4 +1,4 @@
-"""What the analyses compute from a study's results: a function a table."""
+"""What the notebooks from 07 on compute from a published study: a function a table."""
 
 from __future__ import annotations
 
@@ -7,24 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib import files
-from bigrec_lib.findings import claims, plots, significance
+from bigrec_lib.findings import claims, evidence, significance
+from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, label
 from bigrec_lib.method import metrics
-from bigrec_lib.study import runs
-
-
-def lists_of(results: Path) -> pd.DataFrame:
-    """`runs.read_lists`, or its columns without a row where a study has no lists."""
-    try:
-        return runs.read_lists(results)
-    except files.StudyError:
-        return pd.DataFrame(columns=[*runs.KEYS, "method", "example", "items"])
-
-
-def data_of(results: Path, name: str) -> dict[str, pd.DataFrame]:
-    """data set -> its items.parquet or probe.parquet, where it is there."""
-    paths = sorted(results.glob(f"*/data/{name}.parquet"))
-    return {path.parts[-3]: pd.read_parquet(path) for path in paths}
+from bigrec_lib.study import manifests
 
 
 def mean_interval(table: np.ndarray) -> dict[str, float]:
@@ -46,9 +32,9 @@ def relative_gain(group: pd.DataFrame, method: str, against: str) -> tuple[float
 def points(test: pd.DataFrame) -> pd.DataFrame:
     """NDCG@20 of every method at every training size, with an interval for BIGRec's."""
     rows = []
-    kept = test[test.method.isin(["bigrec", *claims.CONVENTIONAL]) & (test.n_train > 0)]
+    kept = test[test.method.isin(["bigrec", *CONVENTIONAL]) & (test.n_train > 0)]
     keys = ["dataset", "method", "n_train"]
-    for (dataset, method, n_train), group in claims.own(kept).groupby(keys, sort=False):
+    for (dataset, method, n_train), group in evidence.plain_runs(kept).groupby(keys, sort=False):
         at = {"dataset": dataset, "method": method, "n_train": n_train}
         table = group.pivot(index="seed", columns="example", values="ndcg").to_numpy()
         band = {"value": table.mean(), "low": float("nan"), "high": float("nan")}
@@ -61,14 +47,14 @@ def points(test: pd.DataFrame) -> pd.DataFrame:
 def slopes(test: pd.DataFrame) -> pd.DataFrame:
     """Slope of NDCG@20 per doubling of the training samples, a row a data set and method."""
     rows = []
-    for dataset, group in claims.own(test).groupby("dataset", sort=False):
-        for method in ["bigrec", *claims.CONVENTIONAL]:
-            x, values = claims.ladder(group, [method])
+    for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
+        for method in ["bigrec", *CONVENTIONAL]:
+            x, values = evidence.ladder(group, [method])
             keys = {"dataset": dataset, "method": method, "sizes": len(x)}
             if len(x) < 2:
                 rows.append(keys | {"gap": "missing: two training sizes or more"})
                 continue
-            found = significance.contrast(np.tensordot(claims.slope_weights(x), values, 1))
+            found = significance.contrast(np.tensordot(evidence.slope_weights(x), values, 1))
             found["slope"] = found.pop("difference")
             rows.append(keys | found | {"gap": ""})
     columns = "dataset method sizes seeds n slope low high p gap".split()
@@ -78,14 +64,16 @@ def slopes(test: pd.DataFrame) -> pd.DataFrame:
 def crossings(test: pd.DataFrame) -> pd.DataFrame:
     """Where BIGRec's line and that of the conventional models' mean cross, a row a data set."""
     rows = []
-    for dataset, group in claims.own(test).groupby("dataset", sort=False):
-        x, found, gap = claims.ladders(group)
+    for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
+        x, found, gap = evidence.ladders(group)
         low, at, high = claims.crossing(x, found) if not gap else [float("nan")] * 3
         first, last = (round(2 ** x[end]) for end in (0, -1)) if not gap else (None, None)
         if gap:
             gap = f"missing: {gap}"
         elif at != at:
-            gap = "BIGRec's line rises no slower than the conventional models'"
+            gap = (
+                "no crossing: BIGRec's line does not rise more slowly than the conventional models'"
+            )
         elif at in (first, last):
             ahead = "the conventional models'" if at == first else "BIGRec's"
             gap = f"{ahead} line is ahead from {first:,} to {last:,} samples"
@@ -94,24 +82,6 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
     columns = "dataset crossing low high smallest largest gap".split()
     frame = pd.DataFrame(rows).reindex(columns=columns)
     return frame.astype({"smallest": "Int64", "largest": "Int64"})
-
-
-def seconds(results: Path) -> pd.DataFrame:
-    """Wall-clock of training: the LLM's tuning, and each conventional model's whole grid.
-
-    Not of the tuning settings that a study tries.
-    """
-    rows = []
-    for folder, keys in runs.jobs_of(results):
-        if keys["setting"]:
-            continue
-        at = {name: keys[name] for name in ("dataset", "run", "n_train", "seed")}
-        if folder.name == "tuning":
-            rows.append(at | {"method": "bigrec", "seconds": runs.read_manifest(folder)["seconds"]})
-        elif (folder / "times.csv").exists():
-            times = pd.read_csv(folder / "times.csv")
-            rows += [at | each for each in times.to_dict("records")]
-    return pd.DataFrame(rows, columns=["dataset", "run", "n_train", "seed", "method", "seconds"])
 
 
 def gini(counts: np.ndarray) -> float:
@@ -153,23 +123,23 @@ def exposure(lists: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFram
 
 
 def group_differences(
-    lists: pd.DataFrame, items: dict[str, pd.DataFrame], probes: dict[str, pd.DataFrame]
+    lists: pd.DataFrame, items: dict[str, pd.DataFrame], examples: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """Share of each popularity group in the first 1, 5, 20 minus its share in the histories.
 
-    Columns dataset, n_train, method, k, group (0 = rarest), share, difference.
+    items, examples: `evidence.read_data`. Columns dataset, n_train, method, k, group
+    (0 = rarest), share, difference.
     """
     rows = []
     for (dataset, n_train, method), group in lists.groupby(
         ["dataset", "n_train", "method"], sort=False
     ):
-        if dataset not in items or dataset not in probes:
+        if dataset not in items or dataset not in examples:
             continue
-        history = np.stack(probes[dataset].history_groups.to_numpy()).sum(0)
-        history = history / history.sum()
-        group_of = claims.title_groups(items[dataset])
+        history = evidence.history_shares(items[dataset], examples[dataset])
+        group_of = evidence.title_groups(items[dataset])
         for k in (1, 5, 20):
-            shares = claims.popular_share(group, group_of, k).mean()
+            shares = evidence.popular_share(group, group_of, k).mean()
             rows += [
                 {"dataset": dataset, "n_train": n_train, "method": method, "k": k, "group": g,
                  "share": shares[g], "difference": shares[g] - history[g]}
@@ -180,22 +150,19 @@ def group_differences(
 
 
 def by_target_group(
-    test: pd.DataFrame, items: dict[str, pd.DataFrame], probes: dict[str, pd.DataFrame]
+    test: pd.DataFrame, items: dict[str, pd.DataFrame], examples: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """Mean NDCG@20 by the popularity group of the target; columns 1 (rarest) ... 5."""
-    known = [name for name in probes if name in items]
-    targets = [
-        probes[name][["example"]].assign(
-            dataset=name,
-            group=claims.title_groups(items[name]).reindex(probes[name].target).to_numpy() + 1,
-        )
-        for name in known
-    ]
+    targets = []
+    for dataset in [name for name in items if name in examples]:
+        title = items[dataset].title_group.to_numpy()[examples[dataset].target]
+        group = evidence.title_groups(items[dataset]).reindex(title).to_numpy() + 1
+        targets.append(examples[dataset][["example"]].assign(dataset=dataset, group=group))
     if not targets:
         return pd.DataFrame(columns=["dataset", "n_train", "method", *range(1, 6)])
-    found = test.merge(pd.concat(targets), on=["dataset", "example"])
+    known = test.merge(pd.concat(targets), on=["dataset", "example"])
     keys = ["dataset", "n_train", "method"]
-    wide = found.pivot_table(index=keys, columns="group", values="ndcg", sort=False)
+    wide = known.pivot_table(index=keys, columns="group", values="ndcg", sort=False)
     return in_order(wide.reindex(columns=range(1, 6)).reset_index())
 
 
@@ -207,10 +174,12 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     first 20 and the other does not.
     """
     rows = []
-    for (dataset, n_train), ranks in claims.own(test).groupby(["dataset", "n_train"], sort=False):
+    for (dataset, n_train), ranks in evidence.plain_runs(test).groupby(
+        ["dataset", "n_train"], sort=False
+    ):
         at = (lists.dataset == dataset) & (lists.n_train == n_train)
-        shown = claims.own(lists[at])
-        for method in claims.CONVENTIONAL:
+        shown = evidence.plain_runs(lists[at])
+        for method in CONVENTIONAL:
             keys = {"dataset": dataset, "n_train": n_train, "method": method}
             if not n_train or not {"bigrec", method} <= set(ranks.method):
                 rows.append(keys | {"gap": "missing: ranks of both"})
@@ -232,7 +201,7 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
             if {"bigrec", method} <= set(shown.method):
                 pair = ("bigrec", method)
                 kept = shown[shown.method.isin(pair)]
-                row["overlap"] = float(claims.overlaps(kept, [pair])[pair].mean())
+                row["overlap"] = float(evidence.overlaps(kept, [pair])[pair].mean())
             else:
                 row["gap"] = "missing: lists of both"
             rows.append(row)
@@ -244,8 +213,10 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
 def who_gains(test: pd.DataFrame) -> pd.DataFrame:
     """Share of examples whose NDCG@20 rises or falls when statistics are injected."""
     rows = []
-    for (dataset, n_train), group in claims.own(test).groupby(["dataset", "n_train"], sort=False):
-        for method in ("bigrec+popularity", "bigrec+collaborative", "bigrec+both"):
+    for (dataset, n_train), group in evidence.plain_runs(test).groupby(
+        ["dataset", "n_train"], sort=False
+    ):
+        for method in INJECTED:
             keys = {"dataset": dataset, "n_train": n_train, "method": method}
             if not {"bigrec", method} <= set(group.method):
                 rows.append(keys | {"gap": f"missing: {method}"})
@@ -268,8 +239,8 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     joints = sorted(name for name in test.tuned_on.unique() if "+" in name)
     together = joints[0] if joints else "+".join(datasets)
     for dataset in datasets:
-        group = claims.origins(test, dataset)
-        size = claims.main_size(group[group.origin == dataset])
+        group = evidence.origins(test, dataset)
+        size = evidence.main_size(group[group.origin == dataset])
         wanted = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
         if len(datasets) > 1:
             half = size // (together.count("+") + 1)
@@ -296,14 +267,13 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64"})
 
 
-def foreign_titles(results: Path) -> pd.DataFrame:
+def foreign_titles(folder: Path) -> pd.DataFrame:
     """How often a model tuned elsewhere, or on several domains, writes titles of another domain."""
-    rows = []
-    for folder, keys in runs.jobs_of(results):
-        if folder.name == "generations":
-            shares = runs.read_manifest(folder)["facts"].get("foreign_titles", {})
-            at = {name: keys[name] for name in ("dataset", "tuned_on", "n_train", "seed")}
-            rows += [at | {"titles_of": name, "share": share} for name, share in shares.items()]
+    rows = [
+        job["keys"] | {"titles_of": name, "share": share}
+        for job in manifests.published_jobs(folder, "03_generate_titles")
+        for name, share in job["facts"].get("foreign_titles", {}).items()
+    ]
     columns = ["dataset", "tuned_on", "n_train", "seed", "titles_of", "share"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -315,19 +285,7 @@ def catalogues(test: pd.DataFrame) -> pd.DataFrame:
     return significance.compare(found, [("bigrec-two-catalogues", "bigrec")], "ndcg")
 
 
-def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Ranks of the runs that tuning settings can be told by: those tried, and the study's own.
-
-    The study's own run of the same size and seed gets the setting 'study'; no row without others.
-    """
-    plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
-    ranks = ranks[plain & (ranks.n_train > 0)]
-    same = ranks.loc[ranks.setting != "", ["dataset", "n_train", "seed"]].drop_duplicates()
-    found = ranks.merge(same, on=["dataset", "n_train", "seed"])
-    return found.assign(setting=found.setting.replace("", "study"))
-
-
-def settings(results: Path) -> pd.DataFrame:
+def settings(folder: Path) -> pd.DataFrame:
     """What each tuning setting brings on the validation examples, a row a data set and setting.
 
     Columns: dataset, setting, what was set, minutes of tuning, valid_loss, real (share of first
@@ -335,22 +293,28 @@ def settings(results: Path) -> pd.DataFrame:
     and chosen: the highest of its data set.
     """
     names = ["learning_rate", "epochs", "target_modules", "learn_prompt"]
-    valid = claims.scored(runs.read_ranks(results, "valid")).query("method == 'bigrec'")
+    by_run = {
+        notebook: {
+            (job["keys"]["dataset"], job["keys"]["run"]): job
+            for job in manifests.published_jobs(folder, notebook)
+        }
+        for notebook in ("02_tune_llm", "03_generate_titles")
+    }
+    valid = evidence.read_scores(folder, "valid").query("method == 'bigrec'")
     rows = []
-    for (dataset, run, setting), each in under_settings(valid).groupby(
+    for (dataset, run, setting), group in evidence.under_settings(valid).groupby(
         ["dataset", "run", "setting"], sort=False
     ):
-        manifest = runs.read_manifest(results / dataset / run / "tuning")
-        said = pd.read_csv(results / dataset / run / "generations" / "validity.csv")
-        first = said.query("split == 'valid' and beams == 'first'").iloc[0]
-        ndcg = significance.interval(each.ndcg)
-        set_to = {name: manifest["parameters"][name] for name in names}
+        tuning = by_run["02_tune_llm"][dataset, run]
+        first = by_run["03_generate_titles"][dataset, run]["facts"]["first_beams"]["valid"]
+        ndcg = significance.interval(group.ndcg)
+        set_to = {name: tuning["parameters"][name] for name in names}
         rows.append(
             {"dataset": dataset, "setting": setting}
             | set_to
             | {"target_modules": " ".join(set_to["target_modules"])}
-            | {"minutes": manifest["seconds"] / 60, "valid_loss": manifest["facts"]["valid_loss"]}
-            | {"real": first.real, "distinct": int(first.distinct), "n": len(each)}
+            | {"minutes": tuning["seconds"] / 60, "valid_loss": tuning["facts"]["valid_loss"]}
+            | {"real": first["real"], "distinct": int(first["distinct"]), "n": len(group)}
             | {"ndcg": ndcg.mean, "low": ndcg.low, "high": ndcg.high}
         )
     columns = ["dataset", "setting", *names, *"minutes valid_loss real distinct n".split()]
@@ -358,53 +322,9 @@ def settings(results: Path) -> pd.DataFrame:
     return frame.assign(chosen=frame.ndcg == frame.groupby("dataset").ndcg.transform("max"))
 
 
-def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
-    """Ranks at the main size of each data set, with other ways to use the LLM as methods.
-
-    main: data set -> size. 'bigrec-constrained' is BIGRec inside a tree of all titles;
-    'bigrec-untuned' the LLM as it is, which no seed changes, so it stands beside each of them.
-    """
-    at_size = ranks[ranks.n_train == ranks.dataset.map(main)]
-    few = claims.own(at_size)
-    plain = (at_size.tuned_on == "") & (at_size.setting == "") & (at_size.method == "bigrec")
-    constrained = at_size[plain & at_size.constrained].assign(method="bigrec-constrained")
-    found = [few, constrained]
-    untuned = ranks[(ranks.n_train == 0) & (ranks.method == "bigrec") & ~ranks.constrained]
-    for (dataset, seed), _ in few.groupby(["dataset", "seed"]):
-        each = untuned[untuned.dataset == dataset]
-        found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
-    return pd.concat(found, ignore_index=True)
-
-
-def injected(results: Path) -> str:
-    """The conventional model whose scores 'bigrec+collaborative' injects; '' for none."""
-    for folder, _ in runs.jobs_of(results):
-        if folder.name == "reweighting":
-            return str(runs.read_manifest(folder)["parameters"]["collaborative"])
-    return ""
-
-
-def gamma_curves(results: Path) -> pd.DataFrame:
-    """NDCG@20 over the γ of popularity: columns dataset, seed, split, gamma, value; main size."""
-    frames = []
-    for folder, keys in runs.jobs_of(results):
-        special = keys["tuned_on"] or keys["constrained"] or keys["setting"] or not keys["n_train"]
-        for split in () if special else ("valid", "test"):
-            if (folder / f"curves-{split}.csv").exists():
-                curve = pd.read_csv(folder / f"curves-{split}.csv")
-                curve = curve.query("metric == 'NDCG' and k == 20")[["gamma", "value"]]
-                at = {name: keys[name] for name in ("dataset", "n_train", "seed")}
-                frames.append(curve.assign(**at, split=split))
-    if not frames:
-        return pd.DataFrame(columns=["dataset", "seed", "split", "gamma", "value"])
-    found = pd.concat(frames, ignore_index=True)
-    main = {data: claims.main_size(each) for data, each in found.groupby("dataset")}
-    return found[found.n_train == found.dataset.map(main)].drop(columns="n_train")
-
-
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by data set, size, and method in the order of `plots.LABELS`."""
-    place = {method: number for number, method in enumerate(plots.LABELS)}
+    """Rows by data set, size, and method in the order of `METHODS`."""
+    place = {method.name: number for number, method in enumerate(METHODS)}
     return frame.sort_values(
         ["dataset", "n_train", "method"],
         key=lambda column: column.map(place) if column.name == "method" else column,
@@ -412,15 +332,15 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def every_run(found: pd.DataFrame) -> pd.DataFrame:
+def every_run(rows: pd.DataFrame) -> pd.DataFrame:
     """A row a data set, training size, and method of a run; a column a metric and K; test split.
 
-    found: `runs.read_metrics`; methods that `plots` has no name for are left out. Mean over seeds.
+    rows: metrics.csv; ways of grounding are left out. Mean over seeds.
     """
-    kept = in_order(found[(found.split == "test") & found.method.isin(plots.LABELS)])
+    kept = in_order(rows[(rows.split == "test") & rows.method.isin(MAIN)])
     kept = kept.assign(
         column=kept.metric + "@" + kept.k.astype(str),
-        method=[plots.label(*each) for each in zip(kept.method, kept.run, strict=True)],
+        method=[label(*each) for each in zip(kept.method, kept.run, strict=True)],
     )
     columns = kept.sort_values(["metric", "k"]).column.unique()
     keys = ["dataset", "n_train", "method"]
@@ -470,7 +390,7 @@ def overall(ranks: pd.DataFrame, methods: dict[str, list[str]], marks: set[tuple
             printed = {c: spread(*cell, bold=cell[0] == best[c] > 0) for c, cell in cells.items()}
             if (dataset, samples, method) in marks:
                 printed["NDCG@20"] += "†"
-            keys = {"dataset": dataset, "samples": samples, "method": plots.label(method)}
+            keys = {"dataset": dataset, "samples": samples, "method": label(method)}
             rows.append(keys | printed | {"gap": gap})
     columns = [f"{name}@{k}" for name in metrics.METRICS for k in metrics.KS]
     return pd.DataFrame(rows, columns=["dataset", "samples", "method", *columns, "gap"])

@@ -1,5 +1,31 @@
-"""The paper's claims (method.md section 7), the rule that decides each, and published numbers.
+"""The paper's claims (docs/method.md, section 7) and the rule that decides each.
 
+RULE is the text that notebooks and pages print; the functions below do what it says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.files import write_text
+from bigrec_lib.findings import significance
+from bigrec_lib.findings.evidence import (
+    ladder,
+    ladders,
+    main_size,
+    origins,
+    overlaps,
+    plain_runs,
+    popular_share,
+    preferred,
+    slope_weights,
+    title_groups,
+)
+from bigrec_lib.findings.methods import CONVENTIONAL, minus
+from bigrec_lib.study.parameters import Analysis
+
+RULE = """\
 A claim gets one row a data set and comparison, and a verdict by a rule fixed beforehand:
 
 * **Directional** claims ("A is better than B"): `supported` if the mean paired difference has a
@@ -26,18 +52,6 @@ decided says how large a difference would have been found with 80 % power.
   samples of each domain; model tuned on another domain - the untuned LLM (directional).
 """
 
-from __future__ import annotations
-
-import fcntl
-
-import numpy as np
-import pandas as pd
-
-from bigrec_lib import files
-from bigrec_lib.findings import plots, significance
-from bigrec_lib.method import metrics
-from bigrec_lib.study import runs
-
 LEVEL = 0.05
 MARGIN = 0.10
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "not decided at this scale"
@@ -45,46 +59,7 @@ COLUMNS = (
     "claim dataset statement metric estimate low high p corrected seeds n detectable rule "
     "verdict where reason"
 ).split()
-CONVENTIONAL = (
-    "recent-popularity item-knn markov gru4rec-ce gru4rec-bce caser-ce caser-bce sasrec-ce "
-    "sasrec-bce dros"
-).split()
-NOTEBOOKS = ("overall_performance", "training_size", "statistical_information", "cross_domain")
-
-DLLM2REC = "DLLM2Rec (RecSys'24), LLaMA2-7B, larger training sets"
-DEALREC = "DEALRec (SIGIR'24), LLaMA-7B"
-COVE = "CoVE (arXiv 2506.19993), as it quotes BIGRec"
-DECODING = "DecodingMatters README, Qwen2-0.5B, recent time window"
-PUBLISHED = pd.DataFrame(
-    [
-        ("Games", "BIGRec", "HR@20", 0.0532, DLLM2REC),
-        ("Games", "BIGRec", "NDCG@20", 0.0341, DLLM2REC),
-        ("Games", "GRU4Rec", "HR@20", 0.0305, DLLM2REC),
-        ("Games", "GRU4Rec", "NDCG@20", 0.0150, DLLM2REC),
-        ("Games", "SASRec", "HR@20", 0.0346, DLLM2REC),
-        ("Games", "SASRec", "NDCG@20", 0.0190, DLLM2REC),
-        ("Games", "DROS", "HR@20", 0.0473, DLLM2REC),
-        ("Games", "DROS", "NDCG@20", 0.0267, DLLM2REC),
-        ("ML-10M", "BIGRec", "HR@20", 0.0541, DLLM2REC),
-        ("ML-10M", "BIGRec", "NDCG@20", 0.0370, DLLM2REC),
-        ("ML-10M", "GRU4Rec", "HR@20", 0.0608, DLLM2REC),
-        ("ML-10M", "GRU4Rec", "NDCG@20", 0.0236, DLLM2REC),
-        ("ML-10M", "SASRec", "HR@20", 0.0626, DLLM2REC),
-        ("ML-10M", "SASRec", "NDCG@20", 0.0228, DLLM2REC),
-        ("ML-10M", "DROS", "HR@20", 0.0852, DLLM2REC),
-        ("ML-10M", "DROS", "NDCG@20", 0.0363, DLLM2REC),
-        ("Games", "BIGRec, 1,024 samples", "HR@20", 0.0241, DEALREC),
-        ("Games", "BIGRec, 1,024 samples", "NDCG@20", 0.0122, DEALREC),
-        ("Games", "BIGRec, full data", "HR@20", 0.0233, DEALREC),
-        ("Games", "BIGRec, full data", "NDCG@20", 0.0120, DEALREC),
-        ("Games", "BIGRec", "NDCG@5", 0.0189, COVE),
-        ("Games", "BIGRec", "HR@10", 0.0329, COVE),
-        ("Games", "BIGRec", "HR@20", 0.0457, COVE),
-        ("Games", "BIGRec (perhaps constrained)", "NDCG@10", 0.052, DECODING),
-        ("Games", "BIGRec (perhaps constrained)", "HR@10", 0.085, DECODING),
-    ],
-    columns=["dataset", "method", "metric", "published", "source: another model and scale"],
-)
+SHOWN = "claim dataset statement metric estimate low high corrected verdict".split()
 
 
 def directional(row: dict) -> str:
@@ -177,22 +152,10 @@ def judged(rows: list[dict], where: str) -> pd.DataFrame:
     return frame
 
 
-def publish(frame: pd.DataFrame, p: runs.Parameters) -> pd.DataFrame:
-    """Write a notebook's claims into its folder and gather all notebooks' in claims.csv above.
-
-    claims.csv is no single notebook's, so no manifest lists it. The lock keeps two notebooks from
-    gathering at once.
-    """
-    files.write_text(frame.to_csv(index=False), p.output / "claims.csv")
-    lock = p.runs / "locks" / "claims"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        parts = [p.results / name / "claims.csv" for name in NOTEBOOKS]
-        gathered = pd.concat([pd.read_csv(path) for path in parts if path.exists()])
-        files.write_text(gathered.to_csv(index=False), p.results / "claims.csv")
-    files.WRITTEN.discard(p.results / "claims.csv")
-    return frame
+def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
+    """Write a notebook's claims into its folder; a study's claims.csv gathers them."""
+    write_text(rows.to_csv(index=False), p.output / "claims.csv")
+    return rows
 
 
 def p_text(p: float) -> str:
@@ -200,7 +163,7 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def told(frame: pd.DataFrame) -> str:
+def sentences(frame: pd.DataFrame) -> str:
     """Claims as a Markdown list: the verdict first, then what it rests on."""
     lines = []
     for row in frame.itertuples():
@@ -216,41 +179,13 @@ def told(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-# --------------------------------------------------------- what the rows are computed from
-
-
-def scored(ranks: pd.DataFrame) -> pd.DataFrame:
-    """`runs.read_ranks` with NDCG@20 and HR@20 of every example: columns ndcg, hr."""
-    rank = metrics.effective_rank(ranks)
-    return ranks.assign(ndcg=metrics.ndcg(rank, 20), hr=metrics.hr(rank, 20))
-
-
-def own(frame: pd.DataFrame) -> pd.DataFrame:
-    """Few-shot runs tuned on their own data set as the study does it, with free generation."""
-    special = (frame.tuned_on != "") | (frame.setting != "") | frame.constrained
-    special |= frame.run.str.startswith("full")
-    return frame[~special]
-
-
-def main_size(frame: pd.DataFrame) -> int:
-    """The training size with the most seeds, the largest of those; 0 if nothing was tuned."""
-    seeds = frame[frame.n_train > 0].groupby("n_train").seed.nunique()
-    return int(seeds[seeds == seeds.max()].index.max()) if len(seeds) else 0
-
-
-def preferred(valid: pd.DataFrame) -> str:
-    """The conventional model with the highest mean NDCG@20 on validation; '' for none."""
-    means = valid[valid.method.isin(CONVENTIONAL)].groupby("method").ndcg.mean()
-    return str(means.idxmax()) if len(means) else ""
-
-
 def c1(test: pd.DataFrame, valid: pd.DataFrame) -> list[dict]:
     """C1 on every data set. test, valid: `scored` ranks of a study."""
     rows = []
-    for dataset, group in own(test).groupby("dataset", sort=False):
+    for dataset, group in plain_runs(test).groupby("dataset", sort=False):
         size = main_size(group)
         group = group[group.n_train == size]
-        before = own(valid).query("dataset == @dataset and n_train == @size")
+        before = plain_runs(valid).query("dataset == @dataset and n_train == @size")
         rival = preferred(before)
         for metric in ("ndcg", "hr"):
             keys = {
@@ -261,12 +196,6 @@ def c1(test: pd.DataFrame, valid: pd.DataFrame) -> list[dict]:
             }
             rows.append(difference(keys, group, metric, "bigrec", rival))
     return rows
-
-
-def minus(method: str, against: str) -> str:
-    """What is compared, in the names that tables and figures print."""
-    subtracted = plots.label(against)
-    return f"{plots.label(method)} − " + (f"({subtracted})" if "+" in subtracted else subtracted)
 
 
 def difference(keys: dict, group: pd.DataFrame, metric: str, method: str, against: str) -> dict:
@@ -281,55 +210,10 @@ def difference(keys: dict, group: pd.DataFrame, metric: str, method: str, agains
     return directional_row(keys, values)
 
 
-def ladder(group: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """NDCG@20 over training sizes, mean of `methods`: log2 sizes (m,), and (m, S, n).
-
-    Only sizes, seeds and examples that all the methods have. A size with fewer seeds than three
-    others is left out: it would cost those their seeds.
-    """
-    group = group[group.method.isin(methods) & (group.n_train > 0)]
-    cells = group.groupby(["n_train", "seed", "example"], as_index=False)
-    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
-    mean = mean[mean.methods == len(methods)]
-    seeds = mean.groupby("n_train").seed.nunique()
-    mean = mean[mean.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
-    if mean.n_train.nunique() < 2:
-        return np.empty(0), np.empty((0, 0, 0))
-    tables = significance.crossed(mean, "ndcg", by="n_train")
-    sizes = sorted(tables)
-    return np.log2(sizes), np.stack([tables[size].to_numpy() for size in sizes])
-
-
-def slope_weights(x: np.ndarray) -> np.ndarray:
-    """Weights (m,) whose sum with values at x is the least-squares slope."""
-    centred = x - x.mean()
-    return centred / (centred**2).sum()
-
-
-def ladders(group: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
-    """log2 sizes, values (m, S, n) of 'bigrec' and 'conventional', and what is missing.
-
-    Conventional models are those that were trained at every size that has any.
-    """
-    group = group[group.n_train > 0]
-    cells = group[group.method == "bigrec"][["n_train", "seed"]].drop_duplicates()
-    models = group[group.method.isin(CONVENTIONAL)].merge(cells, on=["n_train", "seed"])
-    sizes = models.groupby("method").n_train.nunique()
-    trained = list(sizes.index[sizes == models.n_train.nunique()])
-    if not trained:
-        return np.empty(0), {}, "conventional models over training sizes"
-    both = group.merge(models[["n_train", "seed"]].drop_duplicates(), on=["n_train", "seed"])
-    x, bigrec = ladder(both, ["bigrec"])
-    steps, conventional = ladder(models, trained)
-    if len(x) < 2 or not np.array_equal(x, steps) or bigrec.shape != conventional.shape:
-        return np.empty(0), {}, "two training sizes or more with the same seeds"
-    return x, {"bigrec": bigrec, "conventional": conventional}, ""
-
-
 def c2(test: pd.DataFrame) -> list[dict]:
     """C2 on every data set. test: `scored` ranks of a study."""
     rows = []
-    for dataset, group in own(test).groupby("dataset", sort=False):
+    for dataset, group in plain_runs(test).groupby("dataset", sort=False):
         keys = {"claim": "C2", "dataset": dataset, "metric": "NDCG@20 per doubling"}
         steeper = keys | {"statement": "slope of the conventional models' mean − BIGRec's"}
         level = keys | {"statement": "BIGRec's slope / its mean level"}
@@ -376,7 +260,7 @@ def c3(test: pd.DataFrame) -> list[dict]:
         ("bigrec+collaborative", "bigrec+popularity"),
     ]
     rows = []
-    for dataset, group in own(test).groupby("dataset", sort=False):
+    for dataset, group in plain_runs(test).groupby("dataset", sort=False):
         group = group[group.n_train == main_size(group)]
         for method, against in pairs:
             keys = {"claim": "C3", "dataset": dataset, "metric": "NDCG@20"}
@@ -385,62 +269,11 @@ def c3(test: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def title_groups(items: pd.DataFrame) -> pd.Series:
-    """Popularity group (0 = rarest fifth of the titles ... 4) of each title group.
-
-    items: results' items.parquet. Ties go by number, as in probe.parquet.
-    """
-    counts = items.groupby("title_group").train_count.sum().sort_index()
-    order = counts.sort_values(kind="stable").index
-    return pd.Series(np.arange(len(order)) * 5 // len(order), index=order).sort_index()
-
-
-def popular_share(lists: pd.DataFrame, group_of: pd.Series, k: int = 20) -> pd.DataFrame:
-    """Share of each popularity group among the first k: columns 0 ... 4, rows as `lists`."""
-    listed = np.stack([items[:k] for items in lists["items"]])
-    groups = group_of.reindex(listed.ravel()).to_numpy().reshape(listed.shape)
-    shares = {g: (groups == g).mean(1) for g in range(5)}
-    return pd.DataFrame(shares, index=lists.index)
-
-
-def overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Share of the first k that two methods have in common, (n,), from lists (n, k)."""
-    return (ours[:, :, None] == theirs[:, None, :]).any(2).mean(1)
-
-
-def listed(group: pd.DataFrame) -> dict[str, dict[int, pd.Series]]:
-    """method -> seed -> lists by example, of one data set and size."""
-    found: dict[str, dict[int, pd.Series]] = {}
-    for (method, seed), each in group.groupby(["method", "seed"], sort=False):
-        found.setdefault(method, {})[seed] = each.set_index("example")["items"].sort_index()
-    return found
-
-
-def overlaps(
-    group: pd.DataFrame, pairs: list[tuple[str, str]]
-) -> dict[tuple[str, str], np.ndarray]:
-    """Overlap of each pair, (S seeds, n examples), on the seeds and examples all have.
-
-    group: `runs.read_lists` of one data set and size.
-    """
-    found = listed(group)
-    wanted = {method for pair in pairs for method in pair}
-    seeds = sorted(set.intersection(*(set(found[method]) for method in wanted)))
-    examples = sorted(
-        set.intersection(*(set(found[m][seed].index) for m in wanted for seed in seeds))
-    )
-    stacked = {m: [np.stack(found[m][s].loc[examples]) for s in seeds] for m in wanted}
-    return {
-        (a, b): np.stack([overlap(*each) for each in zip(stacked[a], stacked[b], strict=True)])
-        for a, b in pairs
-    }
-
-
 def c4(lists: pd.DataFrame, items: dict[str, pd.DataFrame], datasets: list[str]) -> list[dict]:
     """C4 on every data set. lists: `runs.read_lists`; items: data set -> items.parquet."""
     rows = []
     for dataset in datasets:
-        group = own(lists[lists.dataset == dataset])
+        group = plain_runs(lists[lists.dataset == dataset])
         group = group[group.n_train == main_size(group)]
         keys = {"claim": "C4", "dataset": dataset, "metric": "first 20"}
         popular = keys | {"statement": "share of the most popular fifth: conventional − BIGRec"}
@@ -470,13 +303,6 @@ def c4(lists: pd.DataFrame, items: dict[str, pd.DataFrame], datasets: list[str])
         ours = np.mean([pairs["bigrec", m] for m in networks], axis=0)
         rows.append(directional_row(alike, np.mean([pairs[p] for p in among], axis=0) - ours))
     return rows
-
-
-def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
-    """Ranks of one data set by what the adapter was tuned on: column `origin` instead of ''."""
-    found = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
-    found = found[(found.setting == "") & ~found.run.str.startswith("full")]
-    return found.assign(origin=found.tuned_on.where(found.tuned_on != "", dataset))
 
 
 def c5(test: pd.DataFrame) -> list[dict]:

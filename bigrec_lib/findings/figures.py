@@ -6,9 +6,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from bigrec_lib.findings import plots
-
-# greyscale tells methods apart, too
-MARKERS = dict(zip(plots.COLOURS, "osD^PX*v<>d1p2h+H8.", strict=True))
+from bigrec_lib.findings.methods import MAIN, PALETTE, colour_of, label, of
 
 # 07_overall_performance
 
@@ -19,7 +17,7 @@ def overall(levels: pd.DataFrame) -> plt.Figure:
     levels: columns dataset, samples ('few' or 'all'), method, value, low, high.
     """
     there = set(levels.method)
-    methods = [method for method in plots.LABELS if method in there]
+    methods = [method for method in MAIN if method in there]
     place = {method: y for y, method in enumerate(methods)}
     panels = list(levels.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
@@ -30,14 +28,14 @@ def overall(levels: pd.DataFrame) -> plt.Figure:
         for samples, shift in (("few", -0.13), ("all", 0.13)):
             chosen = of_dataset[of_dataset.samples == samples]
             at = np.array([place[method] for method in chosen.method]) + shift
-            colours = [plots.PALETTE[0] if "bigrec" in m else "0.45" for m in chosen.method]
+            colours = [PALETTE[0] if "bigrec" in m else "0.45" for m in chosen.method]
             axis.hlines(at, chosen.low, chosen.high, color=colours, linewidth=1.2)
             axis.scatter(
                 chosen.value, at, s=28, zorder=3, edgecolor=colours,
                 facecolor=colours if samples == "few" else "white",
             )  # fmt: skip
         axis.set(title=dataset, xlabel="NDCG@20", ylim=(len(methods) - 0.4, -0.6), xlim=(0, None))
-        axis.set_yticks(range(len(methods)), [plots.label(method) for method in methods])
+        axis.set_yticks(range(len(methods)), [label(method) for method in methods])
         axis.xaxis.set_major_locator(MaxNLocator(4))
     figure.tight_layout()
     return figure
@@ -61,7 +59,7 @@ def forest(rows: pd.DataFrame, xlabel: str) -> plt.Figure:
         axis.hlines(at[there], own.low[there], own.high[there], color="0.25", linewidth=1.2)
         axis.scatter(
             own.difference[there], at[there], s=28, zorder=3, edgecolor="0.1",
-            facecolor=[plots.PALETTE[0] if sure else "white" for sure in beyond[there]],
+            facecolor=[PALETTE[0] if sure else "white" for sure in beyond[there]],
         )  # fmt: skip
         axis.axvline(0, color="0.5", linewidth=1, linestyle="--")
         for y in at[~there]:
@@ -88,9 +86,9 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         ends = []
         for method, curve in group.sort_values("n_train").groupby("method", sort=False):
-            colour = plots.COLOURS.get(method, "0.2")
+            colour = colour_of(method)
             axis.plot(
-                curve.n_train, curve.value, color=colour, marker=MARKERS.get(method, "."),
+                curve.n_train, curve.value, color=colour, marker=of(method).marker,
                 markersize=4, linewidth=2.2 if curve.low.notna().any() else 1,
             )  # fmt: skip
             axis.fill_between(curve.n_train, curve.low, curve.high, color=colour, alpha=0.2)
@@ -102,10 +100,10 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
         for (_, method, colour), y in zip(sorted(ends), apart(axis, sorted(ends)), strict=True):
             at = axis.get_yaxis_transform()
             axis.plot(
-                1.03, y, MARKERS.get(method, "."), color=colour, markersize=4, transform=at,
+                1.03, y, of(method).marker, color=colour, markersize=4, transform=at,
                 clip_on=False,
             )  # fmt: skip
-            axis.text(1.05, y, plots.label(method), fontsize="small", va="center", transform=at)
+            axis.text(1.05, y, label(method), fontsize="small", va="center", transform=at)
     figure.tight_layout()
     return figure
 
@@ -137,8 +135,8 @@ def group_shares(shares: pd.DataFrame) -> plt.Figure:
             own = shares[(shares.dataset == dataset) & (shares.k == k)]
             for method, line in own.groupby("method", sort=False):
                 axis.plot(
-                    line.group + 1, line.difference, color=plots.COLOURS.get(method, "0.5"),
-                    marker=MARKERS.get(method, "."), markersize=5, label=plots.label(method),
+                    line.group + 1, line.difference, color=colour_of(method),
+                    marker=of(method).marker, markersize=5, label=label(method),
                 )  # fmt: skip
             axis.axhline(0, color="0.3", linewidth=1, linestyle="--")
             axis.set(title=f"{dataset}, first {k}", xticks=range(1, 6))
@@ -161,8 +159,8 @@ def injection(curves: pd.DataFrame) -> plt.Figure:
         1, len(panels), figsize=(plots.WIDTH * (0.5 + 0.45 * len(panels)), 3.0), squeeze=False
     )
     looks = {
-        "valid": (plots.PALETTE[1], "--", "validation"),
-        "test": (plots.PALETTE[0], "-", "test"),
+        "valid": (PALETTE[1], "--", "validation"),
+        "test": (PALETTE[0], "-", "test"),
     }
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         for split, (colour, dash, name) in looks.items():
@@ -197,7 +195,7 @@ def origins(points: pd.DataFrame) -> plt.Figure:
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         axis.errorbar(
             group.origin, group.value, yerr=[group.value - group.low, group.high - group.value],
-            fmt="o", capsize=3, color=plots.COLOURS["bigrec"],
+            fmt="o", capsize=3, color=colour_of("bigrec"),
         )  # fmt: skip
         axis.set(title=f"tested on {dataset}", xlabel="tuned on")
         axis.margins(x=0.2)

@@ -1,7 +1,6 @@
-"""One look for every figure: colour-blind safe, one colour per method, readable in print."""
+"""One look for every figure, readable in print; the figures of the steps, 01 to 06."""
 
 import itertools
-import re
 from io import BytesIO
 from pathlib import Path
 
@@ -11,53 +10,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from PIL import Image
 
 from bigrec_lib.files import atomic
+from bigrec_lib.findings.methods import PALETTE, colour_of, label
+from bigrec_lib.study.notebook import small
 
 WIDTH = 6.0  # inches, about a column and a half in print
-PALETTE = sns.color_palette("colorblind")
-COLOURS = {
-    "bigrec": PALETTE[0],
-    "bigrec+popularity": PALETTE[1],
-    "bigrec+collaborative": PALETTE[2],
-    "bigrec+both": PALETTE[9],
-    "bigrec-constrained": "#004c6d",
-    "bigrec-untuned": "#9ecae1",
-    "bigrec-bm25": "#117733",
-    "popularity": PALETTE[7],
-    "recent-popularity": "0.75",
-    "item-knn": "0.3",
-    "markov": "#a08b00",
-    **{
-        f"{network}-{loss}": shade
-        for network, base in {"gru4rec": 4, "caser": 5, "sasrec": 3}.items()
-        for loss, shade in zip(("bce", "ce"), sns.light_palette(PALETTE[base], 3)[1:], strict=True)
-    },
-    "dros": PALETTE[6],
-    "p5": "#8c2d04",
-}
-LABELS = {
-    "bigrec": "BIGRec",
-    "bigrec+popularity": "BIGRec + popularity",
-    "bigrec+collaborative": "BIGRec + collaborative",
-    "bigrec+both": "BIGRec + both",
-    "bigrec-constrained": "BIGRec, constrained decoding",
-    "bigrec-untuned": "BIGRec, untuned LLM",
-    "bigrec-bm25": "GPT4Rec-style (BM25)",
-    "popularity": "Popularity",
-    "recent-popularity": "Recent popularity",
-    "item-knn": "Item kNN",
-    "markov": "Markov chain",
-    "gru4rec-ce": "GRU4Rec, cross-entropy",
-    "gru4rec-bce": "GRU4Rec, binary",
-    "caser-ce": "Caser, cross-entropy",
-    "caser-bce": "Caser, binary",
-    "sasrec-ce": "SASRec, cross-entropy",
-    "sasrec-bce": "SASRec, binary",
-    "dros": "DROS",
-    "p5": "P5-style",
-}
 
 
 def style() -> None:
@@ -68,7 +26,6 @@ def style() -> None:
             "figure.dpi": 110,
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
-            "svg.hashsalt": "bigrec",
             "axes.spines.top": False,
             "axes.spines.right": False,
             "grid.linewidth": 0.6,
@@ -78,30 +35,11 @@ def style() -> None:
 
 
 def save(figure: plt.Figure, folder: Path, name: str) -> None:
-    """Write `name`.png and `name`.svg into `folder`, without dates, so that reruns are equal."""
+    """Write `name`.png into `folder`, without a date, so that reruns are equal."""
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     with atomic(folder / f"{name}.png") as partial:
         partial.write_bytes(small(drawn.getvalue()))
-    with atomic(folder / f"{name}.svg") as partial:
-        figure.savefig(partial, format="svg", metadata={"Date": None})
-
-
-def small(png: bytes) -> bytes:
-    """A PNG in 256 colours: enough for a figure, and less than half the size."""
-    drawn = BytesIO()
-    with Image.open(BytesIO(png)) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(drawn, format="png")
-    return drawn.getvalue()
-
-
-def label(method: str, run: str = "") -> str:
-    """The name of a method as figures and tables print it, with what is special about its run."""
-    special = re.fullmatch(r".*?-s\d+(?:-as-(.+?))?(?:-on-(.+?))?(-constrained)?", run)
-    setting, origin, constrained = special.groups() if special else (None, None, None)
-    words = [f"setting {setting}"] * bool(setting) + [f"tuned on {origin}"] * bool(origin)
-    words += ["constrained"] * bool(constrained)
-    return LABELS.get(method, method) + (f" ({', '.join(words)})" if words else "")
 
 
 # 03_generate_titles
@@ -169,8 +107,9 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
         below = above
         if split != "train" and not given:
             cut = int(stamps.min())
-            cut = np.datetime64(cut, "s") if dated else cut
-            right.axvline(cut, color="0.25", linestyle="--", linewidth=1)
+            right.axvline(
+                np.datetime64(cut, "s") if dated else cut, color="0.25", linestyle="--", linewidth=1
+            )
     order = "place in the user's list" if given else "order"
     right.set(xlabel="time" if dated else order, ylabel="samples")
     right.set_ylim(0, None)
@@ -210,16 +149,6 @@ def losses(log: pd.DataFrame) -> plt.Figure:
 
 # 04_ground_to_items
 
-GROUNDINGS = {
-    "bigrec": "First beam, titles (BIGRec)",
-    "bigrec-unseen": "… without the user's history",
-    "bigrec-nearest-beam": "Nearest of all beams",
-    "bigrec-interleaved": "All beams, interleaved",
-    "bigrec-bm25": "First beam, BM25",
-    "bigrec-reference": "First beam, rows (reference)",
-    "bigrec-two-catalogues": "First beam, both catalogues",
-}
-
 
 def rank_histogram(rank, candidates: int) -> plt.Figure:
     """Share of targets in bins of ranks that double, next to what a random order gives.
@@ -233,7 +162,7 @@ def rank_histogram(rank, candidates: int) -> plt.Figure:
         for low, high in itertools.pairwise(edges)
     ]
     figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
-    axis.bar(names, share, color=COLOURS["bigrec"], label=label("bigrec"))
+    axis.bar(names, share, color=colour_of("bigrec"), label=label("bigrec"))
     axis.plot(names, np.diff(edges) / candidates, "o", color="0.25", label="random order")
     axis.set(xlabel="place of the true title", ylabel="share of test targets", yscale="log")
     axis.tick_params(axis="x", rotation=45)
@@ -257,7 +186,7 @@ def intervals(table) -> plt.Figure:
             xerr=[np.subtract(mean, low), np.subtract(high, mean)],
             fmt="o",
             capsize=3,
-            color=COLOURS["bigrec"],
+            color=colour_of("bigrec"),
         )
         axis.set(xlabel=metric, xlim=(0, None))
     axes[0][0].invert_yaxis()
@@ -274,7 +203,7 @@ def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
     counts: (I,) training interactions of each candidate; weights: (I,) W.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.0))
-    left.hist(weights, bins=40, color=COLOURS["popularity"])
+    left.hist(weights, bins=40, color=colour_of("popularity"))
     left.set(yscale="log", xlabel="weight W", ylabel="titles")
     share = np.mean(np.asarray(counts) == 0)
     left.set_title(f"{share:.0%} of {len(counts):,} titles have no count", fontsize="medium")
@@ -323,7 +252,7 @@ def by_popularity(gain) -> plt.Figure:
     sizes = one.groupby("group").size()
     sns.barplot(
         gain.assign(method=gain.method.map(label)), x="group", y="ndcg", hue="method",
-        palette={label(method): COLOURS[method] for method in gain.method.unique()},
+        palette={label(method): colour_of(method) for method in gain.method.unique()},
         errorbar=None, ax=axis,
     )  # fmt: skip
     groups = sorted(sizes.index)
@@ -343,11 +272,11 @@ def training(curves) -> plt.Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 1.5, 3.2))
     for method, curve in curves.groupby("method", sort=False):
-        style = {"color": COLOURS.get(method), "label": label(method)}
+        style = {"color": colour_of(method), "label": label(method)}
         axes[0].plot(curve.epoch, curve.train_loss / curve.train_loss.iloc[0], **style)
         axes[1].plot(curve.epoch, curve.valid_ndcg, **style)
         best = curve.loc[curve.valid_ndcg.idxmax()]
-        axes[1].plot(best.epoch, best.valid_ndcg, "D", color=COLOURS.get(method), markersize=4)
+        axes[1].plot(best.epoch, best.valid_ndcg, "D", color=colour_of(method), markersize=4)
     axes[0].set(xlabel="epoch", ylabel="training loss / that of epoch 1", ylim=(0, None))
     axes[1].set(xlabel="epoch", ylabel="validation NDCG@20", ylim=(0, None))
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -359,7 +288,7 @@ def costs(seconds) -> plt.Figure:
     """Seconds a method took, on a logarithmic axis; columns method, seconds."""
     figure, axis = plt.subplots(figsize=(WIDTH, 0.28 * len(seconds) + 0.8))
     names = seconds.method.map(label)
-    axis.barh(names, seconds.seconds, color=[COLOURS.get(each) for each in seconds.method])
+    axis.barh(names, seconds.seconds, color=[colour_of(each) for each in seconds.method])
     axis.bar_label(axis.containers[0], fmt="%.3g", padding=3)
     axis.set(xscale="log", xlabel="seconds, whole grid")
     axis.margins(x=0.15)

@@ -9,15 +9,18 @@ from IPython.display import Markdown
 from bigrec_lib.files import write_text
 
 
-def save(frame: pd.DataFrame, folder: Path, name: str, digits: int = 4) -> pd.DataFrame:
-    """Write `name`.csv, .md and .tex into `folder` and return the frame for display.
+def save(
+    frame: pd.DataFrame, folder: Path, name: str, printed: bool = False, digits: int = 4
+) -> pd.DataFrame:
+    """Write `name`.csv into `folder`, in full precision, and return the frame for display.
 
-    The CSV keeps full precision; Markdown and LaTeX (booktabs) round floats to `digits`.
+    printed: a table for a paper, also in Markdown and LaTeX (booktabs), rounded to `digits`.
     """
     frame.columns.name = None
     write_text(frame.to_csv(index=False), folder / f"{name}.csv")
-    write_text(markdown(frame, digits), folder / f"{name}.md")
-    write_text(latex(rounded(frame, digits)), folder / f"{name}.tex")
+    if printed:
+        write_text(markdown(frame, digits), folder / f"{name}.md")
+        write_text(latex(rounded(frame, digits)), folder / f"{name}.tex")
     return frame
 
 

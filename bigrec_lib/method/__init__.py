@@ -1,1 +1,28 @@
-"""What the study is about, in the order the data goes; a room imports only from those above it."""
+"""What the study is about, in the order the data goes; a room imports only from those above it.
+
+assets         models and data: fetched once, checked by hash, unpacked safely
+corpus         who consumed what, and the catalogue: cleaned, filtered, numbered
+sources        files in folders, zips and gzip, read safely
+readers        one per source format -> Corpus
+sequences      Corpus -> time-ordered examples, their split, seeded samples
+prompts        the one template; titles in and out of text
+prepared       what 01 wrote, opened
+samples        prompt + answer, encoded
+llm            load an LLM with its tokenizer, quantised or not
+adapters       LoRA adapters: made, saved, loaded
+processes      several processes that tune together
+losses         samples as batches, and the loss over what is learnt
+tuning         QLoRA instruction tuning, resumable
+beams          beam search: hypotheses, the trie of allowed answers, one step
+tree_cache     one cache for all beams of a prompt: masks and attention
+generation     step 1: read prompts, search, fall back to `generate`
+portions       many prompts into a file: cut, stored, resumed
+embedding      texts -> vectors, cached by content
+grounding      step 2: exact L2 ranks over the whole catalogue
+metrics        ranks -> HR, NDCG
+reweighting    popularity and collaborative weights; every γ in one pass
+windows        samples in numbers, for models that know no titles
+networks       GRU4Rec, Caser, SASRec, DROS
+baselines      statistics, and the search for every model's settings
+p5             the LLM that writes identifiers
+"""

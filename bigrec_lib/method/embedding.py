@@ -1,17 +1,18 @@
-"""Vectors of texts: the last token's last hidden state, cached by content (method.md section 4).
+"""Vectors of texts: the last token's last hidden state, cached by content.
 
-The authors embed with the base LLM, without the adapter; load the model that way to do the same.
+The authors embed with the base LLM, without the adapter (docs/method.md, section 4); load the model
+that way to do the same.
 
 Texts are padded on the right. Attention is causal, so the last token of a text never sees the
-padding, and its position ids count from 0 as if it were alone: company changes nothing. Batches
-have a fixed number of rows and widths that depend on the text's own length only, so that even the
-rounding is the same whatever else is embedded, in whatever order, and whatever the cache holds.
+padding, and positions count from 0: the other texts of a batch make no difference. Batches have a
+fixed number of rows, and their width follows from the text's own length, so that even the rounding
+is the same whatever else is embedded, in whatever order, and whatever the cache holds.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,14 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError, atomic
+from bigrec_lib.method.llm import fingerprint
 
 if TYPE_CHECKING:
     from bigrec_lib.method.llm import LLM
 
 WIDTH = 8  # batches are as wide as a multiple of this many tokens
 PART = 2048  # texts after which the cache is written, so that a killed run keeps them
+POOLING = "last-token"  # opens the cache's folder names: vectors of another kind lie elsewhere
 
 
 class EmbeddingError(StudyError):
@@ -39,16 +42,28 @@ def embed(
 
     The text without a token is embedded as the end-of-sequence token alone. `cache` is a folder:
     what it holds for this very model is read, what is missing is computed and added.
-    Returns (len(texts), d) float32. Raises EmbeddingError for vectors that are not finite.
+    Returns (len(texts), d) float32. Raises EmbeddingError for vectors that are not finite, or a
+    cache that is damaged.
     """
-    known: dict[bytes, torch.Tensor] = {}
-    folder = cache / fingerprint(llm) if cache else None
-    if folder:
-        known = read(folder)
+    if not texts:
+        return np.empty((0, llm.model.config.hidden_size), dtype=np.float32)
+    folder = cache / f"{POOLING}-{fingerprint(llm)}" if cache else None
+    vectors = read(folder) if folder else {}
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    tokens = tokenise(llm, list(missing.values()))
-    order = sorted(zip(missing, tokens, strict=True), key=lambda pair: len(pair[1]))
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+    for part in embed_missing(llm, missing, batch_size):
+        vectors |= part
+        if folder:
+            write(part, folder)
+    return torch.stack([vectors[key] for key in keys]).float().numpy()
+
+
+def embed_missing(
+    llm: LLM, texts: dict[bytes, str], batch_size: int
+) -> Iterator[dict[bytes, torch.Tensor]]:
+    """Embed texts, shortest first: key -> vector (d,), at most PART of them at a time."""
+    tokens = tokenise(llm, list(texts.values()))
+    order = sorted(zip(texts, tokens, strict=True), key=lambda pair: len(pair[1]))
     with tqdm(total=len(order), desc="embedding", unit="text", disable=not order) as bar:
         for start in range(0, len(order), PART):
             part = order[start : start + PART]
@@ -56,14 +71,9 @@ def embed(
             for (key, _), vector in zip(part, vectors, strict=True):
                 if not torch.isfinite(vector).all():
                     raise EmbeddingError(
-                        f"the embedding of {missing[key]!r} is not finite: try dtype float32"
+                        f"the embedding of {texts[key]!r} is not finite: try dtype float32"
                     )
-                known[key] = vector
-            if folder:
-                write([key for key, _ in part], vectors, folder)
-    if not keys:
-        return np.empty((0, llm.model.config.hidden_size), dtype=np.float32)
-    return torch.stack([known[key] for key in keys]).float().numpy()
+            yield {key: vector for (key, _), vector in zip(part, vectors, strict=True)}
 
 
 def tokenise(llm: LLM, texts: list[str]) -> list[list[int]]:
@@ -93,41 +103,31 @@ def compute(llm: LLM, tokens: list[list[int]], batch_size: int, bar: tqdm) -> to
     return torch.cat(vectors)
 
 
-def fingerprint(llm: LLM) -> str:
-    """A hash of everything a vector depends on but its text: weights, dtype, vocabulary."""
-    digest = hashlib.sha256(b"last token, last hidden state, right padding")
-    for name, tensor in llm.model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    for token, index in sorted(llm.tokenizer.get_vocab().items()):
-        digest.update(f"{index} {token}".encode())
-    return digest.hexdigest()[:32]
-
-
 def read(folder: Path) -> dict[bytes, torch.Tensor]:
     """SHA-256 of a text -> its vector (d,), from every part in a cache folder."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    known: dict[bytes, torch.Tensor] = {}
+    vectors: dict[bytes, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             part = load_file(path)
         except SafetensorError as error:
             raise EmbeddingError(f"{path} is damaged ({error}): delete it") from None
         keys = part["texts"].numpy()  # (N, 32) uint8
-        known |= {key.tobytes(): vector for key, vector in zip(keys, part["vectors"], strict=True)}
-    return known
+        vectors |= {key.tobytes(): row for key, row in zip(keys, part["vectors"], strict=True)}
+    return vectors
 
 
-def write(keys: list[bytes], vectors: torch.Tensor, folder: Path) -> None:
-    """Add one part to a cache folder, named by its texts."""
+def write(vectors: dict[bytes, torch.Tensor], folder: Path) -> None:
+    """Add one part, SHA-256 of a text -> its vector (d,), to a cache folder; its texts name it."""
     from safetensors.torch import save_file
 
-    name = hashlib.sha256(b"".join(keys)).hexdigest()[:32]
-    texts = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 32).copy())
+    keys = b"".join(vectors)
+    name = hashlib.sha256(keys).hexdigest()[:32]
+    texts = torch.from_numpy(np.frombuffer(keys, dtype=np.uint8).reshape(-1, 32).copy())
     with atomic(folder / f"{name}.safetensors") as partial:
-        save_file({"texts": texts, "vectors": vectors.contiguous()}, partial)
+        save_file({"texts": texts, "vectors": torch.stack(list(vectors.values()))}, partial)
 
 
 def save(path: Path, **arrays: np.ndarray) -> None:
@@ -135,7 +135,7 @@ def save(path: Path, **arrays: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
     with atomic(path) as partial:
-        save_file({name: np.ascontiguousarray(each) for name, each in arrays.items()}, partial)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,8 @@ A rank is the number of candidates strictly nearer than the target, counted over
 catalogue; nothing is sorted. `ties` is the number of other candidates exactly as near.
 
 Candidates are titles, not rows: namesakes have one embedding, so they are one candidate
-(`candidates`). The authors' code ranks rows; `reference_ranks` does as it does (method.md quirk 6).
+(`prepared.candidates`). The authors' code ranks rows, and so does `reference_ranks`
+(docs/method.md, quirk 6).
 
 Ranks are those of exact arithmetic. Subtracting the mean title changes no distance, but makes the
 numbers small, so that one fp32 matrix product decides almost every comparison. The few candidates
@@ -34,19 +35,6 @@ class GroundingError(StudyError):
     """Generations cannot be grounded to the catalogue."""
 
 
-# ------------------------------------------------------------------------------- candidates
-
-
-def candidates(items: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """The distinct titles of a catalogue and the one of each item, (I,) int64.
-
-    items: columns title, title_group (equal for namesakes). Policy `title`: namesakes are one
-    candidate.
-    """
-    _, first, of_item = np.unique(items.title_group, return_index=True, return_inverse=True)
-    return items.title.iloc[first].tolist(), of_item
-
-
 # -------------------------------------------------------------------------------- distances
 
 
@@ -57,8 +45,8 @@ def distances(queries, vectors) -> np.ndarray:
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     same_width(queries, vectors)
-    found, _ = squared_distances(queries, vectors, torch.zeros(len(queries)))
-    parts = [squared for _, squared in blocks(found, len(queries))]
+    squares, _ = squared_distances(queries, vectors, torch.zeros(len(queries)))
+    parts = [squared for _, squared in blocks(squares, len(queries))]
     return torch.cat(parts, dim=1).sqrt_().numpy()
 
 
@@ -72,7 +60,7 @@ def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[T
     shift = mean(vectors).double()
     left = queries - shift  # (n, d)
     left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
-    found = torch.empty(len(queries) * len(vectors), dtype=torch.float64)
+    squares = torch.empty(len(queries) * len(vectors), dtype=torch.float64)
     lowest = torch.empty(-(-len(vectors) // COLUMNS), len(queries), dtype=torch.float64)
     slack = torch.zeros(len(queries), dtype=torch.float64)
 
@@ -81,7 +69,7 @@ def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[T
         row, column = near.nonzero(as_tuple=True)
         squared[row, column] = squared_distance(queries, row, vectors, columns.start + column)
 
-    for (columns, squared), low in zip(blocks(found, len(queries)), lowest, strict=True):
+    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
         right = vectors[columns] - shift  # (m, d)
         scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
         torch.addmm(scale, left, right.T, alpha=-2, out=squared)
@@ -91,18 +79,18 @@ def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[T
         torch.amin(squared, 1, out=low)
         torch.maximum(slack, scale.amax(1), out=slack)
     limit = lowest.amin(0) + slack
-    for (columns, squared), low in zip(blocks(found, len(queries)), lowest, strict=True):
+    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
         if (low < limit).any():
             exactly(squared, squared < limit[:, None], columns)
             torch.amin(squared, 1, out=low)
-    return found, lowest.amin(0)
+    return squares, lowest.amin(0)
 
 
-def blocks(found: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """The parts of what `squared_distances` found: some columns, and their distances (rows, m)."""
-    for start in range(0, len(found) // rows, COLUMNS):
+def blocks(squares: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """The parts of what `squared_distances` gives: some columns, and their squares (rows, m)."""
+    for start in range(0, len(squares) // rows, COLUMNS):
         columns = slice(start, start + COLUMNS)
-        yield columns, found[start * rows : columns.stop * rows].view(rows, -1)
+        yield columns, squares[start * rows : columns.stop * rows].view(rows, -1)
 
 
 def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tensor) -> Tensor:
@@ -110,13 +98,13 @@ def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tens
 
     The one definition of an exact distance: equal vectors give equal numbers.
     """
-    found = torch.empty(len(row), dtype=torch.float64)
+    squares = torch.empty(len(row), dtype=torch.float64)
     step = max(1, 2**18 // queries.shape[1])  # fits the processor's cache
     for start in range(0, len(row), step):
         pairs = slice(start, start + step)
         difference = queries[row[pairs]].double() - vectors[column[pairs]].double()
-        found[pairs] = difference.square_().sum(1)
-    return found
+        squares[pairs] = difference.square_().sum(1)
+    return squares
 
 
 def mean(vectors: Tensor) -> Tensor:
@@ -198,8 +186,8 @@ def rounding(d: int) -> float:
 
 def left_out(seen: Sequence[np.ndarray], targets: Tensor) -> tuple[Tensor, Tensor]:
     """Pairs (query, candidate) to leave out: each once, and never the target."""
-    rest = [np.setdiff1d(each, target) for each, target in zip(seen, targets, strict=True)]
-    row = np.repeat(np.arange(len(rest)), [len(each) for each in rest])
+    rest = [np.setdiff1d(items, target) for items, target in zip(seen, targets, strict=True)]
+    row = np.repeat(np.arange(len(rest)), [len(items) for items in rest])
     column = np.concatenate([*rest, np.empty(0)]).astype(np.int64)
     return torch.from_numpy(row), torch.from_numpy(column)
 
@@ -216,12 +204,12 @@ def counted(keys: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
         raise GroundingError(f"row {int(bad.argmax())} of the keys holds NaN: score it again")
     targets = checked_targets(targets, len(targets), keys.shape[1]).numpy()
     if len(keys) == 1:
-        order, own = np.sort(keys[0]), keys[0, targets]
-        nearer = np.searchsorted(order, own)
-        ties = np.searchsorted(order, own, side="right") - nearer - 1
+        order, goal = np.sort(keys[0]), keys[0, targets]
+        nearer = np.searchsorted(order, goal)
+        ties = np.searchsorted(order, goal, side="right") - nearer - 1
     else:
-        own = np.take_along_axis(keys, targets[:, None], axis=1)
-        nearer, ties = (keys < own).sum(1), (keys == own).sum(1) - 1
+        goal = np.take_along_axis(keys, targets[:, None], axis=1)
+        nearer, ties = (keys < goal).sum(1), (keys == goal).sum(1) - 1
     return frame(nearer, ties)
 
 
@@ -275,17 +263,17 @@ def beam_ranks(
     parts = []
     for start in tqdm(range(0, len(queries), step), desc=merge.__name__, unit="block"):
         block = queries[start : start + step]
-        found = distances(block.reshape(-1, d), vectors).reshape(len(block), beams, -1)
-        parts.append(counted(merge(found), targets[start : start + step]))
+        by_beam = distances(block.reshape(-1, d), vectors).reshape(len(block), beams, -1)
+        parts.append(counted(merge(by_beam), targets[start : start + step]))
     return pd.concat(parts, ignore_index=True)
 
 
-def nearest_beam(found: np.ndarray) -> np.ndarray:
+def nearest_beam(by_beam: np.ndarray) -> np.ndarray:
     """Keys (n, I) from distances (n, B, I): a candidate is as near as its nearest beam."""
-    return found.min(axis=1)
+    return by_beam.min(axis=1)
 
 
-def interleaved(found: np.ndarray) -> np.ndarray:
+def interleaved(by_beam: np.ndarray) -> np.ndarray:
     """Keys (n, I) from distances (n, B, I): the beams' lists merged in turn.
 
     The first of each list in the order of the beams, then the second of each, and so on; a
@@ -293,8 +281,8 @@ def interleaved(found: np.ndarray) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    beams = found.shape[1]
-    places = rankdata(found, method="min", axis=2).astype(np.int64) - 1  # (n, B, I)
+    beams = by_beam.shape[1]
+    places = rankdata(by_beam, method="min", axis=2).astype(np.int64) - 1  # (n, B, I)
     return (places * beams + np.arange(beams)[:, None]).min(axis=1)
 
 
@@ -302,24 +290,28 @@ def interleaved(found: np.ndarray) -> np.ndarray:
 
 
 def nearest(queries, vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest candidates of each query through FAISS: numbers (n, k), L2 distances (n, k).
+    """The k nearest candidates of each query, nearest first: numbers (n, k) int64, and their L2
+    distances (n, k) float64.
 
-    FAISS returns squared distances, rounded; here they are exact, and rooted.
+    queries: (n, d), vectors: (I, d); k is at most I. Of equal distances the candidate with the
+    smaller number comes first. Raises GroundingError for values that are not finite.
     """
-    import faiss
-
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
-    same_width(queries, vectors)
-    shift = mean(vectors)
-    index = faiss.IndexFlatL2(vectors.shape[1])
-    index.add((vectors.float() - shift).numpy())
-    k = min(k, len(vectors))
-    _, found = index.search((queries.float() - shift).numpy(), k)
-    row = torch.arange(len(queries)).repeat_interleave(k)
-    exact = squared_distance(queries, row, vectors, torch.from_numpy(found.ravel()))
-    exact = exact.sqrt().numpy().reshape(found.shape)
-    order = np.argsort(exact, axis=1, kind="stable")
-    return np.take_along_axis(found, order, 1), np.take_along_axis(exact, order, 1)
+    k, step = min(k, len(vectors)), max(1, 2**22 // len(vectors))
+    parts = [nearest_of_few(some, vectors, k) for some in queries.split(step)]
+    return np.concatenate([top for top, _ in parts]), np.concatenate([far for _, far in parts])
+
+
+def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` for queries whose distances to all candidates fit into memory."""
+    rough = distances(queries, vectors)
+    limit = np.partition(rough, k - 1, axis=1)[:, k - 1 : k] * (1 + 1e-6)  # rounds by less
+    row, column = np.nonzero(rough <= limit)
+    pairs = queries, torch.from_numpy(row), vectors, torch.from_numpy(column)
+    far = squared_distance(*pairs).sqrt_().numpy()
+    order = np.lexsort((far, row))  # stable: among equals, by number
+    top = order[np.arange(len(row)) - np.searchsorted(row, row) < k]
+    return column[top].reshape(-1, k), far[top].reshape(-1, k)
 
 
 def bm25(texts: Sequence[str], titles: Sequence[str]) -> np.ndarray:

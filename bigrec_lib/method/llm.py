@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -46,7 +50,6 @@ def load_llm(
     Raises StudyError for a name that cannot be loaded, a model that is not a causal LM, or an
     adapter made for another base.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = assets.fetch(name) if name in assets.MODELS else name
@@ -77,8 +80,6 @@ def load_llm(
 
 def best_device(device: str) -> str:
     """The device, or for 'auto' a GPU where there is one."""
-    import torch
-
     if device != "auto":
         return device
     own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # one GPU for each process
@@ -87,7 +88,6 @@ def best_device(device: str) -> str:
 
 def quantisation_config(quantisation: str, dtype: str) -> BitsAndBytesConfig | None:
     """What transformers needs to load a base in 4 or 8 bit, or None."""
-    import torch
     from transformers import BitsAndBytesConfig
 
     if quantisation == "nf4":
@@ -124,3 +124,36 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
             f"places have no counterpart, such as {min(unknown)}"
         )
     return tuned
+
+
+def fingerprint(llm: LLM) -> str:
+    """A hash (32 hex digits) of all that a model computes with: weights, adapters, vocabulary.
+
+    Every tensor counts with its name, dtype, shape and bytes, so a permuted matrix is another one.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in llm.model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    for token, index in sorted(llm.tokenizer.get_vocab().items()):
+        digest.update(f"{index} {token}".encode())
+    return digest.hexdigest()[:32]
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask takes 16 random bits an element.
+
+    A CPU makes random numbers one after another: PyTorch's own dropout takes a fifth of a step.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return x
+        words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64, device=x.device)
+        noise = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
+        keep = noise >= round(self.share * 2**16) - 2**15
+        return x * keep * (1 / (1 - self.share))

@@ -1,4 +1,4 @@
-"""Ranks -> HR and NDCG (method.md section 2). One held-out target per example.
+"""Ranks -> HR and NDCG (docs/method.md, section 2). One held-out target per example.
 
     HR@K = mean[r < K]        NDCG@K = mean[(r < K) / log2(r + 2)]
 
@@ -28,17 +28,36 @@ def effective_rank(ranks: pd.DataFrame, ties: str = "expected") -> np.ndarray:
 
 
 def hr(rank: np.ndarray, k: int) -> np.ndarray:
-    """Hit of each example, 1.0 where its rank is below k; shape of `rank`, float64."""
+    """Hit of each example, 1.0 where its rank is below k; shape of `rank`, float64.
+
+    >>> hr(np.array([0, 2, 3]), k=3).tolist()
+    [1.0, 1.0, 0.0]
+    """
     return (np.asarray(rank) < k).astype(np.float64)
 
 
 def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
-    """NDCG of each example, 1 / log2(rank + 2) where its rank is below k; shape of `rank`."""
+    """NDCG of each example, 1 / log2(rank + 2) where its rank is below k; shape of `rank`, float64.
+
+    With one relevant item, the best DCG is 1, so DCG and NDCG are the same.
+
+    >>> ndcg(np.array([0, 1, 2, 3]), k=3).round(2).tolist()
+    [1.0, 0.63, 0.5, 0.0]
+    """
     rank = np.asarray(rank, dtype=np.float64)
     return np.where(rank < k, 1 / np.log2(rank + 2), 0.0)
 
 
-COLUMNS = "study dataset method model n_train seed protocol split metric k value n".split()
+def overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Share of the first k that two methods have in common, (n,) float64, from lists (n, k).
+
+    >>> overlap(np.array([[3, 1, 2]]), np.array([[2, 7, 3]])).round(2).tolist()
+    [0.67]
+    """
+    return (ours[:, :, None] == theirs[:, None, :]).any(2).mean(1)
+
+
+COLUMNS = "split method model protocol metric k value n".split()
 METRICS = {"HR": hr, "NDCG": ndcg}
 
 
@@ -59,20 +78,19 @@ def summary(ranks: pd.DataFrame, ks: Sequence[int] = KS, ties: str = "expected")
     )
 
 
-def long(summaries: dict[tuple[str, str], pd.DataFrame], **keys: object) -> pd.DataFrame:
-    """What metrics.csv holds: one row a (method, split), metric and k, with COLUMNS.
+def long(summaries: dict[tuple[str, str], pd.DataFrame], model: str) -> pd.DataFrame:
+    """What a job's metrics.csv holds: one row a (method, split), metric and k, with COLUMNS.
 
-    summaries: (method, split) -> `summary`; keys: the columns that are the same throughout
-    (study, dataset, model, n_train, seed). A method named '...-reference' follows the reference
-    protocol, every other one the corrected protocol (method.md section 5).
+    summaries: (method, split) -> `summary`. model: the LLM's name. A method named '...-reference'
+    follows the reference protocol, every other one the corrected one (docs/method.md, section 5).
     """
     parts = [
-        each.assign(
-            method=method,
+        rows.assign(
             split=split,
+            method=method,
+            model=model,
             protocol="reference" if method.endswith("-reference") else "corrected",
-            **keys,
         )
-        for (method, split), each in summaries.items()
+        for (method, split), rows in summaries.items()
     ]
     return pd.concat(parts, ignore_index=True)[COLUMNS]

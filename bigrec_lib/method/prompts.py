@@ -1,4 +1,4 @@
-"""The one prompt of BIGRec, for tuning and for inference alike (method.md section 3).
+"""The one prompt of BIGRec, for tuning and for inference alike (docs/method.md, section 3).
 
 The authors' tuning and inference prompts differ by a space; here one template serves both.
 A history that does not fit its token budget loses its oldest titles, never the answer.
@@ -56,17 +56,30 @@ def alpaca(instruction: str, context: str = "") -> str:
 
 
 def prompt(titles: Sequence[str], words: Domain) -> str:
-    """The prompt for a history of clean titles, oldest first."""
+    """The prompt for a history of clean titles, oldest first.
+
+    >>> print(prompt(["Heat (1995)", "Fargo (1996)"], DOMAINS["movies"]).split("### ")[2].strip())
+    Input:
+    The user has watched the following movies before:"Heat (1995)", "Fargo (1996)"
+    """
     return alpaca(words.instruction, words.lead + ", ".join(f'"{title}"' for title in titles))
 
 
 def answer(title: str) -> str:
-    """What the tuned LLM writes for a title; the end-of-sequence token follows it."""
+    """What the tuned LLM writes for a title, before the end-of-sequence token.
+
+    >>> answer("Heat (1995)")
+    '"Heat (1995)"'
+    """
     return f'"{title}"'
 
 
 def title_of(text: str) -> str:
-    """The title in generated text: its first line without quotes and outer spaces."""
+    """The title in generated text: its first line, stripped of quotes and spaces at both ends.
+
+    >>> title_of('"Heat (1995)"\\nThe user')
+    'Heat (1995)'
+    """
     lines = text.strip().splitlines()
     return lines[0].strip(' "') if lines else ""
 

@@ -1,4 +1,4 @@
-"""Popular, or collaboratively likely, candidates pulled nearer (method.md section 2).
+"""Popular, or collaboratively likely, candidates pulled nearer (docs/method.md, section 2).
 
     D̂ = (D - min D) / (max D - min D) in each row          D̃ = D̂ (1 + W)^(-γ)
 
@@ -86,25 +86,6 @@ def reweighted(logs: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarra
     return logs - gamma * strengths(weights)
 
 
-def sweep(
-    logs: np.ndarray, targets: np.ndarray, weights: np.ndarray, gammas: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rank and ties of each target at every γ, (n, G) int32 each, in one pass.
-
-    logs: (n, I) log D̂ of `log_distances`; targets: (n,) candidates; weights: W, (I,) or (n, I);
-    gammas: (G,) rising, not negative.
-    Raises ReweightingError for bad weights or gammas, GroundingError for unknown targets.
-    """
-    checked_weights(weights, logs.shape)
-    grid = checked_gammas(gammas)
-    targets = grounding.checked_targets(targets, *logs.shape).numpy()
-    strength = strengths(np.atleast_2d(weights))
-    own = logs[np.arange(len(logs)), targets], of_targets(strength, targets)
-    nearer, ties = np.zeros((2, len(logs), len(grid) + 1), dtype=np.int32)
-    count(logs, strength, *own, grid, nearer, ties)
-    return totals(nearer, ties)
-
-
 def ranks(
     queries,
     vectors,
@@ -128,8 +109,8 @@ def ranks(
     shape = len(queries), len(vectors)
     checked_weights(weights, shape)
     grid = checked_gammas(gammas)
-    targets = grounding.checked_targets(targets, *shape)
-    own = targets.numpy()
+    wanted = grounding.checked_targets(targets, *shape)
+    own = wanted.numpy()
     weights = np.atleast_2d(weights)
     before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
     nearer, ties = np.zeros((2, len(queries), len(grid) + 1), dtype=np.int32)
@@ -137,7 +118,7 @@ def ranks(
     def sweep_rows(rows: slice) -> None:
         """Count for some examples; a function, so that their distances are gone before the next."""
         some = queries[rows]
-        goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, targets[rows])
+        goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, wanted[rows])
         found, low = grounding.squared_distances(some, vectors, goal)
         own_before = of_targets(of_rows(before, rows), own[rows])
         own_logs = above(goal, low).numpy() - own_before
@@ -162,8 +143,8 @@ def strengths(weights: np.ndarray) -> np.ndarray:
 
 
 def above(squared: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-    """log(D - min D) from squares, in their place: log D̂ but for a constant of the row, which
-    ranks don't feel."""
+    """log(D - min D) from squares, in their place: log D̂ but for a constant of the row, which no
+    rank depends on."""
     return squared.sqrt_().sub_(low.sqrt()).clamp_(min=0).log_()
 
 

@@ -1,18 +1,16 @@
-"""Corpus -> time-ordered examples, their split, seeded samples, leakage checks (method.md § 3).
+"""Corpus -> time-ordered examples, their split, seeded samples, leakage checks (docs/method.md,
+section 3).
 
 Examples live in columns, never as Python lists: the histories of millions of examples are one
 array of items and one of offsets, inside a pyarrow table.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from bigrec_lib.method.datasets import Corpus, DataError
+from bigrec_lib.method.corpus import Corpus, DataError
 
 SPLITS = ("train", "valid", "test")
 SHARES = (0.8, 0.1, 0.1)
@@ -89,11 +87,6 @@ def split(table: pa.Table) -> dict[str, pa.Table]:
     if empty:
         raise DataError(f"{len(table)} examples are too few to split: {', '.join(empty)} is empty")
     return parts
-
-
-def read(folder: Path, split: str) -> pa.Table:
-    """The examples of a split that 01_prepare_data wrote into `folder`."""
-    return pq.read_table(folder / "examples" / f"{split}.parquet")
 
 
 def sample(table: pa.Table, n: int, seed: int) -> pa.Table:

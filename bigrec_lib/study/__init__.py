@@ -1,1 +1,17 @@
-"""What runs the study: parameters, jobs, the batch; it knows nothing of what is found."""
+"""What runs the study; it knows nothing of what is found.
+
+provenance     which code, data, model and machine a result came from, by content
+parameters     one checked class a notebook: what it takes and where it works
+manifests      what a finished artefact came from, holds and took to make
+jobs           one notebook's run: lock, begin, finish
+results        ranks, lists and metrics: written one way, read one way
+steps          the heavy cells of 02 and 03 as functions
+studies        study files: what they may say, the jobs they ask for
+notebook       execute one, and record it
+report         published notebooks -> one page
+publish        runs/<study> -> results/<study>
+plan           what is done, stale or missing, why, how long the rest takes
+runner         one job of a batch
+verify         a published study checked against itself
+batch          run a study: `python -m bigrec_lib.study.batch`
+"""

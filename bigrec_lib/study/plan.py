@@ -5,94 +5,90 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
-from bigrec_lib.files import sha256
-from bigrec_lib.study import runs, studies
+from bigrec_lib.files import differing, sha256
+from bigrec_lib.study import manifests, publish, studies
+from bigrec_lib.study.parameters import Analysis, Parameters, TunedParameters, TuneLLM
 from bigrec_lib.study.studies import ROOT, Study
-
-
-def kept(name: str, job: str) -> Path:
-    """The executed notebook of a job that is done."""
-    return ROOT / "results" / name / "notebooks" / f"{job}.ipynb"
 
 
 @dataclass(frozen=True)
 class State:
     """Where a job stands: done, stale or missing; why; and the seconds it may take, if known."""
 
-    job: runs.Parameters
+    job: Parameters
     status: str
     why: str = ""
     seconds: float | None = None
 
 
-def states(name: str, study: Study) -> dict[str, State]:
-    """The state of every job of a study, by its name; reads, and runs nothing."""
-    planned = studies.jobs(name, study)
+COLLECT = "results"  # the name under which the steps are published, before the analyses
+
+
+def states(study: Study, planned: dict[str, Parameters]) -> dict[str, State]:
+    """The state of every job of a study, by its name; reads, and runs nothing.
+
+    Analyses wait until the steps are published.
+    """
     waits = studies.waits(planned)
-    earlier = earlier_jobs(ROOT / "results", ROOT / "runs")
+    earlier = earlier_jobs()
     found: dict[str, State] = {}
     for key, job in planned.items():
-        before = [p for p in waits[key] if found[p].status != "done"]
-        status, why = ("stale", f"after {before[0]}") if before else ("done", "")
-        if not (job.output / "manifest.json").exists():
-            status = "missing"
-        elif not before:
-            why = problem(name, job)
-            status = "stale" if why else "done"
-        found[key] = State(job, status, why, estimate(job, planned, earlier))
+        before = [name for name in waits[key] if found[name].status != "done"]
+        if isinstance(job, Analysis) and not before and publish.problem(planned):
+            before = [COLLECT]
+        why = f"after {before[0]}" if before else problem(job)
+        there = (job.output / manifests.NAME).exists()
+        status = "missing" if not there else "stale" if why else "done"
+        found[key] = State(job, status, why if there else "", estimate(job, planned, earlier))
     return found
 
 
-def problem(name: str, job: runs.Parameters) -> str:
-    """Why a job whose inputs are finished has to run; '' if it has not."""
-    if not (job.output / "manifest.json").exists():
+def problem(job: Parameters) -> str:
+    """Why a job whose inputs are finished has to run; '' if it is up to date."""
+    if not (job.output / manifests.NAME).exists():
         return "missing"
-    return changes(job) or unkept(name, job)
+    return changes(job) or unkept(job)
 
 
-def changes(job: runs.Parameters) -> str:
+def changes(job: Parameters) -> str:
     """What differs between a finished job and the same job today; '' for nothing."""
-    was = runs.read_manifest(job.output)
-    now = job.identity
-    defaults = type(job)().model_dump(exclude={"root"})
-    told = []
-    for kind in ("parameters", "sources", "materials", "inputs"):
-        old, new = was.get(kind, {}), now[kind]
-        if kind == "parameters":
-            old = defaults | old
-            told += [f"{k} is {new.get(k)}, was {old.get(k)}" for k in differing(old, new)]
-        elif kind == "sources" and not old:
-            told.append("made before sources were recorded")
-        else:
-            told += [f"{k} changed" for k in differing(old, new)]
+    was = manifests.read(job.output)
+    now = manifests.identity(job)
+    was["parameters"] = type(job)().model_dump(exclude={"root"}) | was["parameters"]
+    told = [
+        f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
+        if part == "parameters"
+        else f"{name} changed"
+        for part in now
+        for name in differing(was[part], now[part])
+    ]
     told += [f"{file} is gone" for file in was["outputs"] if not (job.output / file).exists()]
     return told[0] + (f" and {len(told) - 1} more" if told[1:] else "") if told else ""
 
 
-def differing(old: dict, new: dict) -> list[str]:
-    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
-
-
-def unkept(name: str, job: runs.Parameters) -> str:
-    """Why a finished job has no executed notebook of its own; '' if it has."""
-    path = kept(name, job.job)
+def unkept(job: Parameters) -> str:
+    """Why a finished job has no executed notebook of its own; '' if it has one."""
+    path = publish.executed(job)
     if not path.exists():
         return f"{path.name} is gone"
     told = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
-    same = told.get("manifest") == sha256(job.output / "manifest.json")
+    same = told.get("manifest") == sha256(job.output / manifests.NAME)
     return "" if same else "its executed notebook is of another run"
 
 
-def earlier_jobs(*folders: Path) -> list[dict]:
+def earlier_jobs() -> list[dict]:
     """The manifests of all finished jobs of all studies, to learn from how long they took."""
-    paths = [path for folder in folders for path in folder.rglob("manifest.json")]
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [manifest for manifest in found if "seconds" in manifest]
+    published = [
+        job
+        for path in sorted((ROOT / "results").glob(f"*/{manifests.PUBLISHED}"))
+        for job in manifests.read_published(path.parent)["jobs"].values()
+    ]
+    paths = sorted((ROOT / "runs").rglob(manifests.NAME))
+    return published + [manifests.read(path.parent) for path in paths]
 
 
-def estimate(job: runs.Parameters, planned: dict, earlier: list[dict]) -> float | None:
+def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> float | None:
     """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
 
     Runs on the same data are preferred; None if the notebook never ran, or never with this LLM.
@@ -103,9 +99,9 @@ def estimate(job: runs.Parameters, planned: dict, earlier: list[dict]) -> float 
     }
 
     def work(p: dict) -> float:
-        if job.notebook == runs.TuneLLM.notebook:
+        if job.notebook == TuneLLM.notebook:
             return p["n_train"] * p["epochs"] * (1 + len(p.get("also", ())))
-        if isinstance(job, runs.TunedParameters):
+        if isinstance(job, TunedParameters):
             return examples.get((p["study"], p["dataset"]), 1)
         return 1
 

@@ -39,6 +39,7 @@ class Module:
         self.name = name
         self.tree = ast.parse(text)
         strip_docstrings(self.tree)
+        self.imported = self.imports()
 
     @classmethod
     def of(cls, path: Path) -> Module:
@@ -46,9 +47,11 @@ class Module:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         return cls(path.read_text(encoding="utf-8"), ".".join(parts))
 
-    @cached_property
-    def imported(self) -> dict[str, tuple[str, str]]:
-        """Local name -> (module of the library, name in it; '' for the module itself)."""
+    def imports(self) -> dict[str, tuple[str, str]]:
+        """Local name -> (module of the library, name in it; '' for the module itself).
+
+        Raises UnresolvedImport for what is not there.
+        """
         names: dict[str, tuple[str, str]] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):

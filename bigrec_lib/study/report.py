@@ -35,64 +35,30 @@ img { max-width: 100%; }
 """
 
 
-def write(results: Path, study: str) -> Path:
-    """Write `report.html` into a study's results folder and return its path.
+def write(results: Path, jobs: list[str]) -> Path:
+    """Write `report.html` from the published notebooks of these jobs, and return its path.
 
-    The page needs no network: figures are embedded, there is no script. Analyses come first,
-    then one run for each data set; the other runs' notebooks are linked. Raises StudyError if no
-    notebook was executed.
+    The page needs no network: figures are embedded, there is no script. Analyses come first, then
+    the steps of one run for each data set. Raises StudyError if there is no notebook.
     """
-    executed = sorted((results / "notebooks").glob("*.ipynb"), key=reading_order)
-    if not executed:
+    order = sorted(jobs, key=lambda job: (job.count("."), job))
+    if not order:
         raise StudyError(f"{results}/notebooks is empty: run the study first")
-    page_of = typical(executed, results)
-    sections = [section(path) for path in page_of]
-    links = "\n".join(f'<a href="#{path.stem}">{html.escape(path.stem)}</a>' for path in page_of)
-    further = "\n".join(
-        f'<li><a href="notebooks/{quote(path.name)}">{html.escape(path.stem)}</a></li>'
-        for path in executed
-        if path not in page_of
-    )
-    if further:
-        further = f'<section id="further"><h1>Further runs</h1><ul>{further}</ul></section>'
-        links += '\n<a href="#further">further runs</a>'
+    sections = [section(results / "notebooks" / f"{job}.ipynb") for job in order]
+    links = "\n".join(f'<a href="#{quote(job)}">{html.escape(job)}</a>' for job in order)
+    name = html.escape(results.name)
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>BIGRec study: {html.escape(study)}</title>
+<html lang="en"><head><meta charset="utf-8"><title>BIGRec study: {name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{STYLE}</style></head><body>
-<h1>BIGRec, study “{html.escape(study)}”</h1>
+<h1>BIGRec, study “{name}”</h1>
+<p>What each part comes from (code, data, settings): <a href="manifests.json">manifests.json</a></p>
 <nav>{links}</nav>
 {"".join(sections)}
-{further}
 </body></html>
 """
     write_text(page, results / "report.html")
     return results / "report.html"
-
-
-def reading_order(path: Path) -> tuple[int, str]:
-    """Analyses first (their names carry no data set), then one data set and run at a time."""
-    return (path.stem.count("."), path.stem)
-
-
-def typical(executed: list[Path], results: Path) -> list[Path]:
-    """Analyses, preparations, and of each data set the first seed of the size with most seeds.
-
-    Seeds are counted by the folders of runs, too: not every executed notebook is committed.
-    """
-    runs = {
-        path: re.fullmatch(r"(.+)\.((?:n\d+|full)-s\d+.*)\.\w+", path.stem) for path in executed
-    }
-    seeds: dict[tuple[str, int], set[int]] = {}
-    known = [found.groups() for found in runs.values() if found]
-    known += [(path.parent.name, path.name) for path in results.glob("*/n*-s*")]
-    for dataset, run in known:
-        if plain := re.fullmatch(r"n(\d+)-s(\d+)", run):
-            seeds.setdefault((dataset, int(plain[1])), set()).add(int(plain[2]))
-    shown: dict[str, str] = {}
-    for dataset, size in sorted(seeds, key=lambda key: (len(seeds[key]), key[1])):
-        shown[dataset] = f"n{size}-s{min(seeds[dataset, size])}"
-    return [path for path, found in runs.items() if not found or shown.get(found[1]) == found[2]]
 
 
 def section(path: Path) -> str:
@@ -118,19 +84,8 @@ def section(path: Path) -> str:
     exporter.register_preprocessor(SanitizeOutputs(tags=TAGS, attributes=SPANS), enabled=True)
     body, _ = exporter.from_notebook_node(notebook)
     name = html.escape(path.stem)
-    source = f'<p class="source">notebooks/{html.escape(path.name)}{origin(notebook)}</p>'
+    source = f'<p class="source">notebooks/{html.escape(path.name)}</p>'
     return f'<section id="{name}">{source}\n{body}</section>\n'
-
-
-def origin(notebook) -> str:
-    """The commit an executed notebook ran at, and the runs whose results it read, as HTML."""
-    told = notebook.metadata.get("bigrec")
-    if not told:
-        return ""
-    commit = (told["commit"] or "no commit")[:12] + (", changed" if told["dirty"] else "")
-    read = "".join(f"<li>{html.escape(name)}</li>" for name in told["inputs"])
-    inputs = f"<details><summary>reads</summary><ul>{read}</ul></details>" if read else ""
-    return f" · {html.escape(commit)}{inputs}"
 
 
 def without_style(output):

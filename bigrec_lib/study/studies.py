@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import datasets
-from bigrec_lib.study import runs
-from bigrec_lib.study.runs import Count, Size
+from bigrec_lib.method import readers
+from bigrec_lib.study import parameters
+from bigrec_lib.study.parameters import Count, Parameters, Size
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -118,7 +118,7 @@ def load(name: str) -> Study:
     try:
         study = Study(**yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except ValidationError as error:
-        raise StudyError(f"{where}: {runs.explain(error)}") from None
+        raise StudyError(f"{where}: {parameters.explain(error)}") from None
     except (yaml.YAMLError, TypeError) as error:
         raise StudyError(f"{where} is not a mapping in YAML: {error}") from None
     try:
@@ -131,7 +131,7 @@ def load(name: str) -> Study:
 def check(name: str, study: Study) -> None:
     """Raise StudyError for what the schema cannot see: names, and the parameters of each job."""
     for notebook in [*study.notebooks, *study.resources]:
-        if notebook not in runs.NOTEBOOKS:
+        if notebook not in parameters.NOTEBOOKS:
             raise StudyError(f"unknown notebook {notebook}")
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
@@ -140,17 +140,17 @@ def check(name: str, study: Study) -> None:
     waits(planned)
     for job in planned.values():
         several = study.resources_of(job.notebook).processes > 1
-        if several and isinstance(job, runs.TuneLLM) and job.instructions:
+        if several and isinstance(job, parameters.TuneLLM) and job.instructions:
             raise StudyError("instructions are learnt in one process: set processes to 1")
-        if isinstance(job, runs.PrepareData):
+        if isinstance(job, parameters.PrepareData):
             check_data(job)
 
 
-def check_data(job: runs.PrepareData) -> None:
+def check_data(job: parameters.PrepareData) -> None:
     """Raise StudyError for a reader that is none, or a variable in a path that is not set."""
     reader = job.reader or job.dataset
-    if reader not in datasets.READERS:
-        known = ", ".join(datasets.READERS)
+    if reader not in readers.READERS:
+        known = ", ".join(readers.READERS)
         raise StudyError(f"unknown reader {reader!r} of {job.dataset}: choose one of {known}")
     if "$" in os.path.expandvars(job.data_path):
         raise StudyError(
@@ -159,37 +159,37 @@ def check_data(job: runs.PrepareData) -> None:
         )
 
 
-def jobs(name: str, study: Study) -> dict[str, runs.Parameters]:
+def jobs(name: str, study: Study) -> dict[str, Parameters]:
     """The checked parameters of every job, by its name, in an order in which they can run."""
-    planned: dict[str, runs.Parameters] = {}
-    for notebook, cls in runs.NOTEBOOKS.items():
+    planned: dict[str, Parameters] = {}
+    for notebook, cls in parameters.NOTEBOOKS.items():
         for keys in job_keys(notebook, cls, study):
             given: dict[str, object] = {"study": name, "root": "."}
-            if issubclass(cls, runs.ModelParameters):
+            if issubclass(cls, parameters.ModelParameters):
                 given |= study.llm
             given |= study.notebooks.get(notebook, {})
-            if cls is runs.PrepareData:
+            if cls is parameters.PrepareData:
                 given |= study.datasets[str(keys["dataset"])]
             job = cls.check(given | keys)
             planned[job.job] = job
     return planned
 
 
-def job_keys(notebook: str, cls: type[runs.Parameters], study: Study) -> list[dict[str, object]]:
+def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[str, object]]:
     """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
-    if cls is runs.TuningSettings and not study.settings:
+    if cls is parameters.TuningSettings and not study.settings:
         return []
-    if not issubclass(cls, runs.DatasetParameters):
+    if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
-    if not issubclass(cls, runs.RunParameters):
+    if not issubclass(cls, parameters.RunParameters):
         return [{"dataset": dataset} for dataset in study.datasets]
-    if cls is runs.TuneLLM:
+    if cls is parameters.TuneLLM:
         return tuned(study) + [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
-    if cls is runs.ReweightByStatistics:
+    if cls is parameters.ReweightByStatistics:
         return tested(study)
-    if issubclass(cls, runs.TunedParameters):
+    if issubclass(cls, parameters.TunedParameters):
         return tested(study) + tried(study)
-    if cls is runs.TrainBaselines:
+    if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
 
@@ -247,8 +247,8 @@ def tested(study: Study) -> list[dict[str, object]]:
             for dataset in study.datasets
             if dataset != keys["dataset"]
         ]
+    names = study.joint.datasets if study.joint else []
     for keys in joint(study):
-        names = study.joint.datasets
         found += [{**keys, "dataset": name, "tuned_on": "+".join(names)} for name in names]
     return found
 
@@ -266,16 +266,16 @@ def trained(study: Study) -> list[dict[str, object]]:
     ]
 
 
-def waits(planned: dict[str, runs.Parameters]) -> dict[str, list[str]]:
+def waits(planned: dict[str, Parameters]) -> dict[str, list[str]]:
     """For every job, the names of those that make what it reads; an analysis waits for all runs.
 
     Raises StudyError if no job of the study makes it.
     """
     makers = {p.output: name for name, p in planned.items()}
-    every = [name for name, p in planned.items() if isinstance(p, runs.DatasetParameters)]
+    every = [name for name, p in planned.items() if isinstance(p, parameters.DatasetParameters)]
     found: dict[str, list[str]] = {}
     for name, job in planned.items():
-        needs = job.inputs if isinstance(job, runs.DatasetParameters) else {}
+        needs = job.inputs if isinstance(job, parameters.DatasetParameters) else {}
         for maker, folder in needs.items():
             if folder not in makers:
                 raise StudyError(

@@ -1,69 +1,55 @@
-"""Check committed results against themselves: no model, no data, no work files are needed."""
+"""Check a published study against itself: no model, no data, no work files are needed."""
 
 from pathlib import Path
 
+import pandas as pd
+
 from bigrec_lib.files import StudyError, sha256
 from bigrec_lib.method import metrics
-from bigrec_lib.study import runs
+from bigrec_lib.study import manifests, results
+from bigrec_lib.study.parameters import KEYS
 
-PICTURES = (".png", ".svg")
+SAME = 1e-12  # two ways to add up the same numbers differ by no more
 
 
-def study(results: Path) -> str:
-    """Recompute every hash in the manifests and every metric that follows from ranks.
+def study(folder: Path) -> str:
+    """Recompute every published hash and every metric that follows from ranks.
 
-    Pictures may be absent: those of a study's further seeds are not committed. Returns a line that
-    says what was checked. Raises StudyError that names what differs.
+    Returns a line that says what was checked. Raises StudyError that names what differs.
     """
-    folders = sorted(path.parent for path in results.rglob("manifest.json"))
-    if not folders:
-        raise StudyError(f"no manifest below {results}: nothing to verify")
-    hashes = {path: digest for folder in folders for path, digest in recorded(results, folder)}
-    absent = [path for path in hashes if path.suffix in PICTURES and not path.exists()]
-    for path in absent:
-        del hashes[path]
-    wrong = [hash_problem(path, digest) for path, digest in hashes.items()]
-    checked = [metric_problems(folder) for folder in folders if (folder / "metrics.csv").exists()]
-    wrong += [problem for problems in checked for problem in problems.values()]
-    wrong = [problem for problem in wrong if problem]
+    files = manifests.read_published(folder)["files"]
+    wrong = [hash_problem(folder / name, digest) for name, digest in files.items()]
+    checked = metric_problems(folder) if "metrics.csv" in files else []
+    wrong = [problem for problem in [*wrong, *checked] if problem]
     if wrong:
-        raise StudyError("\n".join([f"{results.name}: {len(wrong)} differ", *wrong]))
+        raise StudyError("\n".join([f"{folder.name}: {len(wrong)} differ", *wrong]))
     return (
-        f"OK: {results.name}: {len(hashes)} files have the recorded hash, "
-        f"{sum(map(len, checked))} metrics follow from the ranks"
-        + (f"; {len(absent)} pictures are not here" if absent else "")
+        f"OK: {folder.name}: {len(files)} files have the recorded hash, "
+        f"{len(checked)} metrics follow from the ranks"
     )
 
 
-def recorded(results: Path, folder: Path) -> list[tuple[Path, str]]:
-    """Files below `results` that the manifest in `folder` lists, with their hashes."""
-    manifest = runs.read_manifest(folder)
-    if "results" in manifest:
-        return [(results / name, digest) for name, digest in manifest["results"].items()]
-    return [(folder / name, digest) for name, digest in manifest["outputs"].items()]
-
-
 def hash_problem(path: Path, digest: str) -> str:
+    """What is wrong with a published file; '' for nothing."""
     if not path.exists():
         return f"{path} is missing"
-    return "" if sha256(path) == digest else f"{path} is not the file that was written"
+    return "" if sha256(path) == digest else f"{path} is not the file that was published"
 
 
-def metric_problems(folder: Path) -> dict[tuple, str]:
-    """For every metric of `folder`/metrics.csv with ranks beside it: '', or what is wrong."""
-    import pandas as pd
-
-    written = pd.read_csv(folder / "metrics.csv").set_index(["method", "split", "metric", "k"])
-    found: dict[tuple, str] = {}
-    for path in sorted(folder.glob("ranks/*/*.parquet")):
-        method, split = path.stem, path.parent.name
-        for row in metrics.summary(pd.read_parquet(path)).itertuples():
-            key = (method, split, row.metric, row.k)
-            value = written.value.get(key)
-            found[key] = (
-                ""
-                if value is not None and abs(value - row.value) < 1e-12
-                else f"{folder}/metrics.csv: {' '.join(map(str, key))} is {value}, but the ranks "
-                f"give {row.value}"
+def metric_problems(folder: Path) -> list[str]:
+    """For every metric that follows from ranks: '', or what metrics.csv has in its place."""
+    names = [*KEYS, "split", "method"]
+    written = results.read(folder, "metrics.csv").set_index([*names, "metric", "k"]).value
+    ranks = pd.concat(
+        results.read_ranks(folder, split).assign(split=split) for split in ("valid", "test")
+    )
+    problems = []
+    for keys, rows in ranks.groupby(names, sort=False):
+        for row in metrics.summary(rows).itertuples():
+            value = written.get((*keys, row.metric, row.k))
+            same = value is not None and abs(value - row.value) < SAME
+            at = " ".join(str(part) for part in (*keys, row.metric, row.k) if part != "")
+            problems.append(
+                "" if same else f"metrics.csv: {at} is {value}, but the ranks give {row.value}"
             )
-    return found
+    return problems

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import batch, make_project, results_of
+from toy import batch, make_project, results_of
 
-from bigrec_lib.study import runs
+from bigrec_lib.study.parameters import NOTEBOOKS
 
 FAST = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 2".split()
 NODE = Path(__file__).parent / "one_node.sh"
@@ -36,7 +36,7 @@ def test_the_toy_study_on_slurm_in_shards_and_processes_equals_the_local_one(
 ):
     needs = {"threads": 1, "memory_gb": 2, "minutes": 10}
     study = {
-        "resources": {notebook: needs for notebook in runs.NOTEBOOKS}
+        "resources": {notebook: needs for notebook in NOTEBOOKS}
         | {"02_tune_llm": {**needs, "processes": 2}},
         "notebooks": {"03_generate_titles": {"batch_size": 8}},
         "baselines": None,

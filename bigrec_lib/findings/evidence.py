@@ -1,0 +1,262 @@
+"""What analyses and claims take from a published study: a function a kind of evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.findings import significance
+from bigrec_lib.findings.methods import CONVENTIONAL
+from bigrec_lib.method import metrics, sequences
+from bigrec_lib.study import manifests, results
+from bigrec_lib.study.parameters import KEYS
+
+# ------------------------------------------------------------------------- ranks, and which runs
+
+
+def read_scores(folder: Path, split: str = "test") -> pd.DataFrame:
+    """`results.read_ranks` with NDCG@20 and HR@20 of every example: `scored`."""
+    return scored(results.read_ranks(folder, split))
+
+
+def scored(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Ranks with NDCG@20 and HR@20 of every example: columns ndcg, hr."""
+    rank = metrics.effective_rank(ranks)
+    return ranks.assign(ndcg=metrics.ndcg(rank, 20), hr=metrics.hr(rank, 20))
+
+
+def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Few-shot runs as the study has them: tuned on their own data set, generating freely."""
+    special = (frame.tuned_on != "") | (frame.setting != "") | frame.constrained
+    special |= frame.run.str.startswith("full")
+    return frame[~special]
+
+
+def main_size(frame: pd.DataFrame) -> int:
+    """The training size with the most seeds, the largest of those; 0 if nothing was tuned."""
+    seeds = frame[frame.n_train > 0].groupby("n_train").seed.nunique()
+    return int(seeds[seeds == seeds.max()].index.max()) if len(seeds) else 0
+
+
+def main_sizes(ranks: pd.DataFrame) -> dict[str, int]:
+    """Data set -> the `main_size` of its plain runs."""
+    return {name: main_size(group) for name, group in plain_runs(ranks).groupby("dataset")}
+
+
+def preferred(valid: pd.DataFrame) -> str:
+    """The conventional model with the highest mean NDCG@20 on validation; '' for none."""
+    means = valid[valid.method.isin(CONVENTIONAL)].groupby("method").ndcg.mean()
+    return str(means.idxmax()) if len(means) else ""
+
+
+def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
+    """Ranks at the main size of each data set, with other ways to use the LLM as methods.
+
+    main: data set -> size. 'bigrec-constrained' is BIGRec inside a tree of all titles;
+    'bigrec-untuned' the LLM as it is, which no seed changes, so it stands beside each of them.
+    """
+    at_size = ranks[ranks.n_train == ranks.dataset.map(main)]
+    few = plain_runs(at_size)
+    plain = (at_size.tuned_on == "") & (at_size.setting == "") & (at_size.method == "bigrec")
+    constrained = at_size[plain & at_size.constrained].assign(method="bigrec-constrained")
+    found = [few, constrained]
+    untuned = ranks[(ranks.n_train == 0) & (ranks.method == "bigrec") & ~ranks.constrained]
+    for (dataset, seed), _ in few.groupby(["dataset", "seed"]):
+        each = untuned[untuned.dataset == dataset]
+        found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
+    return pd.concat(found, ignore_index=True)
+
+
+def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Ranks of the runs that tuning settings can be told by: those tried, and the study's own.
+
+    The study's own run of the same size and seed gets the setting 'study'; no row without others.
+    """
+    plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
+    ranks = ranks[plain & (ranks.n_train > 0)]
+    same = ranks.loc[ranks.setting != "", ["dataset", "n_train", "seed"]].drop_duplicates()
+    found = ranks.merge(same, on=["dataset", "n_train", "seed"])
+    return found.assign(setting=found.setting.replace("", "study"))
+
+
+def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
+    """Ranks of one data set by what the adapter was tuned on: column `origin` instead of ''."""
+    found = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
+    found = found[(found.setting == "") & ~found.run.str.startswith("full")]
+    return found.assign(origin=found.tuned_on.where(found.tuned_on != "", dataset))
+
+
+# ------------------------------------------------------------------------------ training sizes
+
+
+def ladder(group: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """NDCG@20 over training sizes, mean of `methods`: log2 sizes (m,), and (m, S, n).
+
+    Only sizes, seeds and examples that all the methods have. A size with fewer seeds than three
+    others is left out: it would cost those their seeds.
+    """
+    group = group[group.method.isin(methods) & (group.n_train > 0)]
+    cells = group.groupby(["n_train", "seed", "example"], as_index=False)
+    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
+    mean = mean[mean.methods == len(methods)]
+    seeds = mean.groupby("n_train").seed.nunique()
+    mean = mean[mean.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
+    if mean.n_train.nunique() < 2:
+        return np.empty(0), np.empty((0, 0, 0))
+    tables = significance.crossed(mean, "ndcg", by="n_train")
+    sizes = sorted(tables)
+    return np.log2(sizes), np.stack([tables[size].to_numpy() for size in sizes])
+
+
+def slope_weights(x: np.ndarray) -> np.ndarray:
+    """Weights (m,) whose sum with values at x is the least-squares slope."""
+    centred = x - x.mean()
+    return centred / (centred**2).sum()
+
+
+def ladders(group: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
+    """log2 sizes, values (m, S, n) of 'bigrec' and 'conventional', and what is missing.
+
+    Conventional models are those that were trained at every size that has any.
+    """
+    group = group[group.n_train > 0]
+    cells = group[group.method == "bigrec"][["n_train", "seed"]].drop_duplicates()
+    models = group[group.method.isin(CONVENTIONAL)].merge(cells, on=["n_train", "seed"])
+    sizes = models.groupby("method").n_train.nunique()
+    trained = list(sizes.index[sizes == models.n_train.nunique()])
+    if not trained:
+        return np.empty(0), {}, "conventional models over training sizes"
+    both = group.merge(models[["n_train", "seed"]].drop_duplicates(), on=["n_train", "seed"])
+    x, bigrec = ladder(both, ["bigrec"])
+    steps, conventional = ladder(models, trained)
+    if len(x) < 2 or not np.array_equal(x, steps) or bigrec.shape != conventional.shape:
+        return np.empty(0), {}, "two training sizes or more with the same seeds"
+    return x, {"bigrec": bigrec, "conventional": conventional}, ""
+
+
+# --------------------------------------------------------------------- lists and popularity
+
+
+def read_lists(folder: Path) -> pd.DataFrame:
+    """`results.read_lists`, or its columns without a row where a study has no lists."""
+    try:
+        return results.read_lists(folder)
+    except StudyError:
+        return pd.DataFrame(columns=[*KEYS, "method", "example", "items"])
+
+
+def read_data(folder: Path, name: str) -> dict[str, pd.DataFrame]:
+    """Data set -> its rows of items.parquet, or of examples.parquet (the test split)."""
+    wanted = {"split": "test"} if name == "examples" else {}
+    try:
+        rows = results.read(folder, f"{name}.parquet", **wanted)
+    except StudyError:
+        return {}
+    return {dataset: group.reset_index(drop=True) for dataset, group in rows.groupby("dataset")}
+
+
+def title_groups(items: pd.DataFrame) -> pd.Series:
+    """Popularity group (0 = rarest fifth of the titles ... 4) of each title group.
+
+    items: columns title_group, train_count.
+    """
+    counts = items.groupby("title_group").train_count.sum()
+    return pd.Series(sequences.popularity_groups(counts.to_numpy()), index=counts.index)
+
+
+def history_shares(items: pd.DataFrame, examples: pd.DataFrame) -> np.ndarray:
+    """Share of each popularity group in the histories of the test examples, (5,)."""
+    read = items.title_group.to_numpy()[np.concatenate(examples.history.to_numpy())]
+    groups = title_groups(items).reindex(read).to_numpy()
+    return np.bincount(groups, minlength=5) / len(groups)
+
+
+def popular_share(lists: pd.DataFrame, group_of: pd.Series, k: int = 20) -> pd.DataFrame:
+    """Share of each popularity group among the first k: columns 0 ... 4, rows as `lists`."""
+    listed = np.stack([items[:k] for items in lists["items"]])
+    groups = group_of.reindex(listed.ravel()).to_numpy().reshape(listed.shape)
+    shares = {g: (groups == g).mean(1) for g in range(5)}
+    return pd.DataFrame(shares, index=lists.index)
+
+
+def lists_by_seed(group: pd.DataFrame) -> dict[str, dict[int, pd.Series]]:
+    """method -> seed -> lists by example, of one data set and size."""
+    found: dict[str, dict[int, pd.Series]] = {}
+    for (method, seed), each in group.groupby(["method", "seed"], sort=False):
+        found.setdefault(method, {})[seed] = each.set_index("example")["items"].sort_index()
+    return found
+
+
+def overlaps(
+    group: pd.DataFrame, pairs: list[tuple[str, str]]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Overlap of each pair, (S seeds, n examples), on the seeds and examples all have.
+
+    group: lists of one data set and size.
+    """
+    found = lists_by_seed(group)
+    wanted = {method for pair in pairs for method in pair}
+    seeds = sorted(set.intersection(*(set(found[method]) for method in wanted)))
+    examples = sorted(
+        set.intersection(*(set(found[m][seed].index) for m in wanted for seed in seeds))
+    )
+    stacked = {m: [np.stack(found[m][s].loc[examples]) for s in seeds] for m in wanted}
+    return {
+        (a, b): np.stack(
+            [metrics.overlap(*each) for each in zip(stacked[a], stacked[b], strict=True)]
+        )
+        for a, b in pairs
+    }
+
+
+# ------------------------------------------------------------------------- what jobs recorded
+
+
+def training_seconds(folder: Path) -> pd.DataFrame:
+    """Wall-clock of training: the LLM's tuning, and each conventional model's whole grid.
+
+    Columns dataset, run, n_train, seed, method, seconds. Not of the tuning settings that a study
+    tries.
+    """
+    tunings = manifests.published_jobs(folder, "02_tune_llm")
+    rows = [
+        job["keys"] | {"method": "bigrec", "seconds": job["seconds"]}
+        for job in tunings
+        if not job["keys"]["setting"]
+    ]
+    for job in manifests.published_jobs(folder, "06_train_baselines"):
+        of_method = job["seconds_of"].items()
+        rows += [job["keys"] | {"method": name, "seconds": s} for name, s in of_method]
+    columns = ["dataset", "run", "n_train", "seed", "method", "seconds"]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
+
+
+def injected_model(folder: Path) -> str:
+    """The conventional model whose scores 'bigrec+collaborative' injects; '' for none."""
+    for job in manifests.published_jobs(folder, "05_reweight_by_statistics"):
+        return str(job["parameters"]["collaborative"])
+    return ""
+
+
+def gamma_curves(folder: Path) -> pd.DataFrame:
+    """NDCG@20 over the γ of popularity: columns dataset, seed, split, gamma, value; main size."""
+    columns = ["dataset", "seed", "split", "gamma", "value"]
+    try:
+        curves = results.read(folder, "curves.parquet", metric="NDCG", k=20)
+    except StudyError:
+        return pd.DataFrame(columns=columns)
+    curves = plain_runs(curves)
+    curves = curves[curves.n_train > 0]
+    sizes = {name: main_size(group) for name, group in curves.groupby("dataset")}
+    return curves.loc[curves.n_train == curves.dataset.map(sizes), columns]
+
+
+def published_numbers() -> pd.DataFrame:
+    """What others report (docs/method.md, section 6).
+
+    Columns dataset, method, metric, published, source.
+    """
+    return pd.read_csv(Path(__file__).with_name("published.csv"))

@@ -1,0 +1,167 @@
+"""LoRA adapters: put on a model, saved in PEFT's format, and their weights while they are tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from bigrec_lib.files import StudyError, atomic, write_json
+from bigrec_lib.method.llm import Dropout
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from bigrec_lib.method.llm import LLM
+
+CLIP = 1.0  # largest norm of a gradient
+
+
+def add_adapter(
+    llm: LLM,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    target_modules: tuple[str, ...],
+    seed: int,
+    start: Path | None = None,
+) -> PeftModel:
+    """A LoRA adapter on the model (in place): fresh, the same under the same seed, or from `start`.
+
+    The adapter's output is scaled by alpha / rank. target_modules: names of layers, or
+    ('all-linear',). Raises StudyError if they match nothing or `start` is an adapter of another
+    shape.
+    """
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
+
+    targets = list(target_modules)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear" if targets == ["all-linear"] else targets,
+    )
+    torch.manual_seed(seed)
+    try:
+        model = get_peft_model(llm.model, config, autocast_adapter_dtype=False)
+    except ValueError as error:
+        if "arget modules" not in str(error):
+            raise
+        raise StudyError(
+            f"target_modules {', '.join(targets)} match nothing in this model: choose from "
+            f"{', '.join(linear_layers(llm.model))}, or all-linear"
+        ) from None
+    config.base_model_name_or_path = llm.name
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.lora_dropout["default"] = Dropout(dropout)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(llm.model.dtype)
+    if start is not None:
+        load_adapter(model, start)
+    return model
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """The names that target_modules may have in a model."""
+    return sorted(
+        {
+            name.split(".")[-1]
+            for name, module in model.named_modules()
+            if hasattr(module, "in_features")
+        }
+    )
+
+
+def load_adapter(model: PeftModel, folder: Path) -> None:
+    """Put the weights of an adapter of the same shape into the model's."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "adapter_model.safetensors", device=str(model.device))
+    ours = get_peft_model_state_dict(model)
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in ours.items()}:
+        raise StudyError(
+            f"the adapter in {folder} has another rank or other target_modules: continue with "
+            "the ones it was tuned with"
+        )
+    set_peft_model_state_dict(model, weights)
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter in PEFT's format into `folder`, each file atomically."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    config = model.peft_config["default"].to_dict() | {"inference_mode": True}
+    plain = {
+        key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
+    }
+    write_json(plain, folder / "adapter_config.json")
+    weights = get_peft_model_state_dict(model)
+    with atomic(folder / "adapter_model.safetensors") as partial:
+        save_file({name: weight.contiguous() for name, weight in weights.items()}, partial)
+
+
+def count_parameters(model: PeftModel) -> tuple[int, int]:
+    """How many parameters the adapter has, and how many there are with the base."""
+    adapter = sum(w.numel() for name, w in model.named_parameters() if "lora_" in name)
+    return adapter, model.get_nb_trainable_parameters()[1]
+
+
+class Weights:
+    """The adapter's weights twice: exact ones in fp32, and the copies the model computes with.
+
+    AdamW moves the exact ones; in bf16, small moves would be rounded away.
+    """
+
+    def __init__(self, model: PeftModel):
+        self.copies = {n: w for n, w in model.named_parameters() if w.requires_grad}
+        self.exact = {n: nn.Parameter(w.detach().float()) for n, w in self.copies.items()}
+        for weight in self.exact.values():
+            weight.grad = torch.zeros_like(weight)
+        self.optimiser = torch.optim.AdamW(self.exact.values(), weight_decay=0.0)
+
+    def collect(self) -> None:
+        """Add the copies' gradients to the exact weights'."""
+        for name, copy in self.copies.items():
+            self.exact[name].grad += copy.grad
+            copy.grad = None
+
+    def move(self, learning_rate: float) -> None:
+        """One AdamW step along the collected gradients."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        nn.utils.clip_grad_norm_(self.exact.values(), CLIP)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=False)
+        self.copy()
+
+    @torch.no_grad()
+    def copy(self) -> None:
+        for name, copy in self.copies.items():
+            copy.copy_(self.exact[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """The exact weights and their two AdamW moments, by name."""
+        tensors = {}
+        for name, weight in self.exact.items():
+            tensors[name] = weight.data
+            for moment in ("exp_avg", "exp_avg_sq"):
+                tensors[f"{name}/{moment}"] = self.optimiser.state[weight][moment]
+        return tensors
+
+    def restore(self, state: dict[str, Tensor], steps: int) -> None:
+        for name, weight in self.exact.items():
+            weight.data.copy_(state[name])
+            self.optimiser.state[weight] = {
+                "step": torch.tensor(float(steps)),
+                "exp_avg": state[f"{name}/exp_avg"],
+                "exp_avg_sq": state[f"{name}/exp_avg_sq"],
+            }
+        self.copy()

@@ -1,0 +1,116 @@
+"""Samples as batches, and the loss over the tokens that are learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bigrec_lib.method.processes import add_up, process
+from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, shared_tokens
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from bigrec_lib.method.llm import LLM
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples for the model, padded on the left so that all end together."""
+
+    shared: Tensor  # (1, P) the tokens that open every sample
+    rest: Tensor  # (B, T) the others
+    real: Tensor  # (B, T) 1 for a token, 0 for padding
+    labels: Tensor  # (B, A) of the last A positions; -100 is not learnt
+
+
+def collate(encoded: Sequence[Encoded], shared: int, pad: int, device) -> Batch:
+    """Samples as one batch; the number of tokens after the shared ones is a multiple of BUCKET."""
+    length = -(-(max(len(sample.ids) for sample in encoded) - shared) // BUCKET) * BUCKET
+    rest = np.full((len(encoded), length), pad)
+    real = np.zeros((len(encoded), length), dtype=np.int64)
+    labels = np.full((len(encoded), max(sample.learnt for sample in encoded)), -100)
+    for row, sample in enumerate(encoded):
+        tokens = sample.ids[shared:]
+        rest[row, -len(tokens) :] = tokens
+        real[row, -len(tokens) :] = 1
+        labels[row, -sample.learnt :] = sample.ids[-sample.learnt :]
+    arrays = (encoded[0].ids[None, :shared], rest, real, labels)
+    return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+def loss_sum(model: PeftModel, batch: Batch) -> Tensor:
+    """Sum of the cross-entropies of all learnt tokens, in fp32.
+
+    The learnt positions are gathered into one matrix before the output layer: on a slice of the
+    batch, PyTorch would copy the output weights once per row.
+    """
+    causal = model.get_base_model()
+    rows, shared = len(batch.rest), batch.shared.shape[1]
+    cache = None
+    if shared:
+        cache = causal.base_model(input_ids=batch.shared, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(rows)  # keys and values: (1, H, P, d) -> (B, H, P, d)
+    hidden = causal.base_model(
+        input_ids=batch.rest,
+        attention_mask=torch.cat([batch.real.new_ones(rows, shared), batch.real], dim=1),
+        position_ids=shared + (batch.real.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).last_hidden_state  # (B, T, d)
+    learnt = batch.labels != -100
+    before = hidden[:, -batch.labels.shape[1] - 1 : -1][learnt]  # (N, d)
+    logits = causal.get_output_embeddings()(before)
+    return nn.functional.cross_entropy(logits.float(), batch.labels[learnt], reduction="sum")
+
+
+def can_share(model) -> bool:
+    """Whether samples can share keys and values: every layer keeps all of them, as they are."""
+    kinds = getattr(model.config, "layer_types", None) or ["full_attention"]
+    return set(kinds) == {"full_attention"} and not model._is_stateful
+
+
+@dataclass(frozen=True)
+class Data:
+    """Encoded samples, and how many tokens of each the model reads only once a batch."""
+
+    encoded: list[Encoded]
+    shared: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(sample.ids) for sample in self.encoded])
+
+    def batch(self, numbers: Sequence[int] | np.ndarray, llm: LLM) -> Batch:
+        chosen = [self.encoded[i] for i in numbers]
+        return collate(chosen, self.shared, llm.tokenizer.pad_token_id, llm.device)
+
+    def tokens(self, numbers: Sequence[int] | np.ndarray) -> int:
+        """How many tokens of these samples are learnt."""
+        return sum(self.encoded[i].learnt for i in numbers)
+
+
+def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: bool) -> Data:
+    """Encode samples, and find out how many first tokens they share, if they may."""
+    encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
+    share = may_share and can_share(llm.model)
+    return Data(encoded, shared_tokens(encoded) if share else 0)
+
+
+def evaluate(llm: LLM, model: PeftModel, data: Data, size: int) -> float:
+    """Mean loss per learnt token, over all processes."""
+    rank, processes = process()
+    total = torch.zeros((), device=llm.device)
+    model.eval()
+    with torch.inference_mode():
+        for numbers in batches(data.lengths, size):
+            mine = numbers[rank::processes]
+            if len(mine):
+                total += loss_sum(model, data.batch(mine, llm))
+    add_up([total])
+    return total.item() / data.tokens(range(len(data.encoded)))

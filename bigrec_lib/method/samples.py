@@ -1,0 +1,129 @@
+"""Prompt + answer: what the LLM reads and learns to write, as text, as tokens and in batches.
+
+Every token id array is int64. docs/method.md, section 3, has the prompt, section 4 the loss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import prepared, prompts, sequences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bigrec_lib.method.prompts import Domain
+
+BUCKET = 16  # padded lengths are multiples of this
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the LLM reads and what it should write; the end-of-sequence token is added later."""
+
+    prompt: str
+    answer: str
+
+
+def read_samples(
+    folders: Sequence[Path],
+    split: str,
+    tokenizer,
+    max_tokens: int,
+    n: int | None = None,
+    seed: int = 0,
+) -> list[Sample]:
+    """Examples that 01_prepare_data wrote, as prompts of at most `max_tokens` and answers.
+
+    From each of the folders, one a data set: `n` examples drawn under `seed`, or all of them.
+    """
+    result = []
+    for folder in folders:
+        data = prepared.read(folder)
+        table = data.examples(split)
+        examples = sequences.sample(table, n, seed) if n else table
+        result += samples(examples.to_pandas(), data.titles, data.words, tokenizer, max_tokens)
+    return result
+
+
+def samples(
+    examples: pd.DataFrame, titles: Sequence[str], words: Domain, tokenizer, max_tokens: int
+) -> list[Sample]:
+    """Examples (columns history, target) as prompts of at most `max_tokens`, with their answers."""
+    return [
+        Sample(
+            prompts.fitted_prompt(tokenizer, [titles[i] for i in history], words, max_tokens),
+            prompts.answer(titles[target]),
+        )
+        for history, target in zip(examples.history, examples.target, strict=True)
+    ]
+
+
+def instructions(path: Path, tokenizer, max_tokens: int) -> list[Sample]:
+    """The samples of an alpaca-format file: a JSON list of {instruction, input, output}.
+
+    Those longer than `max_tokens` are left out, since cutting one would cut its answer.
+    Raises StudyError if the file is not of that format, or if nothing is left.
+    """
+    try:
+        told = [
+            Sample(prompts.alpaca(row["instruction"], row.get("input", "")), row["output"])
+            for row in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StudyError(
+            f"{path} is not a readable JSON list of objects with `instruction`, `input` and "
+            f"`output` ({type(error).__name__}: {error})"
+        ) from None
+    told = [sample for sample in told if len(encode(tokenizer, sample).ids) <= max_tokens]
+    if not told:
+        raise StudyError(f"{path} has no sample of at most {max_tokens} tokens: raise max_tokens")
+    return told
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a sample (n,), and how many of the last ones are learnt."""
+
+    ids: np.ndarray
+    learnt: int
+
+
+def encode(tokenizer, sample: Sample, learn_prompt: bool = False) -> Encoded:
+    """Tokenise prompt and answer together; character offsets tell where the answer begins."""
+    tokens = tokenizer(sample.prompt + sample.answer, return_offsets_mapping=True)
+    ids = np.array([*tokens["input_ids"], tokenizer.eos_token_id])
+    answer = sum(start >= len(sample.prompt) for start, end in tokens["offset_mapping"] if end)
+    return Encoded(ids, len(ids) - 1 if learn_prompt else answer + 1)
+
+
+def shared_tokens(encoded: Sequence[Encoded]) -> int:
+    """How many first tokens all samples have in common, short of where learning begins."""
+    limit = min(len(sample.ids) - sample.learnt - 1 for sample in encoded)
+    same = np.ones(limit + 1, dtype=bool)
+    same[limit] = False
+    for sample in encoded:
+        same[:limit] &= sample.ids[:limit] == encoded[0].ids[:limit]
+    return int(same.argmin())
+
+
+def batches(lengths: np.ndarray, size: int, seed: Sequence[int] | None = None) -> list[np.ndarray]:
+    """Sample numbers in batches of like length.
+
+    lengths: (n,) tokens of each sample. Under a seed, the order and the composition of the batches
+    are random; without one, they follow the lengths alone.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.arange(len(lengths)) if seed is None else rng.permutation(len(lengths))
+    order = order[np.argsort(-(-lengths[order] // BUCKET), kind="stable")]
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    if seed is not None:
+        rng.shuffle(parts)
+    return parts

@@ -1,0 +1,366 @@
+"""One cache for all beams of a prompt: tree attention.
+
+`generate` copies the prompt's keys and values to every beam and reorders them at every step. Here
+a prompt is one batch row whatever the number of beams B. A step feeds the last tokens of its B
+beams as B query positions of that row, appends their keys and values to the row's cache, and lets
+the attention mask say which entries each beam may see: the prompt and the beam's own ancestors.
+Nothing is reordered; only the mask follows the beams.
+
+    cache of one row   shared prefix | rest of the prompt | step 1: a b c d | step 2: e f g h | …
+    beam g = c→g sees  ■■■■■■■■■■■■■   ■■■■■■■■■■■■■■■■■■           ■               ■
+
+Position ids are explicit, so several entries may hold the same position. When room runs out,
+entries that no beam sees any more are left out.
+
+In shapes, R is the number of prompts, B of beams, S of cache entries, H of heads, d of a head's
+values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import AttentionInterface, Cache
+from transformers.cache_utils import DynamicLayer
+
+from bigrec_lib.method.beams import pick
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel
+
+Prompts = Sequence[list[int]]  # token ids
+
+ROOM = 64  # cache entries allocated ahead
+ENTRIES = 32  # attention goes over a multiple of so many cache entries
+WIDTH = 8  # prompts are read at a multiple of so many tokens
+TRIAL = 16  # prompt tokens on which a model is tried
+
+
+# ------------------------------------------------------------------------------------- the cache
+
+
+def rounded_up(length: int, multiple: int) -> int:
+    """The next multiple that is no smaller.
+
+    >>> rounded_up(33, 32), rounded_up(32, 32)
+    (64, 32)
+    """
+    return -(-length // multiple) * multiple
+
+
+class RoomyLayer(DynamicLayer):
+    """A cache layer with room at its end, so that a step need not copy what is there already.
+
+    `keys` and `values` are the beginning of larger arrays, the buffers. Attention gets these up
+    to a multiple of ENTRIES: what it sees beyond the keys is finite, and masked.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> list[Tensor]:
+        """Append states (R, H, n, d) and return what attention goes over, (R, H, S', d) each."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.buffers = [key_states[:, :, :0], value_states[:, :, :0]]
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if end > self.buffers[0].shape[2]:
+            room = rounded_up(end + ROOM, ENTRIES)
+            self.buffers = [roomy(buffer[:, :, :start], room) for buffer in self.buffers]
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
+        return [buffer[:, :, : rounded_up(end, ENTRIES)] for buffer in self.buffers]
+
+    def room(self) -> int:
+        """How many entries can be added before anything is copied."""
+        return self.buffers[0].shape[2] - self.keys.shape[2]
+
+    def put(self, rows: Tensor, other: DynamicLayer) -> None:
+        """Replace the last entries of these rows by all those of another layer."""
+        length = other.get_seq_length()
+        self.keys[rows, :, -length:] = other.keys
+        self.values[rows, :, -length:] = other.values
+
+    def keep(self, rows: Tensor, entries: Tensor, room: int) -> None:
+        """Keep only these rows (R',), of each only these entries (R', S'), with room for more."""
+        kept = entries.shape[1]
+        entries = pad(entries, (0, rounded_up(kept + room, ENTRIES) - kept))
+        heads, length = self.buffers[0].shape[1:3]
+        first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
+        index = first[:, :, None] + entries[:, None]  # (R', H, S' + room)
+        self.buffers = [
+            buffer.flatten(0, 2).index_select(0, index.flatten()).unflatten(0, index.shape)
+            for buffer in self.buffers
+        ]
+        self.keys, self.values = (buffer[:, :, :kept] for buffer in self.buffers)
+
+
+def roomy(states: Tensor, room: int) -> Tensor:
+    """A copy of states (R, H, S, d) at the start of (R, H, room, d), zeros after them."""
+    rows, heads, length, size = states.shape
+    buffer = states.new_zeros(rows, heads, room, size)
+    buffer[:, :, :length] = states
+    return buffer
+
+
+def cut(cache: Cache, length: int) -> None:
+    """Keep only the first `length` entries of every layer."""
+    for layer in cache.layers:
+        layer.keys, layer.values = (states[:, :, :length] for states in (layer.keys, layer.values))
+
+
+def copied(cache: Cache, rows: int) -> Cache:
+    """A new cache with the one row of `cache` in each of its rows."""
+    copy = Cache(layer_class_to_replicate=RoomyLayer)
+    for index, layer in enumerate(cache.layers):
+        shape = (rows, -1, -1, -1)
+        copy.update(layer.keys.expand(shape), layer.values.expand(shape), index)
+    return copy
+
+
+def vacant(cache: Cache, rows: int, length: int) -> Cache:
+    """A new cache with layers as in `cache`, of `rows` rows with `length` entries that are zero."""
+    empty = Cache(layer_class_to_replicate=RoomyLayer)
+    for index, layer in enumerate(cache.layers):
+        states = (layer.keys, layer.values)  # (1, H, S, d)
+        shapes = [(rows, value.shape[1], length, value.shape[3]) for value in states]
+        zeros = [value.new_zeros(shape) for value, shape in zip(states, shapes, strict=True)]
+        empty.update(*zeros, index)
+    return empty
+
+
+# -------------------------------------------------------------------------------------- the tree
+
+
+@dataclass
+class Tree:
+    """A cache with a row for each of R prompts, and what each of their B beams sees of it."""
+
+    cache: Cache
+    lineage: Tensor  # (R, B, S) bool
+
+    def feed(self, model: PreTrainedModel, tokens: Tensor, growing: Tensor) -> Tensor:
+        """Have the model read one more token per beam. Returns the logits that follow, (R, B, V).
+
+        tokens: (R, B) int64. growing: (R,) bool; the beams of other rows do not see the token that
+        they are fed, so that their positions stay what they are.
+        """
+        beams = tokens.shape[1]
+        if self.cache.layers[0].room() < beams:
+            self.keep(torch.arange(len(tokens), device=tokens.device))
+        itself = torch.eye(beams, dtype=torch.bool, device=tokens.device)
+        self.lineage = torch.cat((self.lineage, itself & growing[:, None, None]), 2)
+        return model(
+            input_ids=tokens,
+            attention_mask=additive(self.lineage, model.dtype),
+            position_ids=self.lineage.sum(2) - 1,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits
+
+    def follow(self, parents: Tensor) -> None:
+        """Let each beam see what the beam it continues has seen. parents: (R, B) int64."""
+        self.lineage = pick(self.lineage, parents)
+
+    def put(self, rows: Tensor, cache: Cache, seen: Tensor) -> None:
+        """Put other prompts into these rows, at their end: a cache, and what is seen of it (r, S').
+
+        Whatever else is in these rows is seen as before.
+        """
+        self.lineage[rows, :, -seen.shape[1] :] = seen[:, None]
+        for layer, other in zip(self.cache.layers, cache.layers, strict=True):
+            layer.put(rows, other)
+
+    def keep(self, rows: Tensor, least: int = 1) -> None:
+        """Keep only these rows (R',), and drop entries that no beam sees.
+
+        The row in which most entries are seen sets how many all rows keep; it is never fewer than
+        `least`.
+        """
+        lineage = self.lineage[rows]
+        seen = lineage.any(1)  # (R', S)
+        size = max([least, *seen.sum(1).tolist()])
+        entries = seen.int().argsort(dim=1, stable=True)[:, -size:]  # (R', size), seen ones last
+        self.lineage = lineage.gather(2, entries[:, None].expand(-1, lineage.shape[1], -1))
+        for layer in self.cache.layers:
+            layer.keep(rows, entries, max(ROOM, lineage.shape[1]))
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to attention scores, (R, 1, Q, S'), from which entries are visible, (R, Q, S).
+
+    S' is S rounded up to a multiple of ENTRIES, as in what a RoomyLayer returns.
+    """
+    entries = visible.shape[2]
+    visible = pad(visible, (0, rounded_up(entries, ENTRIES) - entries))
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
+
+
+# ----------------------------------------------------------------------------------- the prompts
+
+
+@torch.inference_mode()
+def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> Cache:
+    """A cache of one row that holds these tokens, of which there may be none."""
+    cache = Cache(layer_class_to_replicate=DynamicLayer)
+    ids = torch.tensor([tokens or [0]], device=model.device)  # one at least, for the layers' shapes
+    model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    cut(cache, len(tokens))
+    return cache
+
+
+def read(
+    model: PreTrainedModel, prefix: Cache, prompts: Prompts, fill: int
+) -> tuple[Cache, Tensor, Tensor]:
+    """Prefill: a cache of prefix and prompts, which of its entries each prompt sees (R, S) bool,
+    and the logits (R, 1, V) that follow each prompt. fill: the token to pad with."""
+    ids, real = left_padded(prompts, fill, model.device)  # (R, W)
+    before, (rows, width) = prefix.get_seq_length(), ids.shape
+    more = rounded_up(width, WIDTH) - width  # padding on the right, which is cut off again
+    ids, real = pad(ids, (0, more)), pad(real, (0, more))
+    seen = torch.cat((real.new_ones(rows, before), real), 1)
+    causal = real.new_ones(width + more, before + width + more).tril(before)
+    itself = causal.triu(before)  # so that padding, too, has something to see
+    cache = copied(prefix, rows)
+    out = model(
+        input_ids=ids,
+        attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
+        position_ids=before + (real.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        # as an int, V x d would be copied for each row
+        logits_to_keep=torch.tensor([width - 1], device=model.device),
+    )
+    cut(cache, before + width)
+    return cache, seen[:, : before + width], out.logits
+
+
+def left_padded(prompts: Prompts, fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids (R, W) int64 that end at the right edge, and which of them are real, (R, W)."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[fill] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    real = torch.arange(width) >= width - torch.tensor([len(prompt) for prompt in prompts])[:, None]
+    return ids.to(device), real.to(device)
+
+
+# ------------------------------------------------------------------------------------- attention
+
+
+def grouped_attention(
+    module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling, **more
+) -> tuple[Tensor, None]:
+    """Attention that takes query heads with a common key head as so many more queries of it.
+
+    query: (R, H, Q, d). key, value: (R, K, S, d), H a multiple of K; no key is ever repeated.
+    attention_mask: (R, 1, Q, S), added to the scores. Returns (R, Q, H, d), and no weights.
+    On a CPU this takes half the time of the fused kernel.
+    Raises NotImplementedError for a model that changes attention scores in a way unknown here.
+    """
+    for name in ("softcap", "s_aux", "position_bias"):
+        if more.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")
+    rows, heads, queries, size = query.shape
+    groups = heads // key.shape[1]
+    query = query.reshape(rows, key.shape[1], groups * queries, size)
+    if query.device.type == "cpu":
+        out = plain_attention(query, key, value, attention_mask, scaling)
+    else:
+        mask = attention_mask.repeat(1, 1, groups, 1)
+        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float
+) -> Tensor:
+    """query (R, K, G Q, d), key and value (R, K, S, d), mask (R, 1, Q, S) -> (R, K, G Q, d).
+
+    torch copies the right factor of a product if it is transposed and part of a larger array. With
+    the few queries of a step, that would be the keys of the whole cache: so the keys are the left
+    factor. With many queries the copy does not matter.
+    """
+    rows, heads, queries, _ = query.shape
+    query, key, value = (states.flatten(0, 1) for states in (query, key, value))
+    if 4 * queries < key.shape[1]:
+        scores = torch.bmm(key, query.transpose(1, 2)).transpose(1, 2)
+    else:
+        scores = torch.bmm(query, key.transpose(1, 2))
+    scores = scores.reshape(rows, -1, *mask.shape[2:]).float().mul_(scaling).add_(mask)
+    weights = scores.softmax(-1).to(value.dtype).view(rows * heads, queries, -1)
+    return torch.bmm(weights, value).unflatten(0, (rows, heads))
+
+
+@contextmanager
+def attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let the model use `grouped_attention` within the block."""
+    AttentionInterface.register("grouped", grouped_attention)
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("grouped")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
+
+
+# ---------------------------------------------------------------- whether a model can do with it
+
+
+def tree_problem(model: PreTrainedModel, prompt: Sequence[int], length: int) -> str:
+    """Why beams cannot share a cache of `length` entries in this model; '' if they can.
+
+    prompt: any, for a trial.
+    """
+    return window_problem(model.config, length) or logits_problem(model, list(prompt)[-TRIAL:])
+
+
+def window_problem(config: PretrainedConfig, length: int) -> str:
+    """Why a token cannot attend to all of `length` entries; '' if it can."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) or length
+    if kinds <= {"full_attention", "sliding_attention"} and window >= length:
+        return ""
+    return f"attention of kind {', '.join(sorted(kinds))}, window {window}"
+
+
+def logits_problem(model: PreTrainedModel, prompt: list[int]) -> str:
+    """Why two beams do not get the logits that they get on their own; '' if they do.
+
+    The beams repeat the first and the last tokens of the prompt. In bfloat16 (SmolLM2) rounding
+    changes their logits by up to 4 %, and seeing each other by at least 20 %. The bound lies
+    between: the square root of the dtype's precision, 9 %.
+    """
+    beams = torch.tensor([prompt[:2], prompt[-2:]], device=model.device)
+    try:
+        alone, together = logits_alone(model, prompt, beams), logits_in_tree(model, prompt, beams)
+    except Exception as error:  # whatever a model of another make does not support
+        return f"{type(error).__name__}: {error}"
+    difference = (together - alone).norm() / (alone - alone.mean()).norm()
+    bound = torch.finfo(model.dtype).eps ** 0.5
+    return "" if difference < bound else f"its logits differ by {difference:.0%}"
+
+
+@torch.inference_mode()
+def logits_alone(model: PreTrainedModel, prompt: list[int], beams: Tensor) -> Tensor:
+    """The logits after a prompt and each beam (B, T), read as B texts: (B, V) float32."""
+    start = torch.tensor(prompt, device=model.device).expand(len(beams), -1)
+    ids = torch.cat((start, beams), 1)
+    last = torch.tensor([ids.shape[1] - 1], device=model.device)
+    return model(input_ids=ids, logits_to_keep=last).logits[:, 0].float()
+
+
+@torch.inference_mode()
+def logits_in_tree(model: PreTrainedModel, prompt: list[int], beams: Tensor) -> Tensor:
+    """The same, with all beams in one row of a cache."""
+    lineage = torch.ones(1, len(beams), len(prompt), dtype=torch.bool, device=model.device)
+    tree = Tree(copied(prefill(model, prompt), 1), lineage)
+    growing = lineage.new_ones(1)
+    with attention(model):
+        for tokens in beams.T:
+            logits = tree.feed(model, tokens[None], growing)
+    return logits[0].float()

@@ -1,0 +1,99 @@
+"""One notebook's run: what it may keep of earlier work, and when it counts as done."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bigrec_lib.files import PARTIAL, StudyError, differing, locked, remove, sha256, write_json
+from bigrec_lib.study import manifests, provenance
+from bigrec_lib.study.parameters import Parameters
+
+HELD: dict[Path, ExitStack] = {}  # locks of this process, which end with it at the latest
+
+
+class Job:
+    """Checks a notebook's inputs when it starts, writes its manifest when it ends.
+
+    An artefact counts as complete only while its folder holds a manifest, so the old one is
+    removed first, with everything but the work that costs minutes and is still the same
+    (`Parameters.makers`). No job runs twice at a time.
+    """
+
+    def __init__(self, parameters: Parameters):
+        for maker, folder in parameters.inputs.items():
+            if not (folder / manifests.NAME).exists():
+                raise StudyError(f"{folder} is not complete: run {maker} with the same parameters")
+        lock(parameters)
+        self.parameters = parameters
+        self.started = time.time()
+        self.identity = begin(parameters)
+
+    def finish(self, seconds_of: dict[str, float] | None = None, **facts: object) -> None:
+        """Write `manifest.json` into the output folder, and say so.
+
+        facts: what readers of this artefact need to know. seconds_of: what took how long, which
+        is no part of its substance.
+        """
+        p = self.parameters
+        for partial in list(p.output.rglob(f"{PARTIAL}*")):
+            remove(partial)
+        files = sorted(file for file in p.output.rglob("*") if file.is_file())
+        manifest = {
+            "notebook": p.notebook,
+            "keys": manifests.keys_of(p, facts),
+            **self.identity,
+            "outputs": {file.relative_to(p.output).as_posix(): sha256(file) for file in files},
+            "facts": facts,
+            "seconds": round(time.time() - self.started, 1),
+            "seconds_of": seconds_of or {},
+            "peak_gb": round(provenance.peak_memory_gb(), 2),
+            **provenance.environment(p.project),
+        }
+        write_json(manifest, p.output / manifests.NAME)
+        unlock(p)
+        print(f"complete: {p.output.relative_to(p.project)}")
+
+
+def lock(parameters: Parameters) -> None:
+    """Take this job for this process alone; raises StudyError if another one has it."""
+    path = parameters.runs / "locks" / parameters.job
+    if path in HELD:
+        return
+    stack = ExitStack()
+    try:
+        stack.enter_context(locked(path, wait=False))
+    except BlockingIOError:
+        raise StudyError(f"{parameters.job} is running already: wait for it, or stop it") from None
+    HELD[path] = stack
+
+
+def unlock(parameters: Parameters) -> None:
+    HELD.pop(parameters.runs / "locks" / parameters.job).close()
+
+
+def begin(parameters: Parameters) -> dict[str, dict]:
+    """The job's identity; its output is emptied, but for the work that is still the same.
+
+    Work that costs minutes is thrown away only if the code that makes it, the parameters or the
+    inputs are others. How a figure looks or what a notebook says is no reason: the job runs again
+    from what it has.
+    """
+    identity = manifests.identity(parameters)
+    record = parameters.runs / "begun" / f"{parameters.job}.json"
+    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    now = {
+        folder: {part: identity[part] for part in ("parameters", "materials", "inputs")}
+        | {"code": provenance.code_of(*makers)}
+        for folder, makers in parameters.makers.items()
+    }
+    other = set(differing(before, now))
+    parameters.output.mkdir(parents=True, exist_ok=True)
+    for path in list(parameters.output.iterdir()):
+        if path.name not in parameters.makers or path.name in other:
+            remove(path)
+    if other:
+        write_json(now, record)
+    return identity

@@ -1,0 +1,585 @@
+"""One checked class of parameters a notebook: what it takes, what it reads, where it works.
+
+Default values are declared here alone; the `parameters` cell of each notebook is tested against
+them. Everything a job works with lies in `runs/<study>`; what a study publishes in
+`results/<study>`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import assets
+from bigrec_lib.study import provenance
+
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+NAME = r"^\w[\w. -]*$"  # of a data set: it names folders, and "+" joins several
+Baseline = Literal[
+    "recent-popularity",
+    "item-knn",
+    "markov",
+    "gru4rec-ce",
+    "gru4rec-bce",
+    "caser-ce",
+    "caser-bce",
+    "sasrec-ce",
+    "sasrec-bce",
+    "dros",
+    "p5",
+]
+
+
+class Parameters(BaseModel):
+    """What every notebook takes. A subclass per notebook adds its own and names its folders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    notebook: ClassVar[str]
+    makers: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Work that costs minutes: its folder below `output` -> the functions that make it. It
+    survives a rerun until their code, the parameters or the inputs change."""
+
+    study: str = "quick"
+    root: str = ""
+
+    @classmethod
+    def check(cls, names: dict[str, object]) -> Self:
+        """Parameters from a notebook's `globals()`; unknown names and wrong types are refused.
+
+        Call it in the first cell after the parameters, when nothing else is defined yet.
+        """
+        values = {
+            name: value
+            for name, value in names.items()
+            if isinstance(value, str | int | float | bool | list | dict | None)
+            and not name.startswith("_")
+            and name not in ("In", "Out")
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise StudyError(f"{cls.notebook}: {explain(error)}") from None
+
+    @property
+    def project(self) -> Path:
+        """The project's folder: `root`, else the nearest folder above that holds pyproject.toml."""
+        if self.root:
+            return Path(self.root)
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "pyproject.toml").exists():
+                return folder
+        raise StudyError(
+            f"no pyproject.toml in {here} or above: set `root` to the project's folder"
+        )
+
+    @property
+    def runs(self) -> Path:
+        """Where the study's jobs work; git ignores it."""
+        return self.project / "runs" / self.study
+
+    @property
+    def results(self) -> Path:
+        """Where the study is published."""
+        return self.project / "results" / self.study
+
+    @property
+    def output(self) -> Path:
+        """The folder this notebook writes, manifest included."""
+        raise NotImplementedError
+
+    @property
+    def tables(self) -> Path:
+        return self.output / "tables"
+
+    @property
+    def figures(self) -> Path:
+        return self.output / "figures"
+
+    @property
+    def job(self) -> str:
+        """A name for this notebook with these keys, for files and log lines."""
+        return self.notebook
+
+    @property
+    def keys(self) -> dict[str, object]:
+        """What tells this job's results from those of the study's other jobs, of `KEYS`."""
+        return dict(KEYS)
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Folders of finished artefacts this notebook reads, by the notebook that makes them."""
+        return {}
+
+    @property
+    def materials(self) -> dict[str, str]:
+        """What comes from outside the study: a hash of the contents, by parameter."""
+        return {}
+
+    def content(self, path: Path) -> str:
+        return provenance.content(path, self.runs / "hashes.json")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Hashes of the notebook and of the library's code that it uses."""
+        return provenance.sources(self.project / "notebooks" / f"{self.notebook}.ipynb")
+
+
+KEYS: dict[str, object] = {
+    "dataset": "",
+    "run": "",
+    "n_train": 0,
+    "seed": 0,
+    "setting": "",
+    "tuned_on": "",
+    "constrained": False,
+}
+"""The keys of a row of results, and what they are where they mean nothing."""
+
+
+class DatasetParameters(Parameters):
+    dataset: Annotated[str, Field(pattern=NAME)] = "ml-100k"
+
+    @property
+    def job(self) -> str:
+        return f"{self.dataset}.{self.notebook}"
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"dataset": self.dataset}
+
+    @property
+    def data(self) -> Path:
+        return self.prepared(self.dataset)
+
+    def prepared(self, dataset: str) -> Path:
+        """Where 01_prepare_data puts a data set."""
+        return self.runs / dataset / "data"
+
+
+class RunParameters(DatasetParameters):
+    """A notebook that belongs to a training size and a seed; size 0 is the LLM as it is."""
+
+    n_train: Size = 256
+    seed: int = 0
+
+    @property
+    def run(self) -> str:
+        return f"n{self.n_train}-s{self.seed}"
+
+    @property
+    def job(self) -> str:
+        return f"{self.dataset}.{self.run}.{self.notebook}"
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"run": self.run, "n_train": self.n_train, "seed": self.seed}
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage of this run works."""
+        return self.runs / self.dataset / self.run / stage
+
+
+class AdapterParameters(RunParameters):
+    """A notebook that makes or follows one adapter.
+
+    setting: the name of its tuning settings where a study tries several; '' for the study's own.
+    """
+
+    setting: Annotated[str, Field(pattern=r"^[\w.]*$")] = ""
+
+    @property
+    def run(self) -> str:
+        return super().run + (f"-as-{self.setting}" if self.setting else "")
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"setting": self.setting}
+
+
+class TunedParameters(AdapterParameters):
+    """A notebook that follows one adapter, which may have been tuned on other data sets.
+
+    tuned_on: data sets the adapter has learnt, joined by '+'; '' is the one it is used on.
+    """
+
+    tuned_on: str = ""
+    constrained: bool = False
+
+    @property
+    def run(self) -> str:
+        origin = f"-on-{self.tuned_on}" if self.tuned_on else ""
+        return f"{super().run}{origin}{'-constrained' if self.constrained else ''}"
+
+    @property
+    def plain(self) -> str:
+        """The run of the same size and seed that has nothing special."""
+        return super().run
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"tuned_on": self.tuned_on, "constrained": self.constrained}
+
+    @property
+    def tuning(self) -> Path:
+        return self.runs / (self.tuned_on or self.dataset) / self.plain / "tuning"
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder; None for the LLM as it is."""
+        return self.tuning / "adapter" if self.n_train else None
+
+    @property
+    def others(self) -> list[str]:
+        """The other data sets the adapter has learnt."""
+        return [name for name in self.tuned_on.split("+") if name not in ("", self.dataset)]
+
+    @property
+    def generations(self) -> Path:
+        return self.folder("generations")
+
+    @property
+    def beams_of(self) -> Path:
+        """Where 03 puts the beams of every example."""
+        return self.generations / "beams"
+
+    @property
+    def grounding(self) -> Path:
+        return self.folder("grounding")
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.others}
+        return {"01_prepare_data": self.data} | others
+
+
+class ModelParameters(Parameters):
+    """A notebook that loads the LLM."""
+
+    model: str = "smollm2-135m-instruct"
+    quantisation: Literal["none", "nf4", "int8"] = "nf4"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    device: str = "auto"
+
+    @property
+    def materials(self) -> dict[str, str]:
+        return super().materials | {"model": self.model_content}
+
+    @property
+    def model_content(self) -> str:
+        """A folder's contents, an asset's pinned hash, or the revision in Hugging Face's cache."""
+        if Path(self.model).is_dir():
+            return self.content(Path(self.model))
+        if self.model in assets.MODELS:
+            return str(assets.MODELS[self.model])
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        name = f"models--{self.model.replace('/', '--')}"
+        revision = Path(HF_HUB_CACHE) / name / "refs" / "main"
+        return revision.read_text() if revision.exists() else ""
+
+
+class PrepareData(DatasetParameters):
+    notebook = "01_prepare_data"
+
+    reader: str = ""
+    data_path: str = ""
+    titles_path: str = ""
+    columns: dict[str, str] = {}
+    domain: Literal["", "movies", "games", "items"] = ""
+    positive_only: Annotated[float, Field(ge=0)] = 0
+    k_core: Size = 0
+    min_title: Count = 1
+    history: Count = 10
+    first: Literal["full", "any"] = "full"
+    n_valid: Count = 200
+    n_test: Count = 200
+
+    @property
+    def output(self) -> Path:
+        return self.data
+
+    def expanded(self, path: str) -> str:
+        """A path with its ${VARIABLES} taken from the environment."""
+        place = os.path.expandvars(path)
+        if "$" in place:
+            raise StudyError(f"{path}, the place of {self.dataset}: set the variable")
+        return place
+
+    @property
+    def materials(self) -> dict[str, str]:
+        if not self.data_path:
+            return {"data_path": str(assets.DATA.get(self.reader or self.dataset, ""))}
+        names = [name for name in ("data_path", "titles_path") if getattr(self, name)]
+        return {name: self.content(Path(self.expanded(getattr(self, name)))) for name in names}
+
+
+class TuneLLM(AdapterParameters, ModelParameters):
+    notebook = "02_tune_llm"
+    makers = {"adapter": ("method.tuning.tune", "method.samples.read_samples")}
+
+    n_train: Count = 256
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    also: list[str] = []
+    instructions: str = ""
+    epochs: Positive = 1
+    learning_rate: Positive = 1e-3
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[int, Field(ge=0)] = 5
+    patience: Annotated[int, Field(ge=0)] = 0
+    rank: Count = 8
+    alpha: Count = 16
+    dropout: Share = 0.05
+    target_modules: Annotated[list[str], Field(min_length=1)] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    ]
+    batch_size: Count = 8
+    micro_batch: Size = 0
+    gradient_checkpointing: bool = False
+    learn_prompt: bool = False
+    max_tokens: Count = 512
+
+    @property
+    def learnt(self) -> list[str]:
+        """The data sets the adapter learns."""
+        return [self.dataset, *self.also]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where their samples are."""
+        return [self.prepared(name) for name in self.learnt]
+
+    @property
+    def job(self) -> str:
+        return f"{'+'.join(self.learnt)}.{self.run}.{self.notebook}"
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"dataset": "+".join(self.learnt)}
+
+    @property
+    def output(self) -> Path:
+        return self.runs / "+".join(self.learnt) / self.run / "tuning"
+
+    @property
+    def adapter(self) -> Path:
+        return self.output / "adapter"
+
+    @property
+    def materials(self) -> dict[str, str]:
+        if not self.instructions:
+            return super().materials
+        return super().materials | {"instructions": self.content(Path(self.instructions))}
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.also}
+        return {"01_prepare_data": self.data} | others
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `tuning.Tuning` takes."""
+        names = (
+            "epochs learning_rate schedule warmup patience rank alpha dropout batch_size "
+            "micro_batch gradient_checkpointing learn_prompt seed"
+        ).split()
+        return {name: getattr(self, name) for name in names} | {
+            "target_modules": tuple(self.target_modules)
+        }
+
+
+class GenerateTitles(TunedParameters, ModelParameters):
+    notebook = "03_generate_titles"
+    makers = {"beams": ("method.portions.generate_file", "method.samples.samples")}
+
+    beams: Count = 4
+    max_new_tokens: Size = 0
+    batch_size: Count = 32
+    max_tokens: Count = 512
+
+    @property
+    def output(self) -> Path:
+        return self.generations
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return super().inputs | ({"02_tune_llm": self.tuning} if self.n_train else {})
+
+
+class GroundToItems(TunedParameters, ModelParameters):
+    notebook = "04_ground_to_items"
+
+    embedder: Literal["base", "tuned"] = "base"
+    batch_size: Count = 32
+
+    @property
+    def output(self) -> Path:
+        return self.grounding
+
+    @property
+    def vector_cache(self) -> Path:
+        """Vectors of all texts embedded so far, for as long as the code that makes them stays."""
+        return self.runs / "vectors" / provenance.code_of("method.embedding.embed")[:12]
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return super().inputs | {"03_generate_titles": self.generations}
+
+
+class ReweightByStatistics(TunedParameters):
+    notebook = "05_reweight_by_statistics"
+
+    collaborative: str = ""
+
+    @property
+    def output(self) -> Path:
+        return self.folder("reweighting")
+
+    @property
+    def baselines(self) -> Path:
+        """Where 06 trained conventional models on the same samples."""
+        return self.runs / self.dataset / self.plain / "baselines"
+
+    @property
+    def scores(self) -> Path | None:
+        """The scores of the conventional model that pulls titles nearer; None for none.
+
+        The LLM as it is, and one tuned on other data sets, have no model of the same samples.
+        """
+        if not self.collaborative or not self.n_train or self.tuned_on:
+            return None
+        return self.baselines / "scores" / self.collaborative
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        weights = {"06_train_baselines": self.baselines} if self.scores else {}
+        return super().inputs | {"04_ground_to_items": self.grounding} | weights
+
+
+class TrainBaselines(RunParameters, ModelParameters):
+    """Baselines of a run, or with `full` those that learn from the whole training split."""
+
+    notebook = "06_train_baselines"
+    makers = {
+        "networks": ("method.baselines.search",),
+        "p5": ("method.p5.p5",),
+    }
+
+    n_train: Count = 256
+    full: bool = False
+    models: list[Baseline] = []
+    learning_rates: Annotated[list[Positive], Field(min_length=1)] = [1e-3, 5e-3]
+    weight_decays: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [0.0]
+    dropouts: Annotated[list[Share], Field(min_length=1)] = [0.2, 0.5]
+    widths: Annotated[list[Count], Field(min_length=1)] = [64]
+    epochs: Count = 50
+    patience: Count = 5
+    batch_size: Count = 256
+    collaborative: list[Baseline] = ["sasrec-ce", "dros"]
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    p5_epochs: Positive = 1
+    p5_learning_rate: Positive = 1e-3
+    p5_batch_size: Count = 8
+    max_tokens: Count = 512
+
+    @property
+    def run(self) -> str:
+        return f"full-s{self.seed}" if self.full else super().run
+
+    @property
+    def output(self) -> Path:
+        return self.folder("baselines")
+
+    @property
+    def conventional(self) -> list[str]:
+        """The models that are no LLM."""
+        return [name for name in self.models or get_args(Baseline) if name != "p5"]
+
+    @property
+    def with_p5(self) -> bool:
+        """Whether an LLM is tuned: not on the whole training split, which takes it days."""
+        return "p5" in (self.models or get_args(Baseline)) and not self.full
+
+    @property
+    def p5_settings(self) -> dict[str, Any]:
+        """What `tuning.Tuning` takes for P5: BIGRec's defaults, but for what has a name here."""
+        return TuneLLM().settings | {
+            "epochs": self.p5_epochs,
+            "learning_rate": self.p5_learning_rate,
+            "batch_size": self.p5_batch_size,
+            "seed": self.seed,
+        }
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return {"01_prepare_data": self.data}
+
+
+class Analysis(Parameters):
+    """A notebook that reads what the study has published, and nothing else."""
+
+    @property
+    def output(self) -> Path:
+        return self.runs / self.notebook.partition("_")[2]
+
+
+class OverallPerformance(Analysis):
+    notebook = "07_overall_performance"
+
+
+class TrainingSize(Analysis):
+    notebook = "08_training_size"
+
+
+class StatisticalInformation(Analysis):
+    notebook = "09_statistical_information"
+
+
+class CrossDomain(Analysis):
+    notebook = "10_cross_domain"
+
+
+class TuningSettings(Analysis):
+    notebook = "11_tuning_settings"
+
+
+NOTEBOOKS: dict[str, type[Parameters]] = {
+    cls.notebook: cls
+    for cls in (
+        PrepareData,
+        TuneLLM,
+        GenerateTitles,
+        GroundToItems,
+        TrainBaselines,
+        ReweightByStatistics,
+        OverallPerformance,
+        TrainingSize,
+        StatisticalInformation,
+        CrossDomain,
+        TuningSettings,
+    )
+}
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as one line: each parameter, what is wrong with it, what was given."""
+    problems = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            problems.append(f"unknown parameter {name!r}")
+        elif item["type"] == "missing":
+            problems.append(f"{name!r} is missing")
+        else:
+            problems.append(f"{name}: {item['msg']}, not {item['input']!r}")
+    return "; ".join(problems)

@@ -1,0 +1,111 @@
+"""Ranks, lists and metrics: the one way a job writes them, and the one way they are read.
+
+A job's files hold its own rows. What a study publishes is the same files of all jobs, one below
+the other, with the columns of `parameters.KEYS` in front (`publish`).
+
+    ranks.parquet        split, method, example, rank, ties
+    lists.parquet        method, example, items: its first candidates on the test split, best first
+    generations.parquet  split, example, beam, text, score
+    curves.parquet       split, gamma, metric, k, value, n: metrics over the γ of popularity
+    grid.csv             conventional models: each point of the grid, and which was chosen
+    data.csv             what, value: a data set in numbers
+    items.parquet        item, title, title_group, train_count
+    examples.parquet     split, example, user, history, target, time
+    metrics.csv          `metrics.COLUMNS`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.files import StudyError, write_parquet, write_text
+from bigrec_lib.method import metrics
+from bigrec_lib.method.prepared import Prepared
+from bigrec_lib.study import manifests
+from bigrec_lib.study.parameters import RunParameters
+
+Ranks = dict[tuple[str, str], pd.DataFrame]
+"""(method, split) -> columns rank and ties, int32, a row an example."""
+
+
+def write(
+    p: RunParameters,
+    model: str,
+    data: Prepared,
+    ranks: Ranks,
+    lists: dict[str, np.ndarray],
+    further: dict[tuple[str, str], pd.DataFrame] | None = None,
+) -> None:
+    """Write a job's ranks, lists and metrics.
+
+    lists: method -> (n, K) candidates of the test examples, best first; each is listed as the
+    first item that bears its title. further: (method, split) -> `metrics.summary` of what has no
+    ranks of its own.
+    """
+    examples = {split: data.examples(split)["example"].to_numpy() for _, split in ranks}
+    write_parquet(rank_rows(ranks, examples), p.output / "ranks.parquet")
+    first_items = np.unique(data.items.title_group).astype(np.int32)
+    write_parquet(list_rows(lists, examples["test"], first_items), p.output / "lists.parquet")
+    summaries = {key: metrics.summary(frame) for key, frame in ranks.items()} | (further or {})
+    write_text(metrics.long(summaries, model).to_csv(index=False), p.output / "metrics.csv")
+
+
+def rank_rows(ranks: Ranks, examples: dict[str, np.ndarray]) -> pd.DataFrame:
+    """All ranks in one frame: columns split, method, example, rank, ties."""
+    columns = ["split", "method", "example", "rank", "ties"]
+    return pd.concat(
+        [
+            frame.assign(split=split, method=method, example=examples[split])[columns]
+            for (method, split), frame in ranks.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def list_rows(
+    lists: dict[str, np.ndarray], examples: np.ndarray, first_items: np.ndarray
+) -> pd.DataFrame:
+    """All lists in one frame: columns method, example, items.
+
+    lists: method -> (n, K) candidates; first_items: (I,) the first item of each candidate.
+    """
+    frames = [
+        pd.DataFrame({"method": method, "example": examples, "items": list(first_items[shown])})
+        for method, shown in lists.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
+    """A published table, such as ranks.parquet, or the rows of it whose columns are as `wanted`.
+
+    Raises StudyError if the study has published no such table.
+    """
+    path = results / name
+    if not path.exists():
+        raise StudyError(f"no {name} in {results}: run the study first")
+    if path.suffix == ".csv":
+        frame = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+        for column, value in wanted.items():
+            frame = frame[frame[column] == value]
+        return frame.reset_index(drop=True)
+    filters = [(column, "=", value) for column, value in wanted.items()] or None
+    return pd.read_parquet(path, filters=filters)
+
+
+def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
+    """Every method's ranks of a study: `parameters.KEYS`, method, example, rank, ties."""
+    return read(results, "ranks.parquet", split=split).drop(columns="split")
+
+
+def read_lists(results: Path) -> pd.DataFrame:
+    """Every method's first candidates: `parameters.KEYS`, method, example, items."""
+    return read(results, "lists.parquet")
+
+
+def read_parameters(results: Path, notebook: str) -> list[dict]:
+    """The parameters of each finished job of a notebook, in the order of their names."""
+    return [job["parameters"] for job in manifests.published_jobs(results, notebook)]

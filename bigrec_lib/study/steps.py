@@ -1,0 +1,106 @@
+"""The heavy cells of 02 and 03 as functions, which the batch also calls in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigrec_lib.method import prepared, samples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bigrec_lib.method.beams import Search, Trie
+    from bigrec_lib.method.llm import LLM
+    from bigrec_lib.method.samples import Sample
+    from bigrec_lib.study.parameters import GenerateTitles, TuneLLM
+
+EVERY = 20  # one general instruction in so many is held out
+ROOM = 0.999  # share of the catalogue's titles that fit into a generation
+
+
+def tuning_samples(p: TuneLLM, tokenizer) -> tuple[list[Sample], list[Sample]]:
+    """The training samples drawn under the seed, and all validation samples."""
+    return (
+        samples.read_samples(p.folders, "train", tokenizer, p.max_tokens, p.n_train, p.seed),
+        samples.read_samples(p.folders, "valid", tokenizer, p.max_tokens),
+    )
+
+
+def tune(p: TuneLLM, base: LLM, train: Sequence[Sample], valid: Sequence[Sample]) -> pd.DataFrame:
+    """Tune the adapter of `p`, after a general stage where `instructions` asks for one.
+
+    Returns the log of the recommendation stage (`tuning.tune`). What is done is not done again.
+    """
+    from bigrec_lib.method import tuning
+
+    settings = tuning.Tuning(**p.settings)
+    if not p.instructions:
+        return tuning.tune(base, train, valid, settings, p.adapter)
+    general = p.adapter / "instructions"
+    told = samples.instructions(Path(p.instructions), base.tokenizer, p.max_tokens)
+    first = [sample for number, sample in enumerate(told) if number % EVERY]
+    tuning.tune(base, first, told[::EVERY], settings, general)
+    return tuning.tune(base, train, valid, settings, p.adapter, start=general)
+
+
+def load(p: TuneLLM | GenerateTitles, adapter: Path | None = None) -> LLM:
+    """The LLM of `p`, with an adapter if one is named."""
+    from bigrec_lib.method import llm
+
+    return llm.load_llm(p.model, p.quantisation, p.dtype, p.device, adapter=adapter)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What 03 generates with.
+
+    answers: the tokens of every title. prompts: split -> example -> prompt, for all examples.
+    trie: the only answers that may come out; None for any.
+    """
+
+    tuned: LLM
+    data: prepared.Prepared
+    answers: list[list[int]]
+    prompts: dict[str, dict[int, str]]
+    search: Search
+    trie: Trie | None
+
+
+def open_writing(p: GenerateTitles) -> Writing:
+    """Load the tuned LLM, write every prompt, and decide how long a generation may become."""
+    from bigrec_lib.method import beams
+
+    data = prepared.read(p.data)
+    tuned = load(p, p.adapter)
+    answers = beams.answer_tokens(tuned.tokenizer, data.titles)
+    longest = beams.room_for(answers, 1.0 if p.constrained else ROOM)
+    prompts = {}
+    for split in ("valid", "test"):
+        frame = data.examples(split).to_pandas()
+        told = samples.samples(frame, data.titles, data.words, tuned.tokenizer, p.max_tokens)
+        prompts[split] = dict(
+            zip(frame.example.tolist(), [sample.prompt for sample in told], strict=True)
+        )
+    search = beams.Search(p.max_new_tokens or longest, p.beams, p.batch_size)
+    return Writing(
+        tuned, data, answers, prompts, search, beams.Trie(answers) if p.constrained else None
+    )
+
+
+def generate(
+    p: GenerateTitles, writing: Writing, split: str, shard: tuple[int, int] = (1, 1)
+) -> None:
+    """Generate the titles of a split, or a shard of them; what is done is not done again."""
+    from bigrec_lib.method import portions
+
+    portions.generate_file(
+        writing.tuned,
+        writing.prompts[split],
+        p.beams_of / f"{split}.parquet",
+        writing.search,
+        writing.trie,
+        shard,
+    )

@@ -1,0 +1,136 @@
+"""Arrows run one way: notebooks → findings → study → method → files; there are no circles."""
+
+import ast
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "bigrec_lib"
+ORDER = ("files", "method", "study", "findings")  # a wing imports itself and those before it
+ROOMS = sorted(LIBRARY.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms of the library that a room imports, wherever in its code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if is_room(name) else str(node.module) for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "bigrec_lib"}
+
+
+def is_room(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+def wing(room: str) -> int:
+    """The place of a room's wing in ORDER; the package itself comes before all."""
+    parts = room.split(".")
+    return ORDER.index(parts[1]) if len(parts) > 1 else -1
+
+
+def wrong_arrows(rooms: dict[str, set[str]]) -> list[str]:
+    return [f"{room} → {to}" for room, tos in rooms.items() for to in tos if wing(to) > wing(room)]
+
+
+def circle(rooms: dict[str, set[str]]) -> list[str]:
+    """Rooms that import each other, directly or through others; [] if none do."""
+    left = {room: set(tos) & set(rooms) for room, tos in rooms.items()}
+    while free := [room for room, tos in left.items() if not tos]:
+        for room in free:
+            del left[room]
+        left = {room: tos - set(free) for room, tos in left.items()}
+    return sorted(left)
+
+
+@pytest.fixture(scope="module")
+def rooms() -> dict[str, set[str]]:
+    return {name_of(path): imports(path) for path in ROOMS}
+
+
+def test_there_are_three_wings_and_files(rooms):
+    assert {room.split(".")[1] for room in rooms if "." in room} == set(ORDER)
+    assert len(rooms) > 35
+
+
+def test_no_arrow_points_the_other_way(rooms):
+    assert wrong_arrows(rooms) == []
+
+
+def test_no_room_imports_in_a_circle(rooms):
+    assert circle(rooms) == []
+
+
+def test_wrong_arrows_and_circles_are_found():
+    rooms = {
+        "bigrec_lib.files": {"bigrec_lib.method.a"},
+        "bigrec_lib.method.a": {"bigrec_lib.method.b"},
+        "bigrec_lib.method.b": {"bigrec_lib.method.a"},
+        "bigrec_lib.study.c": {"bigrec_lib.findings.d", "bigrec_lib.method.a"},
+        "bigrec_lib.findings.d": set(),
+    }
+    assert wrong_arrows(rooms) == [
+        "bigrec_lib.files → bigrec_lib.method.a",
+        "bigrec_lib.study.c → bigrec_lib.findings.d",
+    ]
+    assert circle(rooms) == [
+        "bigrec_lib.files", "bigrec_lib.method.a", "bigrec_lib.method.b", "bigrec_lib.study.c"
+    ]  # fmt: skip
+
+
+def test_method_opens_with_its_rooms_in_the_order_of_the_data(rooms):
+    text = ast.get_docstring(ast.parse((LIBRARY / "method" / "__init__.py").read_text())) or ""
+    listed = re.findall(r"^(\w+)  +\S", text, re.MULTILINE)
+    there = {room.rpartition(".")[2] for room in rooms if room.startswith("bigrec_lib.method.")}
+    assert set(listed) == there and len(listed) == len(there)
+    for place, room in enumerate(listed):
+        for to in rooms[f"bigrec_lib.method.{room}"]:
+            if to.startswith("bigrec_lib.method."):
+                assert to.rpartition(".")[2] in listed[:place], f"{room} imports {to}"
+
+
+def test_no_room_of_method_is_too_long():
+    lengths = {
+        path.name: len(path.read_text().splitlines()) for path in LIBRARY.glob("method/*.py")
+    }
+    assert {name: n for name, n in lengths.items() if n > 450} == {}
+
+
+def test_study_knows_nothing_of_torch_before_it_runs_anything():
+    """Plan, verify and report start at once."""
+    import subprocess
+    import sys
+
+    code = "import sys; from bigrec_lib.study import batch; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
+
+
+def test_every_table_of_names_agrees():
+    """The registry of methods, the parameters' choices and what can be trained name the same."""
+    from typing import get_args
+
+    from bigrec_lib.findings import methods
+    from bigrec_lib.method.baselines import STATISTICS
+    from bigrec_lib.method.networks import NETWORKS
+    from bigrec_lib.study.parameters import Baseline
+
+    trained = [*STATISTICS, *NETWORKS]
+    assert set(methods.CONVENTIONAL) == set(trained) == set(get_args(Baseline)) - {"p5"}
+    assert len({method.name for method in methods.METHODS}) == len(methods.METHODS)
+    markers = [method.marker for method in methods.METHODS if method.name in methods.MAIN]
+    assert len(set(markers)) == len(markers)
+    labels = [method.label for method in methods.METHODS]
+    assert len(set(chain(labels))) == len(labels)

@@ -1,0 +1,56 @@
+"""Parameters are checked; where a job works and what its rows are called follows from them."""
+
+import pytest
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.study import parameters
+
+
+def test_parameters_come_from_a_notebooks_globals_whatever_else_is_there():
+    names = {"In": [], "_dh": [], "exit": print, "learning_rate": "1e-4", "seed": 3}
+    given = parameters.TuneLLM.check(names)
+    assert given.learning_rate == 1e-4
+    assert given.run == "n256-s3"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"learning_rat": 0.1}, "02_tune_llm: unknown parameter 'learning_rat'"),
+        ({"epochs": "many"}, "epochs: .*not 'many'"),
+        ({"n_train": 0}, "n_train: .*not 0"),
+        ({"quantisation": "nf5"}, "quantisation: .*not 'nf5'"),
+    ],
+)
+def test_misspelt_and_ill_typed_parameters_are_refused_in_one_line(names, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        parameters.TuneLLM.check(names)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", ".hidden", "a/b", "", "a+b"])
+def test_a_data_set_cannot_be_called_like_a_path(name):
+    with pytest.raises(StudyError, match="dataset"):
+        parameters.PrepareData.check({"dataset": name})
+
+
+def test_the_keys_of_a_run_tell_it_from_every_other():
+    runs = [
+        parameters.GroundToItems(dataset="films", n_train=8),
+        parameters.GroundToItems(dataset="films", n_train=8, constrained=True),
+        parameters.GroundToItems(dataset="films", n_train=8, tuned_on="games"),
+        parameters.GroundToItems(dataset="films", n_train=8, setting="slow"),
+        parameters.TrainBaselines(dataset="films", n_train=8, full=True),
+        parameters.TuneLLM(dataset="films", n_train=8, also=["games"]),
+    ]
+    assert all(list(p.keys) == list(parameters.KEYS) for p in runs)
+    assert len({tuple(p.keys.values()) for p in runs}) == len(runs)
+    assert len({p.output for p in runs}) == len(runs)
+    assert runs[-1].keys["dataset"] == "films+games" and runs[-2].keys["run"] == "full-s0"
+
+
+def test_p5_is_tuned_as_bigrec_is_but_for_what_has_a_name_of_its_own():
+    p = parameters.TrainBaselines(p5_epochs=3, p5_batch_size=2, seed=5)
+    settings, default = p.p5_settings, parameters.TuneLLM().settings
+    assert (settings["epochs"], settings["batch_size"], settings["seed"]) == (3, 2, 5)
+    assert {k for k in default if settings[k] != default[k]} == {"epochs", "batch_size", "seed"}

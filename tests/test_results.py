@@ -1,0 +1,42 @@
+"""Ranks, lists and metrics are written one way, and read as they were written."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import grounding, metrics
+from bigrec_lib.study import results
+
+
+def test_a_list_names_the_first_item_that_bears_a_title():
+    groups = np.unique(pd.Series([0, 1, 0, 3])).astype(np.int32)  # titles a, b, a, c
+    lists = {"m": np.array([[2, 0], [2, 0]])}  # c, then a
+    rows = results.list_rows(lists, np.array([7, 8]), groups)
+    assert rows.example.tolist() == [7, 8] and rows["items"].iloc[1].tolist() == [3, 0]
+    ranks = {("m", "test"): grounding.frame([1, 0], [0, 2])}
+    rows = results.rank_rows(ranks, {"test": np.array([7, 8])})
+    assert rows.drop(columns=["split", "method"]).to_dict("list") == {
+        "example": [7, 8], "rank": [1, 0], "ties": [0, 2]
+    }  # fmt: skip
+    assert set(rows.method) == {"m"} and set(rows.split) == {"test"}
+
+
+def test_a_table_is_read_by_rows(tmp_path):
+    frame = pd.DataFrame({"split": ["test", "valid"], "setting": ["", ""], "value": [0.5, 0.25]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for name in ("t.parquet", "t.csv"):
+        rows = results.read(tmp_path, name, split="valid")
+        assert rows.value.tolist() == [0.25] and rows.setting.tolist() == [""]
+    with pytest.raises(StudyError, match="no ranks.parquet in .*: run the study first"):
+        results.read_ranks(tmp_path)
+
+
+def test_metrics_name_their_protocol():
+    summary = metrics.summary(grounding.frame([0, 30], [0, 0]))
+    rows = metrics.long({("m", "test"): summary, ("m-reference", "test"): summary}, "tiny")
+    assert list(rows) == metrics.COLUMNS
+    assert set(zip(rows.method, rows.protocol, strict=True)) == {
+        ("m", "corrected"), ("m-reference", "reference")
+    }  # fmt: skip

@@ -1,0 +1,213 @@
+"""What an edit makes run again, what resumes, and what stays."""
+
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from toy import batch
+
+STEPS = ("01", "02", "03", "04", "05", "06")
+
+
+def states(project) -> dict[str, str]:
+    """The plan: number of the notebook (of the only run) -> its line."""
+    *jobs, _ = batch(project, "plan", "toy").stdout.splitlines()
+    return {line.split()[1].split(".")[-1][:2]: line for line in jobs}
+
+
+def to_do(project) -> set[str]:
+    return {number for number, line in states(project).items() if not line.startswith("done")}
+
+
+@contextmanager
+def changed(path: Path, change):
+    """The file at `path` with other contents, for a while."""
+    before, stat = path.read_bytes(), path.stat()
+    path.write_text(change(before.decode("latin-1")), encoding="latin-1")
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def comment(text):
+    return text + "\n# changed\n"
+
+
+def first_cell(kind, change=lambda cell: cell["source"].append("\n")):
+    """A change to the first cell of a kind in a notebook."""
+
+    def apply(text):
+        notebook = json.loads(text)
+        change(next(cell for cell in notebook["cells"] if cell["cell_type"] == kind))
+        return json.dumps(notebook)
+
+    return apply
+
+
+@pytest.fixture
+def analyses(project) -> set[str]:
+    return {number for number in states(project) if number >= "07"}
+
+
+def edit(old, new):
+    """A change to one place of a file."""
+
+    def apply(text):
+        assert text.count(old) >= 1, old
+        return text.replace(old, new, 1)
+
+    return apply
+
+
+def works(project) -> dict[str, int]:
+    """When each piece of costly work was made: adapters, beams, networks, P5."""
+    patterns = {
+        "adapter": "tuning/adapter/adapter_model.safetensors",
+        "beams": "generations/beams/*.parquet",
+        "networks": "baselines/networks/**/*.safetensors",
+        "p5": "baselines/p5/**/*.safetensors",
+    }
+    run = project / "runs" / "toy" / "toy" / "n16-s0"
+    times = {}
+    for name, pattern in patterns.items():
+        paths = sorted(run.glob(pattern))
+        assert paths, f"no {name} in {run}"
+        times[name] = max(path.stat().st_mtime_ns for path in paths)
+    return times
+
+
+METHOD, FINDINGS, STUDY = (f"bigrec_lib/{wing}" for wing in ("method", "findings", "study"))
+EDITS = [
+    # what is edited, the edit, what runs again, what of the costly work is lost
+    ("a docstring", f"{METHOD}/tuning.py", edit('"""', '"""Anew. '), "", ""),
+    ("a comment", f"{METHOD}/beams.py", lambda text: text + "\n# changed\n", "", ""),
+    ("parameters' help", f"{STUDY}/parameters.py", edit('"""What every', '"""All every'), "", ""),
+    (
+        "a notebook's help",
+        "notebooks/02_tune_llm.ipynb",
+        edit("# passes over the samples", "# rounds over the samples"),
+        "",
+        "",
+    ),
+    ("the batch", f"{STUDY}/batch.py", edit("def tidy(", "def tidier("), "", ""),
+    ("the report", f"{STUDY}/report.py", edit("1.6rem", "1.7rem"), "", ""),
+    (
+        "a reader of another format",
+        f"{METHOD}/readers.py",
+        edit('"Video_Games": "games"', '"Video_Games": "items"'),
+        "01",
+        "",
+    ),
+    (
+        "a network",
+        f"{METHOD}/networks.py",
+        edit("last = visible.shape[2]", "last = int(visible.shape[2])"),
+        "06",
+        "networks",
+    ),
+    (
+        "generation",
+        f"{METHOD}/beams.py",
+        edit("width = 2 * search.beams", "width = int(2 * search.beams)"),
+        "03 06",
+        "beams p5",
+    ),
+    ("a figure", f"{FINDINGS}/plots.py", edit("share covered", "covered"), "03", ""),
+    ("the claims' rule", f"{FINDINGS}/claims.py", edit("MARGIN = 0.10", "MARGIN = 0.20"), "", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "again", "lost"), [e[1:] for e in EDITS], ids=[e[0] for e in EDITS]
+)
+def test_what_an_edit_makes_run_again(project, file, change, again, lost):
+    """Only the notebooks that use the code: those after them wait, and are still done if what they
+    read comes out the same."""
+    with changed(project / file, change):
+        begun = {number for number, line in states(project).items() if "after" not in line}
+        stale = {number for number in begun if not states(project)[number].startswith("done")}
+    steps = {number for number in stale if number < "07"}
+    assert steps == set(again.split())
+    if file.endswith("claims.py"):
+        assert {"07", "08", "09", "10"} <= stale
+    assert to_do(project) == set()
+
+
+def test_what_resumes_and_what_stays(project, tmp_path):
+    """The costly work that an edit throws away is that of the code it changed, and no other."""
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy)
+    for what, file, change, again, lost in EDITS:
+        if not again or what == "a reader of another format":
+            continue
+        before = works(copy)
+        with changed(copy / file, change):
+            batch(copy, "study", "toy")
+            now = works(copy)
+            assert {name for name in now if now[name] != before[name]} == set(lost.split()), what
+            assert to_do(copy) == set(), what
+        batch(copy, "study", "toy")
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "stale"),
+    [
+        ({"05_reweight_by_statistics": {"collaborative": "sasrec-ce"}}, "05"),
+        ({"03_generate_titles": {"beams": 2}}, "03 04 05"),
+        ({"03_generate_titles": {"beams": 4}}, ""),
+        ({"02_tune_llm": {"rank": 4}}, "02 03 04 05"),
+        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06"),
+    ],
+)
+def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):
+    def change(text):
+        study = yaml.safe_load(text)
+        for notebook, parameters in notebooks.items():
+            study["notebooks"].setdefault(notebook, {}).update(parameters)
+        return yaml.safe_dump(study)
+
+    with changed(project / "studies" / "toy.yaml", change):
+        assert to_do(project) & set(STEPS) == set(stale.split())
+
+
+def test_data_and_model_count_by_content_and_times_do_not(project, toy_data, tiny_llm, analyses):
+    with changed(toy_data / "u.data", lambda text: text + text.splitlines()[0] + "\n"):
+        assert to_do(project) >= {*STEPS, *analyses}
+    with changed(tiny_llm / "generation_config.json", comment):
+        assert to_do(project) & set(STEPS) == set(STEPS) - {"01"}
+    for folder in (project, toy_data, tiny_llm):
+        for path in folder.rglob("*"):
+            os.utime(path)
+    assert to_do(project) == set()
+
+
+def test_outputs_in_a_notebook_are_no_change(project):
+    def ran(cell):
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["done"]}]
+        cell["execution_count"] = 7
+
+    with changed(project / "notebooks" / "02_tune_llm.ipynb", first_cell("code", ran)):
+        assert to_do(project) == set()
+
+
+def test_lost_files_are_missed_by_name(project, tmp_path):
+    run = project / "runs" / "toy"
+    for path in (
+        run / "toy" / "n16-s0" / "grounding" / "ranks.parquet",
+        run / "executed" / "toy.n16-s0.04_ground_to_items.ipynb",
+    ):
+        shutil.move(path, tmp_path / "lost")
+        assert path.name in states(project)["04"] and "05" in to_do(project)
+        shutil.move(tmp_path / "lost", path)
+    ranks = project / "results" / "toy" / "ranks.parquet"
+    shutil.move(ranks, tmp_path / "lost")
+    assert to_do(project) == {"07", "08", "09", "10"}
+    assert "after results" in states(project)["07"]
+    shutil.move(tmp_path / "lost", ranks)
+    assert to_do(project) == set()

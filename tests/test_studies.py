@@ -1,0 +1,205 @@
+"""Studies say which jobs there are, what waits for what, and what is wrong in their files."""
+
+import os
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.study import batch, parameters, runner, studies
+
+
+@pytest.fixture
+def study_file(tmp_path, monkeypatch):
+    """Write a study file into a project of its own."""
+    for module in (batch, runner, studies):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    (tmp_path / "studies").mkdir()
+
+    def write(**changes):
+        content = {"datasets": {"ml-100k": {}}, "n_train": [16], "seeds": [0, 1], **changes}
+        (tmp_path / "studies" / "toy.yaml").write_text(yaml.safe_dump(content))
+        return studies.load("toy")
+
+    return write
+
+
+def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
+    study = study_file(
+        datasets={"ml-100k": {}, "other": {"reader": "ml-100k"}},
+        n_train=[8, 16],
+        llm={"model": "folder"},
+        notebooks={"02_tune_llm": {"learning_rate": "1e-4"}},
+    )
+    planned = studies.jobs("toy", study).values()
+    tunings = [p for p in planned if isinstance(p, parameters.TuneLLM)]
+    assert {(p.dataset, p.run) for p in tunings} == {
+        (dataset, f"n{n}-s{seed}")
+        for dataset in ("ml-100k", "other")
+        for n in (8, 16)
+        for seed in (0, 1)
+    }
+    assert all(p.learning_rate == 1e-4 and p.model == "folder" for p in tunings)
+    assert sum(isinstance(p, parameters.PrepareData) for p in planned) == 2
+    assert len({p.output for p in planned}) == len(planned)
+
+
+def test_what_a_study_may_add_to_its_main_runs(study_file):
+    study = study_file(
+        datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
+        ladder=[{"n_train": [8, 16], "seeds": [0]}],
+        zero_shot=True,
+        constrained=True,
+        transfer=True,
+        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [4], "seeds": [0]}]},
+    )
+    planned = studies.jobs("toy", study)
+    single = {f"{run}" for run in ("n16-s0", "n16-s1", "n8-s0")}
+    tuned = {name.removesuffix(".02_tune_llm") for name in planned if name.endswith("02_tune_llm")}
+    assert tuned == {f"{d}.{run}" for d in ("films", "games") for run in single} | {
+        "films+games.n4-s0"
+    }
+    tested = single | {
+        "n0-s0",
+        "n16-s0-constrained",
+        "n16-s1-constrained",
+        "n16-s0-on-films",
+        "n16-s1-on-films",
+        "n4-s0-on-films+games",
+    }
+    for stage in ("03_generate_titles", "04_ground_to_items", "05_reweight_by_statistics"):
+        found = {p.run for p in planned.values() if p.notebook == stage and p.dataset == "games"}
+        assert found == tested
+
+    def waits(name):
+        return set(studies.waits(planned)[name])
+
+    assert waits("films+games.n4-s0.02_tune_llm") == {
+        "films.01_prepare_data",
+        "games.01_prepare_data",
+    }
+    assert waits("games.n4-s0-on-films+games.03_generate_titles") == {
+        "films.01_prepare_data",
+        "games.01_prepare_data",
+        "films+games.n4-s0.02_tune_llm",
+    }
+    assert waits("games.n16-s1-on-films.03_generate_titles") >= {"films.n16-s1.02_tune_llm"}
+    assert waits("games.n0-s0.03_generate_titles") == {"games.01_prepare_data"}
+    assert waits("07_overall_performance") >= {"games.n0-s0.05_reweight_by_statistics"}
+    order = list(planned)
+    assert all(order.index(w) < order.index(name) for name in planned for w in waits(name))
+
+
+def test_the_baselines_of_a_study(study_file):
+    study = study_file(
+        baselines={"full": {"epochs": 7}, "ladder": {"epochs": 3}},
+        ladder=[{"n_train": [8], "seeds": [0]}],
+        notebooks={"06_train_baselines": {"epochs": 5, "patience": 1}},
+    )
+    trained = {p.run: p for p in studies.jobs("toy", study).values() if "06" in p.notebook}
+    assert {run: p.epochs for run, p in trained.items()} == {
+        "n16-s0": 5, "n16-s1": 5, "n8-s0": 3, "full-s0": 7, "full-s1": 7
+    }  # fmt: skip
+    assert all(p.patience == 1 for p in trained.values())
+
+
+def test_settings_to_choose_from_are_tuned_and_grounded_and_win_over_the_rest(study_file):
+    study = study_file(
+        settings={"slow": {"learning_rate": 1e-5}},
+        notebooks={"02_tune_llm": {"learning_rate": 0.1, "epochs": 2}},
+    )
+    found = {n: p for n, p in studies.jobs("toy", study).items() if "-as-slow" in n}
+    assert [p.notebook[:2] for p in found.values()] == ["02", "03", "04"]
+    tuning, generating, _ = found.values()
+    assert (tuning.learning_rate, tuning.epochs) == (1e-5, 2)
+    assert generating.adapter == tuning.adapter and tuning.run == "n16-s0-as-slow"
+    assert "11_tuning_settings" in studies.jobs("toy", study)
+    assert "11_tuning_settings" not in studies.jobs("toy", study_file())
+
+
+def test_an_unknown_reader_is_refused_before_anything_runs(study_file):
+    with pytest.raises(StudyError, match="unknown reader 'ml-11m' of films: choose one of ml-100k"):
+        study_file(datasets={"films": {"reader": "ml-11m"}})
+
+
+def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
+    films = {"films": {"reader": "ml-100k", "data_path": "${FILMS}/data"}}
+    monkeypatch.delenv("FILMS", raising=False)
+    with pytest.raises(StudyError, match=r"films is \$\{FILMS\}/data: set this variable"):
+        study_file(datasets=films)
+    monkeypatch.setenv("FILMS", str(tmp_path))
+    prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
+    assert prepare.expanded(prepare.data_path) == f"{tmp_path}/data" and str(tmp_path) not in str(
+        prepare
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": [0]}, "studies/toy.yaml: unknown parameter 'seed'"),
+        ({"seeds": "all"}, "studies/toy.yaml: seeds"),
+        ({"datasets": {}}, "studies/toy.yaml: datasets"),
+        ({"llm": {"modell": "x"}}, "02_tune_llm: unknown parameter 'modell'"),
+        ({"notebooks": {"02_tune": {}}}, "unknown notebook 02_tune"),
+        ({"resources": {"02_tune": {}}}, "unknown notebook 02_tune"),
+        ({"resources": {"02_tune_llm": {"cores": 1}}}, "unknown parameter 'resources.*cores'"),
+        (
+            {"joint": {"datasets": ["ml-100k", "x"], "sizes": [{"n_train": [1], "seeds": [0]}]}},
+            "joint: x is not",
+        ),
+        ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
+        ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
+    ],
+)
+def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        study_file(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named_without_the_whole_file(study_file):
+    (batch.ROOT / "studies" / "toy.yaml").write_text("datasets: {ml-100k: {}}\nn_train: [1]\n")
+    with pytest.raises(StudyError) as caught:
+        studies.load("toy")
+    assert str(caught.value) == "studies/toy.yaml: 'seeds' is missing"
+
+
+def test_an_unknown_study_ends_with_one_line_and_exit_code_1(study_file, capsys):
+    study_file()
+    assert batch.main(["plan", "tyo"]) == 1
+    assert capsys.readouterr().err == "error: no study 'tyo' in studies/: choose one of toy\n"
+
+
+def test_only_one_batch_of_a_study_runs_at_a_time(study_file):
+    with batch.only_one("toy"):
+        with pytest.raises(StudyError, match="running already"), batch.only_one("toy"):
+            pass
+        with batch.only_one("other"):
+            pass
+    assert batch.WORD not in os.environ
+
+
+def test_every_studys_parameters_are_valid(monkeypatch):
+    for variable in ("BIGREC_GAMES", "BIGREC_AMAZON"):
+        monkeypatch.setenv(variable, "/some/where")
+    for path in (studies.ROOT / "studies").glob("*.yaml"):
+        studies.load(path.stem)
+
+
+def test_the_exported_schema_is_the_one_that_is_checked():
+    assert (studies.ROOT / "studies" / "schema.json").read_text() == studies.schema()
+
+
+def test_conda_users_get_the_locked_versions():
+    environment = yaml.safe_load((studies.ROOT / "environment.yml").read_text())
+    (pip,) = [part["pip"] for part in environment["dependencies"] if isinstance(part, dict)]
+    assert pip == ["-r requirements.lock", "-e ."]
+    lock = (studies.ROOT / "requirements.lock").read_text().splitlines()
+    assert all("==" in line for line in lock)
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lock}
+    project = tomllib.loads((studies.ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    assert {re.split("[<>]", name)[0] for name in wanted} <= pinned

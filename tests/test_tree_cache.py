@@ -1,0 +1,79 @@
+"""The cache of a tree keeps what is seen, and attention over it is that of torch."""
+
+import numpy as np
+import pytest
+import torch
+from toy_llms import TEXTS, load
+
+from bigrec_lib.method import tree_cache
+
+
+@pytest.fixture
+def tiny(tiny_llm):
+    return load(tiny_llm)
+
+
+def test_a_cache_keeps_what_is_seen_at_its_end():
+    layer = tree_cache.RoomyLayer()
+    states = torch.arange(3 * 2 * 6 * 1.0).view(3, 2, 6, 1)  # (R, H, S, d)
+    layer.update(states, -states)
+    entries = torch.tensor([[1, 5], [0, 3]])
+    layer.keep(torch.tensor([2, 0]), entries, 3)
+    expected = torch.stack([states[2][:, entries[0]], states[0][:, entries[1]]])
+    assert torch.equal(layer.keys, expected) and torch.equal(layer.values, -expected)
+    assert layer.room() >= 3
+    more = torch.full((2, 2, 1, 1), 7.0)
+    keys, values = layer.update(more, -more)
+    assert torch.equal(layer.keys, torch.cat((expected, more), 2))
+    assert torch.equal(keys[:, :, :3], layer.keys) and torch.equal(values[:, :, :3], layer.values)
+    assert keys.shape == values.shape == (2, 2, tree_cache.ENTRIES, 1)
+    assert keys.isfinite().all() and values.isfinite().all()
+
+
+def test_a_cache_that_outgrows_its_room_has_only_numbers_after_it():
+    states = torch.ones(2, 1, 5, 3)
+    layer = tree_cache.RoomyLayer()
+    torch.use_deterministic_algorithms(True)  # what is left empty becomes NaN
+    try:
+        for length in range(5, 200, 5):
+            keys, values = layer.update(states, states)
+            assert keys.shape[2] == tree_cache.rounded_up(length, tree_cache.ENTRIES)
+            assert torch.equal(keys[:, :, :length], torch.ones(2, 1, length, 3))
+            assert keys.isfinite().all() and torch.equal(values, keys)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_rounding_up():
+    assert [tree_cache.rounded_up(length, 8) for length in (0, 1, 8, 9)] == [0, 8, 8, 16]
+
+
+@pytest.mark.parametrize("queries", [1, 4, 40])
+def test_attention_by_plain_products_is_that_of_torch(queries):
+    random = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 6, queries, 8, generator=random)
+    room = torch.randn(2, 3, 2, 80, 8, generator=random)
+    key, value = room[0, :, :, :64], room[1, :, :, :64]  # parts of larger arrays, as in a cache
+    mask = tree_cache.additive(torch.rand(3, queries, 50, generator=random) < 0.5, query.dtype)
+    assert (mask[:, :, :, 50:] < -1e30).all(), "nobody sees what rounding adds"
+    mixed, _ = tree_cache.grouped_attention(None, query, key, value, mask, 0.3)
+    repeated = [states.repeat_interleave(3, dim=1) for states in (key, value)]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, *repeated, attn_mask=mask, scale=0.3
+    )
+    np.testing.assert_allclose(mixed, expected.transpose(1, 2), atol=2e-6)
+
+
+def test_attention_with_scores_changed_in_an_unknown_way_is_refused():
+    states = torch.zeros(1, 1, 1, 4)
+    with pytest.raises(NotImplementedError, match="attention with softcap"):
+        tree_cache.grouped_attention(None, states, states, states, None, 0.5, softcap=50.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_beams_that_see_each_other_are_noticed_and_rounding_is_not(tiny, dtype, monkeypatch):
+    model, prompt = tiny.model.to(dtype), tiny.tokenizer(TEXTS[0])["input_ids"]
+    assert tree_cache.tree_problem(model, prompt, 300) == ""
+    additive = tree_cache.additive
+    monkeypatch.setattr(tree_cache, "additive", lambda seen, kind: additive(seen | True, kind))
+    assert "its logits differ by" in tree_cache.tree_problem(model, prompt, 300)

@@ -1,11 +1,12 @@
 """Loading: what comes out of quantisation, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from toy import fresh_adapter, make_tiny_llm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method.llm import LLM, fingerprint, load_llm
+from bigrec_lib.method.llm import LLM, Dropout, fingerprint, load_llm
 
 
 def test_a_folder_loads_in_the_dtype_asked_for(tiny_llm):
@@ -119,3 +120,17 @@ def test_the_fingerprint_sees_weights_dtype_adapter_and_vocabulary(tiny_llm):
     renamed.tokenizer.add_tokens(["new"])
     seen.add(fingerprint(renamed))
     assert len(seen) == 6
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    torch.manual_seed(0)
+    x = torch.ones(1000, 1001)
+    dropout = Dropout(0.05)
+    y = dropout(x)
+    assert y.unique().tolist() == [0.0, pytest.approx(1 / 0.95)]
+    assert (y == 0).float().mean().item() == pytest.approx(0.05, abs=5 * (0.05 / 1e6) ** 0.5)
+    for i in range(4):  # the four noises of a word are independent of each other
+        columns = (y.flatten()[: 4 * 250_000].view(-1, 4) == 0).double()
+        assert abs(np.corrcoef(columns.T.numpy()) - np.eye(4)).max() < 0.01
+        assert columns[:, i].mean().item() == pytest.approx(0.05, abs=0.003)
+    assert torch.equal(dropout.eval()(x), x) and torch.equal(Dropout(0)(x), x)

@@ -56,3 +56,8 @@ def test_tie_policies():
 def test_no_ranks_have_no_mean():
     with pytest.raises(StudyError, match="empty"):
         metrics.summary(frame([]))
+
+
+def test_overlap_is_the_share_in_common():
+    one, other = np.array([[0, 1], [2, 3]]), np.array([[1, 0], [3, 4]])
+    assert metrics.overlap(one, other).mean() == 0.75

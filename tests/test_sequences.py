@@ -129,6 +129,15 @@ def test_samples_are_seeded_distinct_and_in_order():
     assert len(sequences.sample(table, 10_000, 0)) == len(table)
 
 
+def test_popularity_groups_are_fifths_from_the_rarest_and_equal_counts_go_by_number():
+    counts = np.random.default_rng(0).integers(0, 6, 103)
+    order = sorted(range(103), key=lambda candidate: (counts[candidate], candidate))
+    groups = sequences.popularity_groups(counts)
+    assert [groups[candidate] for candidate in order] == [place * 5 // 103 for place in range(103)]
+    by_title = pd.Series(counts).sort_values(kind="stable").index  # as claims once had them
+    assert groups[by_title].tolist() == (np.arange(103) * 5 // 103).tolist()
+
+
 def test_train_counts_see_the_training_period_only():
     corpus = corpus_of([[(i % 2, i) for i in range(20)], [(8, 19)]])
     parts = sequences.split(sequences.examples(corpus, history=3))

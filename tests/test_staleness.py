@@ -71,7 +71,8 @@ def works(project) -> dict[str, int]:
         "adapter": "tuning/adapter/adapter_model.safetensors",
         "beams": "generations/beams/*.parquet",
         "networks": "baselines/networks/**/*.safetensors",
-        "p5": "baselines/p5/**/*.safetensors",
+        "p5-adapter": "baselines/p5-adapter/*.safetensors",
+        "p5-beams": "baselines/p5-beams/*.parquet",
     }
     run = project / "runs" / "toy" / "toy" / "n16-s0"
     times = {}
@@ -107,7 +108,7 @@ EDITS = [
     (
         "a network",
         f"{METHOD}/networks.py",
-        edit("last = visible.shape[2]", "last = int(visible.shape[2])"),
+        edit("visible.shape[2]\n", "int(visible.shape[2])\n"),
         "06",
         "networks",
     ),
@@ -116,7 +117,7 @@ EDITS = [
         f"{METHOD}/beams.py",
         edit("width = 2 * search.beams", "width = int(2 * search.beams)"),
         "03 06",
-        "beams p5",
+        "beams p5-beams",
     ),
     ("a figure", f"{FINDINGS}/plots.py", edit("share covered", "covered"), "03", ""),
     ("the claims' rule", f"{FINDINGS}/claims.py", edit("MARGIN = 0.10", "MARGIN = 0.20"), "", ""),

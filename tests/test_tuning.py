@@ -1,4 +1,4 @@
-"""What is learnt, in which batches, and that a killed tuning ends like one that was not."""
+"""A step is that of plain PEFT and AdamW; a killed tuning ends like one that was not."""
 
 import json
 import os
@@ -13,157 +13,20 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import fresh_adapter, toy_titles, tuning_settings
+from toy import fresh_adapter, tuning_settings
+from toy_samples import reference_loss, toy_samples
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import adapters, losses, prompts, samples, tuning
-from bigrec_lib.method.llm import Dropout, load_llm
-from bigrec_lib.method.samples import Sample
+from bigrec_lib.method import adapters, losses, samples, tuning
+from bigrec_lib.method.llm import load_llm
 from bigrec_lib.method.tuning import tune
 
-WORDS = prompts.DOMAINS["movies"]
 HERE = os.path.dirname(__file__)
-
-
-def toy_samples(n, start=0):
-    titles = toy_titles(50)
-    return [
-        Sample(prompts.prompt(titles[i % 7 : i % 7 + 2 + i % 3], WORDS), prompts.answer(titles[i]))
-        for i in range(start, start + n)
-    ]
 
 
 @pytest.fixture
 def llm(tiny_llm):
     return load_llm(str(tiny_llm), dtype="float32")
-
-
-def reference_loss(model, encoded):
-    """Sum of losses, one unpadded sample at a time through the whole model."""
-    total = 0.0
-    for each in encoded:
-        ids = torch.from_numpy(each.ids)[None]
-        logits = model(input_ids=ids).logits[0, -each.learnt - 1 : -1]
-        total += torch.nn.functional.cross_entropy(logits, ids[0, -each.learnt :], reduction="sum")
-    return total
-
-
-# samples
-
-
-def test_the_answer_is_what_is_learnt_with_the_end_of_sequence(llm):
-    sample = toy_samples(1)[0]
-    encoded = samples.encode(llm.tokenizer, sample)
-    assert encoded.ids[-1] == llm.tokenizer.eos_token_id
-    assert llm.tokenizer.decode(encoded.ids[-encoded.learnt : -1]) == sample.answer
-    assert llm.tokenizer.decode(encoded.ids[: -encoded.learnt]) == sample.prompt
-    assert samples.encode(llm.tokenizer, sample, learn_prompt=True).learnt == len(encoded.ids) - 1
-
-
-def test_a_token_across_the_border_belongs_to_the_prompt(llm):
-    word = max((token for token in llm.tokenizer.get_vocab() if token.isalpha()), key=len)
-    whole = llm.tokenizer(word)["input_ids"]
-    assert len(whole) == 1 and len(word) > 3
-    encoded = samples.encode(llm.tokenizer, Sample(word[:2], word[2:]))
-    assert encoded.ids.tolist() == [*whole, llm.tokenizer.eos_token_id] and encoded.learnt == 1
-
-
-def test_shared_tokens_end_where_samples_part_or_where_learning_begins(llm):
-    encoded = [samples.encode(llm.tokenizer, each) for each in toy_samples(9)]
-    shared = samples.shared_tokens(encoded)
-    text = os.path.commonprefix([each.prompt for each in toy_samples(9)])
-    assert llm.tokenizer.decode(encoded[0].ids[:shared]) == text
-    only = encoded[0]
-    assert samples.shared_tokens([only, only]) == len(only.ids) - only.learnt - 1
-    assert samples.shared_tokens([replace(only, learnt=len(only.ids) - 1)]) == 0
-
-
-def test_batches_hold_every_sample_once_grouped_by_length():
-    lengths = np.random.default_rng(0).integers(20, 200, 103)
-    for seed in (None, [0, 0], [0, 1]):
-        found = samples.batches(lengths, 4, seed)
-        assert sorted(np.concatenate(found)) == list(range(103))
-        shapes = [np.ptp(-(-lengths[batch] // samples.BUCKET)) for batch in found]
-        assert np.mean(shapes) < 1
-    first, again, other = (samples.batches(lengths, 4, [0, seed]) for seed in (0, 0, 1))
-    assert all(map(np.array_equal, first, again))
-    assert not all(map(np.array_equal, first, other))
-
-
-def test_instructions_are_read_and_the_long_ones_left_out(llm, tmp_path):
-    rows = [
-        {"instruction": "Name a river.", "input": "", "output": "Moon River"},
-        {"instruction": "Shorten.", "input": "The Last King of all", "output": "Last King"},
-        {"instruction": "Repeat.", "input": "Red " * 500, "output": "Red"},
-    ]
-    (tmp_path / "alpaca.json").write_text(json.dumps(rows))
-    found = samples.instructions(tmp_path / "alpaca.json", llm.tokenizer, 300)
-    assert [each.answer for each in found] == ["Moon River", "Last King"]
-    assert found[1].prompt == prompts.alpaca("Shorten.", "The Last King of all")
-    assert "### Input" not in found[0].prompt
-    (tmp_path / "bad.json").write_text('[{"instruction": "Name a river."}]')
-    with pytest.raises(StudyError, match=r"bad.json is not .*`output`.*KeyError"):
-        samples.instructions(tmp_path / "bad.json", llm.tokenizer, 300)
-    with pytest.raises(StudyError, match="raise max_tokens"):
-        samples.instructions(tmp_path / "alpaca.json", llm.tokenizer, 3)
-
-
-def test_samples_of_several_domains_come_from_their_own_titles(llm, tmp_path):
-    import pyarrow as pa
-
-    from bigrec_lib.files import write_json, write_parquet
-
-    for domain, titles in (("movies", ["Red River", "Blue Moon"]), ("games", ["Iron City", "Day"])):
-        folder = tmp_path / domain
-        items = pd.DataFrame({"title": titles, "title_group": [0, 1], "train_count": 1})
-        write_parquet(items, folder / "items.parquet")
-        write_json({"domain": domain}, folder / "meta.json")
-        columns = {"history": [[0], [1], [0]], "target": [1, 0, 0]}
-        write_parquet(pa.table(columns), folder / "examples" / "train.parquet")
-    folders = [tmp_path / "movies", tmp_path / "games"]
-    found = samples.read_samples(folders, "train", llm.tokenizer, 300, n=2, seed=0)
-    answers = [each.answer for each in found]
-    assert set(answers[:2]) <= {'"Red River"', '"Blue Moon"'} and len(answers) == 4
-    assert set(answers[2:]) <= {'"Iron City"', '"Day"'}
-    assert "video games the user has played" in found[2].prompt and "watched" in found[0].prompt
-    assert len(samples.read_samples(folders, "train", llm.tokenizer, 300)) == 6
-
-
-# loss
-
-
-@pytest.mark.parametrize("learn_prompt", [False, True])
-@pytest.mark.parametrize("sharing", [False, True])
-def test_loss_and_gradients_are_those_of_each_sample_alone(llm, learn_prompt, sharing):
-    model = fresh_adapter(llm).eval()
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    with torch.no_grad():
-        for weight in weights:  # LoRA's B starts at 0, and with it A's gradient
-            weight.normal_(std=0.1)
-    encoded = [samples.encode(llm.tokenizer, each, learn_prompt) for each in toy_samples(5)]
-    shared = samples.shared_tokens(encoded) if sharing else 0
-    assert (shared > 50) == (sharing and not learn_prompt)
-    expected = reference_loss(model, encoded)
-    gradients = torch.autograd.grad(expected, weights)
-    for pad in (0, llm.tokenizer.eos_token_id):
-        got = losses.loss_sum(model, losses.collate(encoded, shared, pad, "cpu"))
-        assert got.item() == pytest.approx(expected.item(), rel=1e-5)
-        for one, other in zip(torch.autograd.grad(got, weights), gradients, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
-
-
-def test_dropout_keeps_the_mean_and_drops_its_share():
-    torch.manual_seed(0)
-    x = torch.ones(1000, 1001)
-    dropout = Dropout(0.05)
-    y = dropout(x)
-    assert y.unique().tolist() == [0.0, pytest.approx(1 / 0.95)]
-    assert (y == 0).float().mean().item() == pytest.approx(0.05, abs=5 * (0.05 / 1e6) ** 0.5)
-    for i in range(4):  # the four noises of a word are independent of each other
-        columns = (y.flatten()[: 4 * 250_000].view(-1, 4) == 0).double()
-        assert abs(np.corrcoef(columns.T.numpy()) - np.eye(4)).max() < 0.01
-        assert columns[:, i].mean().item() == pytest.approx(0.05, abs=0.003)
-    assert torch.equal(dropout.eval()(x), x) and torch.equal(Dropout(0)(x), x)
 
 
 def test_rates_are_those_of_transformers():
@@ -181,9 +44,6 @@ def test_rates_are_those_of_transformers():
                 )
                 optimiser.step()
                 oracle.step()
-
-
-# tuning
 
 
 def test_a_step_is_that_of_peft_and_adamw(llm, tiny_llm, tmp_path):
@@ -276,32 +136,6 @@ def test_it_stops_early_and_keeps_the_best(llm, tiny_llm, tmp_path, monkeypatch)
     assert log.valid_loss.tolist() == [3.0, 1.0, 2.0, 2.5] and len(kept) == 2
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_step_on_the_dequantised_base_is_that_of_the_4_bit_module(tiny_llm, dtype):
-    from transformers import AutoModelForCausalLM
-
-    from bigrec_lib.method.llm import LLM, quantisation_config
-
-    ours = load_llm(str(tiny_llm), "nf4", dtype=dtype)
-    packed = AutoModelForCausalLM.from_pretrained(
-        tiny_llm,
-        dtype=getattr(torch, dtype),
-        quantization_config=quantisation_config("nf4", dtype),
-    )
-    gradients = []
-    for each in (ours, LLM("packed", packed, ours.tokenizer)):
-        model = fresh_adapter(each, dropout=0.0).train()
-        data = losses.prepare(each, toy_samples(4), False, True)
-        loss = losses.loss_sum(model, data.batch(range(4), each))
-        loss.backward()
-        found = [w.grad.float() for w in model.parameters() if w.requires_grad]
-        gradients.append((loss.item(), torch.cat([each.flatten() for each in found])))
-    (loss, gradient), (packed_loss, packed_gradient) = gradients
-    tolerance = 1e-5 if dtype == "float32" else 2e-2
-    assert loss == pytest.approx(packed_loss, rel=tolerance)
-    assert torch.norm(gradient - packed_gradient) < tolerance * torch.norm(gradient)
-
-
 # resuming, and several processes
 
 TUNE = """
@@ -312,7 +146,7 @@ import torch
 torch.set_num_threads(1)
 from bigrec_lib.method import tuning
 from bigrec_lib.method.llm import load_llm
-from test_tuning import toy_samples
+from toy_samples import toy_samples
 from toy import tuning_settings
 tuning.SAVE_SECONDS = 0
 save = tuning.save_checkpoint
@@ -355,23 +189,70 @@ def test_a_killed_tuning_goes_on_and_ends_bit_identical(tiny_llm, tmp_path):
     pd.testing.assert_frame_equal(logs[0][columns], logs[1][columns], check_exact=True)
 
 
-def test_two_processes_do_what_one_does(llm, tiny_llm, tmp_path):
-    path = tmp_path / "tune.py"
-    path.write_text(TUNE)
+def in_two_processes(code, llm, folder):
+    path = folder.with_suffix(".py")
+    path.write_text(code)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    arguments = script(tiny_llm, tmp_path / "two", dropout=0.0, dtype="float32")[2:]
+    arguments = script(llm, folder, dropout=0.0, dtype="float32")[2:]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     subprocess.run(
         [sys.executable, *launch, str(path), *arguments],
         check=True,
         capture_output=True,
         env=environment,
+        timeout=300,
     )
+
+
+def test_two_processes_do_what_one_does(llm, tiny_llm, tmp_path):
+    in_two_processes(TUNE, tiny_llm, tmp_path / "two")
     settings = tuning_settings(epochs=4, batch_size=4, dropout=0.0)
     one = tune(llm, toy_samples(16), toy_samples(8), settings, tmp_path / "one")
     two = pd.read_csv(tmp_path / "two" / "log.csv")
     columns = ["train_loss", "valid_loss"]
     np.testing.assert_allclose(two[columns], one[columns].astype(float), rtol=1e-4)
+
+
+def kill_before_the_log(arguments):
+    """A tuning that ends between its last step and log.csv."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "write_text", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tune(*arguments)
+
+
+def test_killed_after_its_last_step_it_only_writes_the_log(llm, tmp_path, monkeypatch):
+    arguments = (llm, toy_samples(4), toy_samples(2), tuning_settings(batch_size=4), tmp_path)
+    kill_before_the_log(arguments)
+    assert (tmp_path / "checkpoint").exists() and not (tmp_path / "log.csv").exists()
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+    monkeypatch.setattr(tuning, "loss_sum", None)  # another step would fail
+    assert tune(*arguments).step.tolist() == [1]
+    assert not (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
+
+
+LATE = """
+import os, time
+from bigrec_lib.method import tuning
+tuning.process()  # the processes know each other already, as in a second stage
+prepare = tuning.prepare
+def late(*arguments):
+    time.sleep(int(os.environ["RANK"]))
+    return prepare(*arguments)
+tuning.prepare = late
+"""
+
+
+def test_the_checkpoint_stays_until_the_last_process_has_read_it(llm, tiny_llm, tmp_path):
+    settings = tuning_settings(epochs=4, batch_size=4, dropout=0.0)
+    kill_before_the_log((llm, toy_samples(16), toy_samples(8), settings, tmp_path / "two"))
+    in_two_processes(LATE + TUNE, tiny_llm, tmp_path / "two")
+    assert len(pd.read_csv(tmp_path / "two" / "log.csv")) == 16
 
 
 # bad input
@@ -461,3 +342,12 @@ def test_finished_work_is_not_done_again_and_other_work_is_refused(llm, tmp_path
         tune(*args, tuning_settings(batch_size=4, rank=2), tmp_path)
     with pytest.raises(StudyError, match="holds work with other train"):
         tune(llm, toy_samples(5), toy_samples(2), tuning_settings(batch_size=4), tmp_path)
+
+
+def test_work_without_a_record_of_its_settings_is_refused(llm, tmp_path):
+    args = (llm, toy_samples(4), toy_samples(2), tuning_settings(batch_size=4), tmp_path)
+    tune(*args)
+    (tmp_path / "work.json").unlink()
+    for _ in range(2):
+        with pytest.raises(StudyError, match="holds log.csv but no work.json"):
+            tune(*args)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bigrec_lib.files import StudyError, atomic, write_json
-from bigrec_lib.method.llm import Dropout
+from bigrec_lib.method.llm import Dropout, without_notices
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,11 +28,11 @@ def add_adapter(
     seed: int,
     start: Path | None = None,
 ) -> PeftModel:
-    """A LoRA adapter on the model (in place): fresh, the same under the same seed, or from `start`.
+    """Put a LoRA adapter on the model, in place: initialised under `seed`, or read from `start`.
 
-    The adapter's output is scaled by alpha / rank. target_modules: names of layers, or
-    ('all-linear',). Raises StudyError if they match nothing or `start` is an adapter of another
-    shape.
+    Its output is scaled by alpha / rank, and it computes in the model's dtype.
+    target_modules: names of layers, or ('all-linear',). start: the folder of a saved adapter.
+    Raises StudyError if the names match nothing, or `start` holds an adapter of another shape.
     """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
@@ -47,7 +47,8 @@ def add_adapter(
     )
     torch.manual_seed(seed)
     try:
-        model = get_peft_model(llm.model, config, autocast_adapter_dtype=False)
+        with without_notices():
+            model = get_peft_model(llm.model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         if "arget modules" not in str(error):
             raise
@@ -79,7 +80,10 @@ def linear_layers(model: nn.Module) -> list[str]:
 
 
 def load_adapter(model: PeftModel, folder: Path) -> None:
-    """Put the weights of an adapter of the same shape into the model's."""
+    """Load the weights of a saved adapter of the same shape into the model's.
+
+    Raises StudyError if its shape is another.
+    """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -109,7 +113,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def count_parameters(model: PeftModel) -> tuple[int, int]:
-    """How many parameters the adapter has, and how many there are with the base."""
+    """The number of parameters of the adapter, and of the model with it."""
     adapter = sum(w.numel() for name, w in model.named_parameters() if "lora_" in name)
     return adapter, model.get_nb_trainable_parameters()[1]
 
@@ -128,7 +132,7 @@ class Weights:
         self.optimiser = torch.optim.AdamW(self.exact.values(), weight_decay=0.0)
 
     def collect(self) -> None:
-        """Add the copies' gradients to the exact weights'."""
+        """Add the copies' gradients to those of the exact weights, and clear them."""
         for name, copy in self.copies.items():
             self.exact[name].grad += copy.grad
             copy.grad = None

@@ -37,12 +37,12 @@ def consumed(samples: Windows) -> sparse.csr_array:
     """Who has which candidate in a window, (users, I), ones and zeros."""
     _, user = np.unique(samples.users, return_inverse=True)
     row, column = np.nonzero(samples.rows != samples.n_items)
-    found = sparse.coo_array(
+    matrix = sparse.coo_array(
         (np.ones(len(row), np.float32), (user[row], samples.rows[row, column])),
         shape=(user.max() + 1, samples.n_items),
     ).tocsr()  # which adds up what occurs twice
-    found.data[:] = 1
-    return found
+    matrix.data[:] = 1
+    return matrix
 
 
 def popularity(samples: Windows) -> np.ndarray:
@@ -69,18 +69,18 @@ def always(scores: np.ndarray) -> Scorer:
 def item_knn(samples: Windows, decay: float) -> Scorer:
     """Cosine similarity, over users, to the items of the history.
 
-    An item counts `decay` times as much as the one after it; not for itself.
+    An item counts `decay` times as much as the one after it, and nothing for itself.
     """
-    found = consumed(samples)
-    norms = np.sqrt(found.sum(axis=0))
-    unit = found.multiply(1 / np.maximum(norms, 1)).tocsr()  # (users, I)
+    users = consumed(samples)
+    norms = np.sqrt(users.sum(axis=0))
+    unit = users.multiply(1 / np.maximum(norms, 1)).tocsr()  # (users, I)
 
     def score(histories: np.ndarray) -> np.ndarray:
         n, length = histories.shape
         row, at = np.nonzero(histories != samples.n_items)
         weights = (decay ** (length - 1 - at)).astype(np.float32)
-        own = sparse.csr_array((weights, (row, histories[row, at])), shape=(n, samples.n_items))
-        alike = (own @ unit.T) @ unit - own.multiply(norms > 0)
+        read = sparse.csr_array((weights, (row, histories[row, at])), shape=(n, samples.n_items))
+        alike = (read @ unit.T) @ unit - read.multiply(norms > 0)
         return alike.toarray().astype(np.float32)
 
     return score
@@ -162,8 +162,8 @@ def search(
     points: the settings of a network; a statistic has its own. every_step: whether a network
     learns every step of the windows, or only the last, the target of each sample.
     Each point is stored in `folder` as soon as it is tried, and not tried again. A run that
-    diverges stays in the table, without a value. Raises BaselineError if all do, or for a method or
-    grid that is none, and StudyError if `folder` holds other work.
+    diverges stays in the table, without a value. Raises BaselineError if every point diverges, for
+    an unknown method and for an empty grid; StudyError if `folder` holds other work.
     """
     tries = settings_of(method, points)
     identity = {
@@ -179,24 +179,39 @@ def search(
         stored(folder / f"{number}.json", method, settings, learnt, valid, device)
         for number, settings in enumerate(tries)
     ]
-    reached = [-1.0 if r["valid_ndcg"] is None else r["valid_ndcg"] for r in results]
-    best = reached.index(max(reached))
-    if reached[best] < 0:
-        raise BaselineError(f"{method}: every point of the grid diverged: lower the learning rates")
+    best = best_of(method, results)
     for number in set(range(len(tries))) - {best}:
         remove(folder / f"{number}.safetensors")
-    rows = [
-        {"method": method}
-        | searched(settings)
-        | {"epochs": result["epochs"], "valid_ndcg": result["valid_ndcg"], "chosen": n == best}
-        for n, (settings, result) in enumerate(zip(tries, results, strict=True))
-    ]
     return Found(
         scorer_of(method, tries[best], learnt, folder / f"{best}.safetensors", device),
-        pd.DataFrame(rows).astype({"valid_ndcg": float}),
+        rows_of(method, tries, results).assign(chosen=np.arange(len(tries)) == best),
         pd.DataFrame(results[best]["curve"]).astype({"train_loss": float}).assign(method=method),
         sum(result["seconds"] for result in results),
     )
+
+
+def best_of(method: str, results: Sequence[dict[str, Any]]) -> int:
+    """The number of the first point with the best valid_ndcg, from what `stored` gave of all.
+
+    Raises BaselineError if all diverged.
+    """
+    values = [-1.0 if r["valid_ndcg"] is None else r["valid_ndcg"] for r in results]
+    if max(values) < 0:
+        raise BaselineError(f"{method}: every point of the grid diverged: lower the learning rates")
+    return values.index(max(values))
+
+
+def rows_of(
+    method: str, tries: Sequence[Settings | float], results: Sequence[dict[str, Any]]
+) -> pd.DataFrame:
+    """A row for every point: method, its settings, epochs, valid_ndcg (NaN if it diverged)."""
+    rows = [
+        {"method": method}
+        | searched(settings)
+        | {name: result[name] for name in ("epochs", "valid_ndcg")}
+        for settings, result in zip(tries, results, strict=True)
+    ]
+    return pd.DataFrame(rows).astype({"valid_ndcg": float})
 
 
 def settings_of(method: str, points: Sequence[Settings]) -> list[Settings | float]:
@@ -204,8 +219,8 @@ def settings_of(method: str, points: Sequence[Settings]) -> list[Settings | floa
     if method in STATISTICS:
         return list(STATISTICS[method][1])
     if method not in NETWORKS:
-        known = ", ".join([*STATISTICS, *NETWORKS])
-        raise BaselineError(f"unknown method {method!r}: choose from {known}")
+        names = ", ".join([*STATISTICS, *NETWORKS])
+        raise BaselineError(f"unknown method {method!r}: choose from {names}")
     if not points:
         raise BaselineError(f"{method}: the grid is empty")
     return list(points)

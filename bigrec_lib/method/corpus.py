@@ -123,9 +123,9 @@ def cleaned(titles: pd.DataFrame, name: str) -> pd.DataFrame:
 class Selection:
     """Which titles and which interactions stay, while filters are applied one after another.
 
-    user, item: of each interaction, numbers; item is the row of `titles`, or -1. time, rating: of
-    each, the rating where it matters. listed: (titles,) and kept: (interactions,) bool.
-    drops: what was left out, and how many of it.
+    titles: of `cleaned`. user, item, time, rating: (interactions,); item is a row of `titles`, or
+    -1; rating is None where no filter asks for it. listed: (titles,) and kept: (interactions,)
+    bool, what stays. drops: what was left out, and how many of it.
     """
 
     titles: pd.DataFrame
@@ -220,10 +220,10 @@ def numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
         array = array.cast(pa.timestamp("s", getattr(array.type, "tz", None)), safe=False)
     for kind in (pa.int64(), pa.float64(), pa.timestamp("s")):
         with suppress(pa.ArrowException):
-            found = array.cast(kind)
-            values = found.cast(pa.int64()) if kind == pa.timestamp("s") else found
+            typed = array.cast(kind)
+            values = typed.cast(pa.int64()) if kind == pa.timestamp("s") else typed
             values = values.to_numpy(zero_copy_only=False)
-            if not found.null_count and (np.abs(values) < 2.0**62).all():
+            if not typed.null_count and (np.abs(values) < 2.0**62).all():
                 return values
     wrong = pd.to_numeric(column, errors="coerce").abs().lt(2.0**62).to_numpy(dtype=bool)
     row = int(np.argmin(wrong))

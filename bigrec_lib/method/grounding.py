@@ -314,14 +314,15 @@ def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray
     return column[top].reshape(-1, k), far[top].reshape(-1, k)
 
 
-def bm25(texts: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+def bm25(generated: Sequence[str], titles: Sequence[str]) -> np.ndarray:
     """BM25 scores of titles for generated texts, (n, I) float32 (GPT4Rec's retrieval).
 
     A text that shares no word with any title scores 0 everywhere: all titles tie.
     """
     import bm25s
 
-    words = bm25s.tokenize([*titles, *texts], stopwords=[], return_ids=False, show_progress=False)
+    both = [*titles, *generated]
+    words = bm25s.tokenize(both, stopwords=[], return_ids=False, show_progress=False)
     index = bm25s.BM25()
     index.index(words[: len(titles)], show_progress=False)
     nothing = np.zeros(len(titles), dtype=np.float32)  # a text without words is like no title

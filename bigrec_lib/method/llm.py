@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +22,8 @@ from bigrec_lib.method import assets
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+NOISY = ("bitsandbytes", "transformers")  # loggers
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ def load_llm(
     Raises StudyError for a name that cannot be loaded, a model that is not a causal LM, or an
     adapter made for another base.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    with without_notices():
+        import bitsandbytes  # noqa: F401  it speaks when it is first imported
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = assets.fetch(name) if name in assets.MODELS else name
     device = best_device(device)
@@ -68,7 +76,8 @@ def load_llm(
             f"{', '.join(assets.MODELS)}, a Hugging Face id, or a folder"
         ) from None
     if quantisation != "none" and device == "cpu":
-        model = model.dequantize()
+        with without_notices():
+            model = model.dequantize()
     if tokenizer.eos_token_id is None:
         raise StudyError(f"the tokenizer of {name!r} has no end-of-sequence token: set one")
     if tokenizer.pad_token_id is None:
@@ -78,12 +87,33 @@ def load_llm(
     return LLM(name, model.eval(), tokenizer)
 
 
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Keep libraries from telling what is as it should be here, wherever they are used first.
+
+    tqdm: there are no widgets, bars are text. bitsandbytes: it has no kernel for 4-bit products on
+    this CPU, where none are computed. transformers: weights were turned back to the dtype asked
+    for. PEFT: it reads an attribute of models that transformers will rename.
+    """
+    levels = {name: logging.getLogger(name).level for name in NOISY}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
 def best_device(device: str) -> str:
     """The device, or for 'auto' a GPU where there is one."""
     if device != "auto":
         return device
-    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # one GPU for each process
-    return own if torch.cuda.is_available() else "cpu"
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # one GPU for each process
+    return gpu if torch.cuda.is_available() else "cpu"
 
 
 def quantisation_config(quantisation: str, dtype: str) -> BitsAndBytesConfig | None:
@@ -112,7 +142,8 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     if not path.exists():
         raise StudyError(f"{path} is missing: give a folder that 02_tune_llm or PEFT has written")
     try:
-        tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+        with without_notices():
+            tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
         with safe_open(path, framework="pt") as saved:
             unknown = set(saved.keys()) ^ set(get_peft_model_state_dict(tuned))
     except (ValueError, RuntimeError, OSError) as error:

@@ -288,10 +288,11 @@ def scorer(model: Network) -> Scorer:
 
     def score(histories: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            found = model.eval()(torch.from_numpy(histories).to(model.bias.device)).cpu().numpy()
-        if not np.isfinite(found).all():
+            numbers = torch.from_numpy(histories).to(model.bias.device)
+            scores = model.eval()(numbers).cpu().numpy()
+        if not np.isfinite(scores).all():
             raise Diverged("a score is not finite")
-        return found
+        return scores
 
     return score
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BEAMS = 20  # candidates of an example; the rest of the catalogue ties for the last place
 BATCH = 32  # prompts that are searched together
+ADAPTER, WRITTEN = "p5-adapter", "p5-beams"  # where the work lies
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,24 @@ def p5(
     """
     names = identifiers(windows)
     as_written = [names[candidate] for candidate in data.of_item]
-    told = {
+    texts = {
         split: samples.samples(
             table.to_pandas(), as_written, data.words, base.tokenizer, max_tokens
         )
         for split, table in examples.items()
     }
-    log = tuning.tune(base, told["train"], told["valid"], settings, folder / "adapter")
-    tuned = llm.LLM(base.name, llm.with_adapter(base.model, folder / "adapter"), base.tokenizer)
+    log = tuning.tune(base, texts["train"], texts["valid"], settings, folder / ADAPTER)
+    tuned = llm.LLM(base.name, llm.with_adapter(base.model, folder / ADAPTER), base.tokenizer)
     trie = beams.Trie(beams.answer_tokens(base.tokenizer, names))
     search = beams.Search(trie.depth, BEAMS, BATCH)
     keys = {}
     for split in ("valid", "test"):
         order = examples[split]["example"].to_pylist()
-        asked = dict(zip(order, [sample.prompt for sample in told[split]], strict=True))
-        path = folder / f"{split}.parquet"
+        asked = dict(zip(order, [sample.prompt for sample in texts[split]], strict=True))
+        path = folder / WRITTEN / f"{split}.parquet"
         portions.generate_file(tuned, asked, path, search, trie)
         keys[split] = beam_keys(pd.read_parquet(path), order, names)
-    return P5(told["train"][0], keys, float(log.seconds.iloc[-1]))
+    return P5(texts["train"][0], keys, float(log.seconds.iloc[-1]))
 
 
 def identifiers(windows: Windows) -> list[str]:
@@ -79,7 +80,11 @@ def identifiers(windows: Windows) -> list[str]:
 
     User by user, in the order of their samples, each candidate not met before takes the next
     number, so that those consumed together share leading digits; candidates that are in no sample
-    follow in the order of the catalogue. All numbers have as many digits.
+    follow in the order of the catalogue. All numbers have the same number of digits.
+
+    >>> users, histories = np.array([4, 2, 4]), np.array([[1], [3], [0]])
+    >>> identifiers(Windows(users, histories, targets=np.array([2, 1, 1]), n_items=4))
+    ['1003', '1001', '1002', '1000']
     """
     by_user = windows.rows[np.argsort(windows.users, kind="stable")].ravel()
     met, where = np.unique(by_user[by_user != windows.n_items], return_index=True)

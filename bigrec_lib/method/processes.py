@@ -16,6 +16,11 @@ def process() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def wait_for_all(device: torch.device) -> None:
+    """Wait until every process has come this far."""
+    add_up([torch.zeros(1, device=device)])
+
+
 def add_up(tensors: list[Tensor]) -> None:
     """Replace tensors by their sums over all processes, in one message."""
     if process()[1] == 1:

@@ -115,11 +115,11 @@ def read_movielens(source: Source, encoding: str = "") -> Raw:
         films = ratings[["item", "title", "year"]].drop_duplicates("item")
         films = films.assign(year=films.year.map("{:.0f}".format).where(films.year.notna()))
     else:
-        known = [layout for layout in LAYOUTS if layout.ratings in source]
-        if not known:
+        layouts = [layout for layout in LAYOUTS if layout.ratings in source]
+        if not layouts:
             wanted = ", ".join(layout.ratings for layout in LAYOUTS)
             raise DataError(f"no file of ratings in {source.path}: one of {wanted} should be")
-        layout = known[0]
+        layout = layouts[0]
         ratings, films = (
             table(source.open(file), file, columns, sep, layout.quoted, encoding or layout.encoding)
             for file, columns, sep in (
@@ -181,10 +181,10 @@ def read_amazon(source: Source, release: str) -> Raw:
         raise DataError(f"one file meta_<Category>.json.gz should be in {source.path}, not {there}")
     ((meta, category),) = metas.items()
     wanted = re.compile(rf"(reviews_)?{re.escape(category)}(_5)?{ending}")
-    found = [name for name in source.files if wanted.fullmatch(name)]
-    if not found:
+    names = [name for name in source.files if wanted.fullmatch(name)]
+    if not names:
         raise DataError(f"no file {category}_5.json.gz in {source.path}: the reviews are missing")
-    reviews = max(found, key=lambda name: "_5.json" in name)
+    reviews = max(names, key=lambda name: "_5.json" in name)
     reviewed, listed = AMAZON[release]
     events = json_lines(source, reviews, reviewed, release == "amazon-2014")
     titles = json_lines(source, meta, listed, release == "amazon-2014")

@@ -8,8 +8,8 @@ exactly if
     a < γ b     with  a = log D̂_j - log D̂_t,   b = log(1 + W_j) - log(1 + W_t).
 
 That is the definition of "nearer" used here, in fp64. As γ grows each candidate overtakes the
-target, or falls behind it, at most once. So one pass finds, for each candidate, where on the grid
-that happens, and a cumulative sum of these places is the target's rank at every γ.
+target, or falls behind it, at most once. One pass finds the place on the grid where that happens,
+and a cumulative sum over these places gives the target's rank at every γ.
 
 The nearest candidate has D̂ = 0 and stays at 0: reweighting cannot displace it.
 """
@@ -39,7 +39,11 @@ class ReweightingError(StudyError):
 
 
 def minmax(values: np.ndarray) -> np.ndarray:
-    """Each row (last axis) scaled to 0 ... 1; a row of equal values becomes 0 throughout."""
+    """Each row (last axis) scaled to 0 ... 1; a row of equal values becomes 0 throughout.
+
+    >>> minmax(np.array([[2.0, 6.0, 3.0], [5.0, 5.0, 5.0]])).tolist()
+    [[0.0, 1.0, 0.25], [0.0, 0.0, 0.0]]
+    """
     low = values.min(axis=-1, keepdims=True)
     width = values.max(axis=-1, keepdims=True) - low
     return (values - low) / np.where(width > 0, width, 1)
@@ -68,16 +72,16 @@ def collaborative_weights(scores: np.ndarray) -> np.ndarray:
     return minmax(scores).astype(np.float32)
 
 
-def log_distances(found: np.ndarray) -> np.ndarray:
+def log_distances(distances: np.ndarray) -> np.ndarray:
     """log D̂ (n, I) float64 from distances (n, I); -inf for the nearest.
 
     In a row of equal distances no candidate is nearer than another: D̂ is 0 throughout.
     Raises ReweightingError for distances that are not finite.
     """
-    if not np.isfinite(found).all():
+    if not np.isfinite(distances).all():
         raise ReweightingError("a distance is NaN or infinite: embed its texts again")
     with np.errstate(divide="ignore"):
-        return np.log(minmax(np.asarray(found, dtype=np.float64)))
+        return np.log(minmax(np.asarray(distances, dtype=np.float64)))
 
 
 def reweighted(logs: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
@@ -110,31 +114,42 @@ def ranks(
     checked_weights(weights, shape)
     grid = checked_gammas(gammas)
     wanted = grounding.checked_targets(targets, *shape)
-    own = wanted.numpy()
     weights = np.atleast_2d(weights)
     before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
     nearer, ties = np.zeros((2, len(queries), len(grid) + 1), dtype=np.int32)
-
-    def sweep_rows(rows: slice) -> None:
-        """Count for some examples; a function, so that their distances are gone before the next."""
-        some = queries[rows]
-        goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, wanted[rows])
-        found, low = grounding.squared_distances(some, vectors, goal)
-        own_before = of_targets(of_rows(before, rows), own[rows])
-        own_logs = above(goal, low).numpy() - own_before
-        own_strength = strengths(of_targets(of_rows(weights, rows), own[rows]))
-        for columns, squared in grounding.blocks(found, len(some)):
-            logs = above(squared, low[:, None]).numpy()
-            logs -= of_rows(before, rows)[:, columns]
-            strength = strengths(of_rows(weights, rows)[:, columns])
-            count(logs, strength, own_logs, own_strength, grid, nearer[rows], ties[rows])
-
     parts = -(-len(queries) * len(vectors) // SWEPT)
     with tqdm(total=len(queries), desc="γ sweep", unit="example") as bar:
-        for each in np.array_split(np.arange(len(queries)), min(parts, len(queries))):
-            sweep_rows(slice(each[0], each[-1] + 1))
-            bar.update(len(each))
+        for numbers in np.array_split(np.arange(len(queries)), min(parts, len(queries))):
+            rows = slice(numbers[0], numbers[-1] + 1)
+            examples = queries[rows], vectors, wanted[rows]
+            applied = of_rows(weights, rows), of_rows(before, rows)
+            count_some(*examples, *applied, grid, nearer[rows], ties[rows])
+            bar.update(len(numbers))
     return totals(nearer, ties)
+
+
+def count_some(
+    queries: torch.Tensor,
+    vectors: torch.Tensor,
+    targets: torch.Tensor,
+    weights: np.ndarray,
+    before: np.ndarray,
+    grid: np.ndarray,
+    nearer: np.ndarray,
+    ties: np.ndarray,
+) -> None:
+    """Apply `count` to the whole catalogue for examples whose distances fit into memory.
+
+    weights, before: (n, I), or (1, I) if they serve all examples; the others as in `count`.
+    """
+    goal = grounding.squared_distance(queries, torch.arange(len(queries)), vectors, targets)
+    squares, low = grounding.squared_distances(queries, vectors, goal)
+    own_logs = above(goal, low).numpy() - of_targets(before, targets.numpy())
+    own_strength = strengths(of_targets(weights, targets.numpy()))
+    for columns, squared in grounding.blocks(squares, len(queries)):
+        logs = above(squared, low[:, None]).numpy()
+        logs -= before[:, columns]
+        count(logs, strengths(weights[:, columns]), own_logs, own_strength, grid, nearer, ties)
 
 
 def strengths(weights: np.ndarray) -> np.ndarray:
@@ -219,7 +234,7 @@ def nearest(
 
     Arguments as in `ranks`; of equal candidates the one with the smaller number comes first.
     """
-    found = np.empty((len(queries), min(k, len(vectors))), dtype=np.int64)
+    lists = np.empty((len(queries), min(k, len(vectors))), dtype=np.int64)
     step = max(1, BLOCK // len(vectors))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
@@ -227,8 +242,8 @@ def nearest(
         if before is not None:
             logs -= of_rows(np.atleast_2d(before), rows)
         keys = reweighted(logs, of_rows(np.atleast_2d(weights), rows), gamma)
-        found[rows] = np.argsort(keys, axis=1, kind="stable")[:, :k]
-    return found
+        lists[rows] = np.argsort(keys, axis=1, kind="stable")[:, :k]
+    return lists
 
 
 # ------------------------------------------------------------------------------- the choice of γ

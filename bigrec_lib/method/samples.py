@@ -42,7 +42,8 @@ def read_samples(
 ) -> list[Sample]:
     """Examples that 01_prepare_data wrote, as prompts of at most `max_tokens` and answers.
 
-    From each of the folders, one a data set: `n` examples drawn under `seed`, or all of them.
+    folders: one a data set. n: how many examples of each are drawn under `seed`; None for all.
+    Raises StudyError for a prompt that is too long even with one title.
     """
     result = []
     for folder in folders:
@@ -56,7 +57,11 @@ def read_samples(
 def samples(
     examples: pd.DataFrame, titles: Sequence[str], words: Domain, tokenizer, max_tokens: int
 ) -> list[Sample]:
-    """Examples (columns history, target) as prompts of at most `max_tokens`, with their answers."""
+    """Examples as prompts of at most `max_tokens` tokens, with their answers.
+
+    examples: columns history, target, numbers of items in `titles`. words: what the prompts say.
+    Raises StudyError for a prompt that is too long even with one title.
+    """
     return [
         Sample(
             prompts.fitted_prompt(tokenizer, [titles[i] for i in history], words, max_tokens),
@@ -73,7 +78,7 @@ def instructions(path: Path, tokenizer, max_tokens: int) -> list[Sample]:
     Raises StudyError if the file is not of that format, or if nothing is left.
     """
     try:
-        told = [
+        rows = [
             Sample(prompts.alpaca(row["instruction"], row.get("input", "")), row["output"])
             for row in json.loads(path.read_text(encoding="utf-8"))
         ]
@@ -82,10 +87,10 @@ def instructions(path: Path, tokenizer, max_tokens: int) -> list[Sample]:
             f"{path} is not a readable JSON list of objects with `instruction`, `input` and "
             f"`output` ({type(error).__name__}: {error})"
         ) from None
-    told = [sample for sample in told if len(encode(tokenizer, sample).ids) <= max_tokens]
-    if not told:
+    fitting = [sample for sample in rows if len(encode(tokenizer, sample).ids) <= max_tokens]
+    if not fitting:
         raise StudyError(f"{path} has no sample of at most {max_tokens} tokens: raise max_tokens")
-    return told
+    return fitting
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Corpus -> time-ordered examples, their split, seeded samples, leakage checks (docs/method.md,
-section 3).
+"""Corpus -> time-ordered examples, their split, seeded samples, leakage checks.
 
-Examples live in columns, never as Python lists: the histories of millions of examples are one
-array of items and one of offsets, inside a pyarrow table.
+docs/method.md, section 3, has the protocol. Examples live in columns, never as Python lists: the
+histories of millions of examples are one array of items and one of offsets, in a pyarrow table.
 """
 
 import numpy as np
@@ -51,7 +50,7 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     for place, back in enumerate(range(history, 0, -1)):
         windows[:, place] = item[np.maximum(targets - back, 0)]
     values = windows[size[:, None] >= np.arange(history, 0, -1)]
-    found = pa.table(
+    table = pa.table(
         {
             "example": pa.array(np.arange(len(targets), dtype=np.int64)),
             "user": pa.array(user[targets]),
@@ -62,8 +61,8 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     )
     if "split" in corpus.interactions:
         labels = corpus.interactions.split.to_numpy()[targets]
-        found = found.append_column("split", pa.array(labels))
-    return found
+        table = table.append_column("split", pa.array(labels))
+    return table
 
 
 def split(table: pa.Table) -> dict[str, pa.Table]:
@@ -98,20 +97,20 @@ def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
 
 
 def check(parts: dict[str, pa.Table], corpus: Corpus, n_looked_at: int = 200) -> None:
-    """Assert what no split may break: targets in the catalogue, disjoint, in time order.
+    """Check that targets are in the catalogue, and splits are disjoint and in time order.
 
-    Of `n_looked_at` examples of each split the history is looked up: it must be what the user did
-    just before the target. Time order between splits cannot be asserted of a split that came with
-    the corpus. Raises DataError that names the split.
+    For `n_looked_at` examples of each split, the history must be what the user did just before the
+    target. A split that came with the corpus need not be in time order.
+    Raises DataError that names the split.
     """
-    given = "split" in corpus.interactions
+    labelled = "split" in corpus.interactions
     latest = None
     for name, part in parts.items():
         target = part["target"].to_numpy()
         if target.min() < 0 or target.max() >= len(corpus.items):
             raise DataError(f"{name}: a target is not in the catalogue of {len(corpus.items)}")
         time = part["time"].to_numpy()
-        if not given and latest is not None and time.min() < latest:
+        if not labelled and latest is not None and time.min() < latest:
             raise DataError(f"{name}: an example is older than the split before it")
         latest = time.max()
         rows = np.unique(np.linspace(0, len(part) - 1, n_looked_at).astype(np.int64))
@@ -156,7 +155,7 @@ def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
 def popularity_groups(counts: np.ndarray, groups: int = 5) -> np.ndarray:
     """The group 0 ... groups-1 of each candidate, (I,), rarest first, equal in size (IFairLRS).
 
-    Equal counts are told apart by the candidate's number.
+    Candidates with equal counts are in the order of their numbers.
     """
     place = np.empty(len(counts), dtype=np.int64)
     place[np.argsort(counts, kind="stable")] = np.arange(len(counts))

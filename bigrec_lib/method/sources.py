@@ -45,8 +45,8 @@ class Source:
     def __init__(self, path: Path):
         self.path = path
         if path.is_dir():
-            found = [*path.glob("*/*"), *path.glob("*")]  # the upper one of two with one name
-            self.files = {file.name: file for file in found if file.is_file()}
+            paths = [*path.glob("*/*"), *path.glob("*")]  # the upper one of two with one name
+            self.files = {file.name: file for file in paths if file.is_file()}
         elif path.is_file() and zipfile.is_zipfile(path):
             self.archive = zipfile.ZipFile(path)
             members = [member for member in self.archive.infolist() if not member.is_dir()]
@@ -125,40 +125,42 @@ def table(
     """
     wanted = [f"f{theirs}" if isinstance(theirs, int) else theirs for theirs in columns.values()]
     header = not any(isinstance(theirs, int) for theirs in columns.values())
+    conversion = csv.ConvertOptions(
+        include_columns=list(dict.fromkeys(wanted)),
+        column_types={theirs: pa.string() for theirs in wanted},
+        null_values=[""],
+        strings_can_be_null=True,
+    )
     try:
         with stream:
-            if len(sep) > 1:  # Arrow knows separators of one byte
-                source: io.IOBase = io.BytesIO(stream.read().replace(sep.encode(), b"\x01"))
-            else:
-                source = stream
-            found = csv.read_csv(
-                source,
+            rows = csv.read_csv(
+                stream if len(sep) == 1 else one_byte_separated(stream, sep),
                 csv.ReadOptions(autogenerate_column_names=not header, encoding=encoding),
                 csv.ParseOptions(
                     delimiter=sep if len(sep) == 1 else "\x01",
                     quote_char='"' if quoted else False,
                     newlines_in_values=quoted,
                 ),
-                csv.ConvertOptions(
-                    include_columns=list(dict.fromkeys(wanted)),
-                    column_types={theirs: pa.string() for theirs in wanted},
-                    null_values=[""],
-                    strings_can_be_null=True,
-                ),
+                conversion,
             )
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(
             f"{name} is not a table of {', '.join(columns)} separated by {sep!r}: "
             f"{' '.join(str(error).split())}"
         ) from None
-    return frame_of(found, dict(zip(columns, wanted, strict=True)), name)
+    return frame_of(rows, dict(zip(columns, wanted, strict=True)), name)
 
 
-def frame_of(found: pa.Table, columns: dict[str, str], name: str) -> pd.DataFrame:
+def one_byte_separated(stream: io.BufferedReader, sep: str) -> io.BytesIO:
+    """A text whose long separators are replaced by \\x01: Arrow knows separators of one byte."""
+    return io.BytesIO(stream.read().replace(sep.encode(), b"\x01"))
+
+
+def frame_of(rows: pa.Table, columns: dict[str, str], name: str) -> pd.DataFrame:
     """An Arrow table's columns under our names. Raises DataError if there is no row."""
-    if not len(found):
+    if not len(rows):
         raise DataError(f"{name} holds no rows")
-    return pd.DataFrame({ours: found[theirs].to_pandas() for ours, theirs in columns.items()})
+    return pd.DataFrame({ours: rows[theirs].to_pandas() for ours, theirs in columns.items()})
 
 
 def json_lines(source: Source, name: str, columns: dict[str, str], literals: bool) -> pd.DataFrame:
@@ -166,7 +168,7 @@ def json_lines(source: Source, name: str, columns: dict[str, str], literals: boo
 
     Raises DataError that names the line which is neither, or has no user or item.
     """
-    found: dict[str, list] = {ours: [] for ours in columns}
+    fields: dict[str, list] = {ours: [] for ours in columns}
     with source.open(name) as stream:
         lines = iter(partial(stream.readline, LINE), b"")
         for number, line in enumerate(tqdm(lines, desc=name, unit=" lines", leave=False), 1):
@@ -179,10 +181,10 @@ def json_lines(source: Source, name: str, columns: dict[str, str], literals: boo
                     raise DataError(f"{name}, line {number}: {theirs} is {value!r:.60}")
                 if isinstance(value, str):
                     value = value.encode("utf-8", "replace").decode()  # half of an emoji
-                found[ours].append(value if isinstance(value, str | int | float) else None)
-    if not found["item"]:
+                fields[ours].append(value if isinstance(value, str | int | float) else None)
+    if not fields["item"]:
         raise DataError(f"{name} holds no rows")
-    return pd.DataFrame({ours: pd.Series(values) for ours, values in found.items()})
+    return pd.DataFrame({ours: pd.Series(values) for ours, values in fields.items()})
 
 
 def parsed(line: bytes, literals: bool) -> object:
@@ -203,12 +205,12 @@ def any_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     if kind != "parquet":
         raise DataError(f"{path} is no .csv, .tsv or .parquet: of those a table can be read")
     try:
-        found = pq.ParquetFile(path).read(list(dict.fromkeys(columns.values())))
+        rows = pq.ParquetFile(path).read(list(dict.fromkeys(columns.values())))
         for ours, theirs in columns.items():
             if ours not in ("time", "rating"):
-                place = found.column_names.index(theirs)
-                found = found.set_column(place, theirs, found[theirs].cast(pa.string()))
-        return frame_of(found, columns, path.name)
+                place = rows.column_names.index(theirs)
+                rows = rows.set_column(place, theirs, rows[theirs].cast(pa.string()))
+        return frame_of(rows, columns, path.name)
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise DataError(
             f"{path.name} is not a table of {', '.join(columns.values())}: {error}"
@@ -267,13 +269,12 @@ def pickled_frame(source: Source) -> pd.DataFrame:
             where = slice(*places.args) if len(places.args) == 3 else array_of(places)
             for label, row in zip(labels[where], array_of(values), strict=True):
                 frame[names.get(label, label)] = row
-        found = pd.DataFrame(frame)[["item", "title", "year", "user", "rating", "time"]]
-        found = found.astype({"item": "str", "user": "str", "title": "str"})
+        columns = pd.DataFrame(frame)[["item", "title", "year", "user", "rating", "time"]]
+        return columns.astype({"item": "str", "user": "str", "title": "str"})
     except DataError:
         raise
     except Exception as error:  # a damaged pickle fails in any way there is
         raise DataError(f"{PICKLED} is not the table it should be: {error!r}") from None
-    return found
 
 
 def array_of(values: Inert) -> np.ndarray:

@@ -25,10 +25,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, Cache
-from transformers.cache_utils import DynamicLayer
 
 from bigrec_lib.method.beams import pick
+from bigrec_lib.method.llm import without_notices
+
+with without_notices():
+    from transformers import AttentionInterface, Cache
+    from transformers.cache_utils import DynamicLayer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -35,7 +35,7 @@ from bigrec_lib.files import StudyError, atomic, claim, remove, sha256, write_js
 from bigrec_lib.method.adapters import Weights, add_adapter, save_adapter
 from bigrec_lib.method.llm import fingerprint
 from bigrec_lib.method.losses import Data, evaluate, loss_sum, prepare
-from bigrec_lib.method.processes import add_up, process
+from bigrec_lib.method.processes import add_up, process, wait_for_all
 from bigrec_lib.method.samples import Sample, batches
 
 if TYPE_CHECKING:
@@ -85,12 +85,14 @@ def tune(
     start: folder of an adapter to begin with, for a second stage; None for a fresh one.
     Writes `folder`: the adapter in PEFT's format and log.csv, which is also returned (step,
     epoch, train_loss per learnt token, valid_loss at the end of every epoch, learning_rate,
-    seconds). Called again with the same arguments, tuning goes on from its last checkpoint, or is
-    done already, and on a CPU ends bit-identical. The LLM is left as it was.
+    seconds). Called again with the same arguments, it returns the log of finished work at once, or
+    goes on from the last checkpoint; on a CPU, the result is the same to the bit. The LLM is left
+    as it was.
     Raises StudyError for no samples, unknown target modules, settings that do not go together, a
     folder that holds other work, a loss that is not finite, or too little memory.
     """
     check(settings, llm, train, valid)
+    refuse_unrecorded(folder)
     claim(folder / "work.json", identity(llm, train, valid, settings, start))
     if not (folder / "log.csv").exists():
         share = not settings.gradient_checkpointing
@@ -102,8 +104,21 @@ def tune(
         if process()[0] > 0:
             return pd.DataFrame(run.log)
         write_text(pd.DataFrame(run.log).to_csv(index=False), folder / "log.csv")
-    remove(folder / "checkpoint")
+    if process()[0] == 0:
+        remove(folder / "checkpoint")
     return pd.read_csv(folder / "log.csv", float_precision="round_trip")
+
+
+def refuse_unrecorded(folder: Path) -> None:
+    """Raise StudyError if a folder holds work but no record of whose it is (work.json)."""
+    if (folder / "work.json").exists():
+        return
+    for name in ("log.csv", "checkpoint"):
+        if (folder / name).exists():
+            raise StudyError(
+                f"{folder} holds {name} but no work.json, so its settings are unknown: delete the "
+                "folder, or tune into another one"
+            )
 
 
 def identity(
@@ -113,7 +128,7 @@ def identity(
     settings: Tuning,
     start: Path | None,
 ) -> dict[str, Any]:
-    """All that a tuning follows from, as JSON has it."""
+    """Everything the result depends on, as JSON stores it."""
     return {
         **json.loads(json.dumps(asdict(settings))),
         "model": f"{llm.name} {llm.model.dtype} {fingerprint(llm)}",
@@ -142,9 +157,10 @@ class Run:
         self.per_epoch = len(epoch_plan(train.lengths, settings, 0))
         self.steps = max(1, round(self.per_epoch * settings.epochs))
         self.rank, self.processes = process()
+        wait_for_all(llm.device)  # the first to finish removes the checkpoint that all have read
 
     def to_the_end(self) -> None:
-        """Every step that is left, with a validation at the end of each epoch."""
+        """Take the steps that are left, with a validation at the end of each epoch."""
         began = saved = time.time()
         before = self.log[-1]["seconds"] if self.log else 0.0
         bar = tqdm(
@@ -169,7 +185,7 @@ class Run:
         bar.close()
 
     def one_step(self) -> dict[str, Any]:
-        """Move the weights along the gradient of one batch; the step's row of the log."""
+        """Move the weights along the gradient of one batch; return the step's row of the log."""
         step = len(self.log)
         epoch, place = divmod(step, self.per_epoch)
         parts = epoch_plan(self.train.lengths, self.settings, epoch)[place]
@@ -186,7 +202,7 @@ class Run:
         return row
 
     def gradient(self, parts: list[np.ndarray]) -> float:
-        """The loss per learnt token over a batch, whose gradient the weights then hold.
+        """Leave the gradient of a batch's loss per learnt token in the weights; return the loss.
 
         parts: sample numbers of each micro-batch.
         """
@@ -245,9 +261,10 @@ def check(settings: Tuning, llm: LLM, train: Sequence[Sample], valid: Sequence[S
 
 @contextmanager
 def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftModel]:
-    """The LLM's model with an adapter to tune, for a while.
+    """The LLM's model with an adapter to tune; afterwards the adapter is taken off again.
 
-    On a CPU with plain attention, whose gradient is faster there than the fused one's.
+    A CPU computes the gradient of plain attention faster than that of fused attention, so there
+    attention is plain.
     """
     training, attention = llm.model.training, llm.model.config._attn_implementation
     lora = (settings.rank, settings.alpha, settings.dropout, settings.target_modules)
@@ -275,7 +292,7 @@ def lowest(log: list[dict]) -> float:
 
 
 def stalled(log: list[dict], patience: int) -> bool:
-    """Whether the last `patience` validations brought nothing better than what was before them."""
+    """Whether none of the last `patience` validations was better than the best before them."""
     losses = validations(log)
     return 0 < patience < len(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
 
@@ -297,7 +314,7 @@ def naming(batch: list[np.ndarray]) -> str:
 
 @contextmanager
 def memory_advice(folder: Path) -> Iterator[None]:
-    """Say which settings to lower when memory is out."""
+    """Turn running out of memory into a StudyError that says which settings to lower."""
     try:
         yield
     except RuntimeError as error:
@@ -313,7 +330,7 @@ def memory_advice(folder: Path) -> Iterator[None]:
 
 
 def save_checkpoint(folder: Path, weights: Weights, log: list[dict]) -> None:
-    """Write the state after the last step of `log`: weights and moments, and the log."""
+    """Write the state after the last step of `log`: weights, AdamW's moments and the log."""
     from safetensors.torch import save_file
 
     with atomic(folder) as partial:
@@ -323,9 +340,9 @@ def save_checkpoint(folder: Path, weights: Weights, log: list[dict]) -> None:
 
 
 def load_checkpoint(folder: Path, weights: Weights) -> list[dict[str, Any]]:
-    """Put a saved state back and return its log; [] where there is none.
+    """Restore the weights and return the log of a checkpoint; [] if there is none.
 
-    Random states need no place in it: batches and dropout follow from seed and step alone.
+    It holds no random states: batches and dropout follow from the seed and the step alone.
     """
     from safetensors.torch import load_file
 

@@ -472,7 +472,8 @@ class TrainBaselines(RunParameters, ModelParameters):
     notebook = "06_train_baselines"
     makers = {
         "networks": ("method.baselines.search",),
-        "p5": ("method.p5.p5",),
+        "p5-adapter": ("method.tuning.tune", "method.samples.samples", "method.p5.identifiers"),
+        "p5-beams": ("method.p5.p5",),
     }
 
     n_train: Count = 256

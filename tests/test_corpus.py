@@ -1,0 +1,147 @@
+"""What all data sets share: filters, drops, clean titles, the core; against plain loops."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_datasets import (
+    EVENTS,
+    FILMS,
+    check_corpus,
+    shown,
+    write_100k,
+    write_split,
+)
+
+from bigrec_lib.method import corpus as corpora
+from bigrec_lib.method import readers
+from bigrec_lib.method.corpus import DataError, Filters, clean_title
+
+
+def test_items_without_a_title_go_with_their_interactions_and_are_counted(tmp_path):
+    films = FILMS | {"9": ("None", ""), "8": ("&nbsp;", "")}
+    events = [*EVENTS, ("1", "404", 5, 900_000_030)]
+    write_100k(tmp_path, films, events)
+    with open(tmp_path / "u.item", "a") as file:
+        file.write("10|Twice (2000)|||" + "|0" * 19 + "\n")
+    corpus = readers.load("ml-100k", str(tmp_path))
+    assert corpus.drops == {
+        "items listed twice": 1,
+        "items without a title": 2,
+        "interactions on unknown items": 1,
+        "interactions on items without a title": 4,
+        "repeated interactions": 0,
+    }
+    assert corpus.items.item_id.tolist() == ["10", "7"] and len(corpus.interactions) == 4
+    assert "Twice" not in corpus.items.title[0]
+
+
+def test_filters_are_off_unless_asked_for_and_count_what_they_take(tmp_path):
+    write_100k(tmp_path, FILMS, EVENTS)
+    corpus = readers.load("ml-100k", str(tmp_path), filters=Filters(positive_only=3))
+    assert corpus.drops["interactions rated too low"] == 3
+    assert [item for _, item, _ in shown(corpus)] == ["10", "9", "7", "10"]
+    assert len(corpus.items) == 4  # what nobody liked can still be recommended
+    corpus = readers.load("ml-100k", str(tmp_path), filters=Filters(min_title=14))
+    assert corpus.drops["items with a title below 14 characters"] == 2
+    assert corpus.drops["interactions on items with a title below 14 characters"] == 4
+    assert corpus.items.item_id.tolist() == ["10", "7"]
+    corpus = readers.load("ml-100k", str(tmp_path), filters=Filters(k_core=2))
+    assert shown(corpus) == [
+        (0, "10", 900_000_010), (0, "9", 900_000_020), (1, "10", 900_000_050), (1, "9", 900_000_050)
+    ]  # fmt: skip
+    assert corpus.items.item_id.tolist() == ["10", "9"]
+    kept = {name: n for name, n in corpus.drops.items() if "2-core" in name}
+    assert list(kept.values()) == [3, 1, 2]  # interactions, users, items
+    with pytest.raises(DataError, match="no interaction is left"):
+        readers.load("ml-100k", str(tmp_path), filters=Filters(k_core=5))
+    write_split(tmp_path / "split", FILMS, EVENTS)
+    with pytest.raises(DataError, match="has no ratings"):
+        path = str(tmp_path / "split")
+        readers.load("amazon-games-2018-split", path, filters=Filters(positive_only=3))
+
+
+def plainly(titles, events, filters):
+    """Interactions as (user id, item id, time) and what was left out, by loops."""
+    names = {}
+    for item, title in titles:
+        names.setdefault(item, clean_title(title))
+    count = Counter()
+    rows = []
+    for user, item, rating, time in events:
+        if item not in names:
+            count["interactions on unknown items"] += 1
+        elif not names[item]:
+            count["interactions on items without a title"] += 1
+        elif len(names[item]) < filters.min_title:
+            count[f"interactions on items with a title below {filters.min_title} characters"] += 1
+        elif (user, item, time) in [(u, i, t) for u, i, _, t in rows]:
+            count["repeated interactions"] += 1
+        else:
+            rows.append((user, item, rating, time))
+    liked = [row for row in rows if row[2] > filters.positive_only]
+    count["interactions rated too low"] = len(rows) - len(liked)
+    return sorted(((u, i, t) for u, i, _, t in liked), key=lambda row: (row[0], row[2])), count
+
+
+ids = st.sampled_from(["1", "2", "10", "é", "z z"])
+rows = st.lists(st.tuples(ids, ids, st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=25)
+named = st.lists(st.tuples(ids, st.sampled_from(["A", '"Bé"', "None", None])), min_size=1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(named, rows, st.integers(1, 4), st.integers(1, 2))
+def test_any_corpus_is_that_of_plain_loops(titles, events, positive_only, min_title):
+    filters = Filters(positive_only=positive_only, min_title=min_title)
+    raw = corpora.Raw(
+        "items",
+        pd.DataFrame(titles, columns=["item", "title"]),
+        pd.DataFrame(events, columns=["user", "item", "rating", "time"]),
+    )
+    wanted, count = plainly(titles, events, filters)
+    if not wanted:
+        with pytest.raises(DataError, match="no interaction is left"):
+            corpora.assemble("any", raw, filters)
+        return
+    corpus = corpora.assemble("any", raw, filters)
+    check_corpus(corpus)
+    users = sorted({user for user, _, _ in wanted})
+    assert [(users[user], item, time) for user, item, time in shown(corpus)] == wanted
+    assert {what: n for what, n in corpus.drops.items() if what in count} == {
+        what: n for what, n in count.items() if what in corpus.drops
+    }
+    assert set(count) <= set(corpus.drops)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=40), st.integers(1, 4))
+def test_the_core_is_that_of_a_plain_loop(pairs, k):
+    rows = list(enumerate(pairs))
+    while True:
+        users = Counter(user for _, (user, _) in rows)
+        items = Counter(item for _, (_, item) in rows)
+        left = [row for row in rows if users[row[1][0]] >= k and items[row[1][1]] >= k]
+        if left == rows:
+            break
+        rows = left
+    user, item = np.array(pairs, dtype=int).reshape(-1, 2).T
+    inside = corpora.core(user, item, np.ones(len(pairs), dtype=bool), k)
+    assert np.flatnonzero(inside).tolist() == [number for number, _ in rows]
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("Tom &amp; Jerry", "Tom & Jerry"),
+        ('  The "Burbs" \n II ', "The 'Burbs' II"),
+        ("None", ""),
+        ("&#x22;Q&#34;", "'Q'"),
+        (None, ""),
+        (float("nan"), ""),
+    ],
+)
+def test_clean_titles(raw, clean):
+    assert clean_title(raw) == clean

@@ -1,0 +1,60 @@
+"""Shared, padded batches have the loss and the gradients of each sample alone."""
+
+import pytest
+import torch
+from toy import fresh_adapter
+from toy_samples import reference_loss, toy_samples
+
+from bigrec_lib.method import losses, samples
+from bigrec_lib.method.llm import load_llm
+
+
+@pytest.fixture
+def llm(tiny_llm):
+    return load_llm(str(tiny_llm), dtype="float32")
+
+
+@pytest.mark.parametrize("learn_prompt", [False, True])
+@pytest.mark.parametrize("sharing", [False, True])
+def test_loss_and_gradients_are_those_of_each_sample_alone(llm, learn_prompt, sharing):
+    model = fresh_adapter(llm).eval()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    with torch.no_grad():
+        for weight in weights:  # LoRA's B starts at 0, and with it A's gradient
+            weight.normal_(std=0.1)
+    encoded = [samples.encode(llm.tokenizer, each, learn_prompt) for each in toy_samples(5)]
+    shared = samples.shared_tokens(encoded) if sharing else 0
+    assert (shared > 50) == (sharing and not learn_prompt)
+    expected = reference_loss(model, encoded)
+    gradients = torch.autograd.grad(expected, weights)
+    for pad in (0, llm.tokenizer.eos_token_id):
+        got = losses.loss_sum(model, losses.collate(encoded, shared, pad, "cpu"))
+        assert got.item() == pytest.approx(expected.item(), rel=1e-5)
+        for one, other in zip(torch.autograd.grad(got, weights), gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_on_the_dequantised_base_is_that_of_the_4_bit_module(tiny_llm, dtype):
+    from transformers import AutoModelForCausalLM
+
+    from bigrec_lib.method.llm import LLM, quantisation_config
+
+    ours = load_llm(str(tiny_llm), "nf4", dtype=dtype)
+    packed = AutoModelForCausalLM.from_pretrained(
+        tiny_llm,
+        dtype=getattr(torch, dtype),
+        quantization_config=quantisation_config("nf4", dtype),
+    )
+    gradients = []
+    for each in (ours, LLM("packed", packed, ours.tokenizer)):
+        model = fresh_adapter(each, dropout=0.0).train()
+        data = losses.prepare(each, toy_samples(4), False, True)
+        loss = losses.loss_sum(model, data.batch(range(4), each))
+        loss.backward()
+        found = [w.grad.float() for w in model.parameters() if w.requires_grad]
+        gradients.append((loss.item(), torch.cat([each.flatten() for each in found])))
+    (loss, gradient), (packed_loss, packed_gradient) = gradients
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    assert loss == pytest.approx(packed_loss, rel=tolerance)
+    assert torch.norm(gradient - packed_gradient) < tolerance * torch.norm(gradient)

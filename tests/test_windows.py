@@ -1,0 +1,91 @@
+"""Windows and their steps; ranks, lists and scores of any model."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from toy_windows import PAD, markov_corpus, windows_of
+
+from bigrec_lib.method import baselines, grounding, windows
+from bigrec_lib.method.windows import BaselineError
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_windows_keep_the_newest_items_as_candidates_filled_up_on_the_left():
+    table = pa.table(
+        {
+            "example": [7, 8],
+            "user": [3, 4],
+            "history": pa.array([[0, 1, 2, 3], [4]], pa.list_(pa.int32())),
+            "target": [2, 0],
+        }
+    )
+    of_item = np.array([0, 1, 2, 2, 3])  # items 2 and 3 are namesakes
+    found = windows.windows(table, of_item, 3)
+    assert found.histories.tolist() == [[1, 2, 2], [4, 4, 3]] and found.n_items == 4
+    assert found.targets.tolist() == [2, 0] and found.users.tolist() == [3, 4]
+    again = windows.windows(pa.concat_tables([table, table]).slice(1, 2), of_item, 3)
+    assert again.histories.tolist() == [[4, 4, 3], [1, 2, 2]]
+
+
+def test_an_empty_history_is_refused():
+    with pytest.raises(BaselineError, match="example 1 has no history"):
+        windows_of([[1, 2], [3]])
+
+
+def test_steps_are_every_step_once_a_user_with_its_longest_history():
+    rows = [[0, 1, 2, 3], [1, 2, 3, 4], [0, 1]]
+    found = windows.steps(windows_of(rows, users=[5, 5, 6]))
+    as_tuples = {
+        (int(user), tuple(h[h != PAD].tolist()), int(target))
+        for user, h, target in zip(found.users, found.histories, found.targets, strict=True)
+    }
+    assert as_tuples == {
+        (5, (0,), 1),
+        (5, (0, 1), 2),
+        (5, (0, 1, 2), 3),
+        (5, (1, 2, 3), 4),
+        (6, (0,), 1),
+    }
+    assert len(found) == 5
+    assert all((h[1:][h[:-1] != PAD] != PAD).all() for h in found.histories)  # filled on the left
+
+
+def test_no_step_reaches_into_the_future():
+    corpus = markov_corpus(50, n_items=200)
+    whole = ["-".join(map(str, row)) for row in corpus.rows]
+    found = windows.steps(corpus)
+    for history, target in zip(found.histories, found.targets, strict=True):
+        real = "-".join(map(str, [*history[history != 200], target]))
+        assert any(real in row for row in whole)
+
+
+def test_ranks_lists_and_scores_agree_over_blocks(monkeypatch, tmp_path):
+    monkeypatch.setattr(windows, "BLOCK", 7)
+    samples = markov_corpus(30)
+    score = baselines.markov(samples, 100.0)
+    windows.save_scores(score, samples, tmp_path / "a" / "valid.npy")
+    whole = windows.load_scores(tmp_path / "a", "valid")
+    assert whole.shape == (30, 20) and whole.dtype == np.float32
+    pd.testing.assert_frame_equal(
+        windows.ranks(score, samples), grounding.counted(-whole, samples.targets)
+    )
+    listed = windows.lists(score, samples, 5)
+    for row, scores in zip(listed, whole, strict=True):
+        assert row.tolist() == sorted(range(20), key=lambda i: (-scores[i], i))[:5]
+
+
+def test_scores_that_were_not_kept_are_missed_by_name(tmp_path):
+    with pytest.raises(BaselineError, match="dros .* `collaborative` of 06_train_baselines"):
+        windows.load_scores(tmp_path / "dros", "test")
+
+
+def test_windows_need_no_torch():
+    code = "import sys; from bigrec_lib.method import windows; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr

@@ -1,0 +1,64 @@
+"""Windows made on the spot, and settings of networks, for the tests of baselines."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from bigrec_lib.method import windows
+from bigrec_lib.method.networks import Settings
+from bigrec_lib.method.windows import Windows
+from bigrec_lib.study.parameters import TrainBaselines
+
+PAD = 9  # of nine candidates
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def windows_of(rows, users=None, n_items=PAD, length=3) -> Windows:
+    """Windows from lists of items, the last of which is the target."""
+    users = range(len(rows)) if users is None else users
+    table = pa.table(
+        {
+            "example": pa.array(range(len(rows)), pa.int64()),
+            "user": pa.array(users, pa.int32()),
+            "history": pa.array([row[:-1] for row in rows], pa.list_(pa.int32())),
+            "target": pa.array([row[-1] for row in rows], pa.int32()),
+        }
+    )
+    return windows.windows(table, np.arange(n_items), length)
+
+
+def markov_corpus(n, sure=0.8, n_items=20, length=5, seed=0):
+    """Windows of a chain whose items are followed by one fixed item with probability `sure`.
+
+    The best attainable HR@1 is sure + (1 - sure) / n_items.
+    """
+    rng = np.random.default_rng(seed)
+    successor = np.random.default_rng(99).permutation(n_items)
+    rows = rng.integers(n_items, size=(n, length + 1))
+    for at in range(length):
+        rows[:, at + 1] = np.where(rng.random(n) < sure, successor[rows[:, at]], rows[:, at + 1])
+    return Windows(np.arange(n), rows[:, :-1], rows[:, -1], n_items)
+
+
+def settings_with(*some, **changes) -> Settings:
+    """Settings of a network: the study's defaults, but for what is given."""
+    p = TrainBaselines()
+    default = {
+        "learning_rate": p.learning_rates[0],
+        "weight_decay": p.weight_decays[0],
+        "dropout": p.dropouts[0],
+        "width": p.widths[0],
+        "epochs": p.epochs,
+        "patience": p.patience,
+        "batch_size": p.batch_size,
+        "seed": p.seed,
+    }
+    return Settings(**{**default, **dict(zip(default, some, strict=False)), **changes})

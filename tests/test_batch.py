@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from toy import batch, make_project, results_of
 
 
@@ -34,6 +35,7 @@ def test_verify_names_what_differs(project, tmp_path):
     assert "overall.png is missing" in batch(copy, "verify", "toy", check=False).stderr
 
 
+@pytest.mark.slow
 def test_what_comes_out_the_same_makes_nothing_after_it_run(project, tmp_path):
     copy = tmp_path / "project"
     shutil.copytree(project, copy)
@@ -47,6 +49,7 @@ def test_what_comes_out_the_same_makes_nothing_after_it_run(project, tmp_path):
     assert batch(copy, "study", "toy").stdout.startswith("Nothing to be done")
 
 
+@pytest.mark.slow
 def test_one_job_after_the_other_in_shards_gives_what_two_at_once_gave(
     project, tmp_path, toy_data, tiny_llm
 ):

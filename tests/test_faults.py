@@ -150,6 +150,7 @@ def test_many_faults(project, disk, toy_data, tiny_llm):
     print(f"{injected.total()} faults, {finished + 1} studies finished, all identical: {injected}")
 
 
+@pytest.mark.slow
 def test_a_few_faults_in_the_second_half(project, tmp_path):
     """Where most of the work is, in a copy in which tuning is done."""
     folder = tmp_path / "disturbed"

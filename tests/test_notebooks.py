@@ -222,6 +222,7 @@ def test_baselines_keep_their_contract(project):
         assert ((found > target[:, None]).sum(1) == rank).all()
 
 
+@pytest.mark.slow
 def test_the_report_is_rebuilt_from_results_alone(project, tmp_path):
     """Twice the same bytes but for manifests.json: nothing in a page tells when it was made."""
     clone = tmp_path / "clone"

@@ -165,6 +165,7 @@ def script(llm, folder, pause=0, dropout=0.05, dtype="bfloat16"):
     return ["-c", TUNE, str(llm), str(folder), HERE, str(pause), str(dropout), dtype]
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on_and_ends_bit_identical(tiny_llm, tmp_path):
     def command(name, pause=0):
         return [sys.executable, *script(tiny_llm, tmp_path / name, pause)]
@@ -204,6 +205,7 @@ def in_two_processes(code, llm, folder):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(llm, tiny_llm, tmp_path):
     in_two_processes(TUNE, tiny_llm, tmp_path / "two")
     settings = tuning_settings(epochs=4, batch_size=4, dropout=0.0)

@@ -71,9 +71,7 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
         if gap:
             gap = f"missing: {gap}"
         elif at != at:
-            gap = (
-                "no crossing: BIGRec's line does not rise more slowly than the conventional models'"
-            )
+            gap = "BIGRec's fitted line rises at least as fast as the conventional models'"
         elif at in (first, last):
             ahead = "the conventional models'" if at == first else "BIGRec's"
             gap = f"{ahead} line is ahead from {first:,} to {last:,} samples"

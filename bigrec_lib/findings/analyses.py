@@ -137,7 +137,7 @@ def group_differences(
         history = evidence.history_shares(items[dataset], examples[dataset])
         group_of = evidence.title_groups(items[dataset])
         for k in (1, 5, 20):
-            shares = evidence.popular_share(group, group_of, k).mean()
+            shares = evidence.group_shares(group, group_of, k).mean()
             rows += [
                 {"dataset": dataset, "n_train": n_train, "method": method, "k": k, "group": g,
                  "share": shares[g], "difference": shares[g] - history[g]}

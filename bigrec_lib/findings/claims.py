@@ -11,13 +11,13 @@ import pandas as pd
 from bigrec_lib.files import write_text
 from bigrec_lib.findings import significance
 from bigrec_lib.findings.evidence import (
+    group_shares,
     ladder,
     ladders,
     main_size,
     origins,
     overlaps,
     plain_runs,
-    popular_share,
     preferred,
     slope_weights,
     title_groups,
@@ -292,7 +292,7 @@ def c4(lists: pd.DataFrame, items: dict[str, pd.DataFrame], datasets: list[str])
             continue
         group = group[group.method.isin([*networks, "bigrec"])]
         if dataset in items:
-            share = popular_share(group, title_groups(items[dataset]))[4]
+            share = group_shares(group, title_groups(items[dataset]))[4]
             tables = significance.crossed(group.assign(share=share), "share")
             theirs = np.mean([tables[m].to_numpy() for m in networks], axis=0)
             rows.append(directional_row(popular, theirs - tables["bigrec"].to_numpy()))

@@ -29,7 +29,8 @@ def scored(ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Few-shot runs as the study has them: tuned on their own data set, generating freely."""
+    """Runs as the study has them: of its own settings and data set, generating freely, and not on
+    all samples. Size 0, the untuned LLM, is among them."""
     special = (frame.tuned_on != "") | (frame.setting != "") | frame.constrained
     special |= frame.run.str.startswith("full")
     return frame[~special]
@@ -71,7 +72,7 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
 
 
 def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Ranks of the runs that tuning settings can be told by: those tried, and the study's own.
+    """Ranks of the runs that tuning settings are compared by: those tried, and the study's own.
 
     The study's own run of the same size and seed gets the setting 'study'; no row without others.
     """
@@ -174,7 +175,7 @@ def history_shares(items: pd.DataFrame, examples: pd.DataFrame) -> np.ndarray:
     return np.bincount(groups, minlength=5) / len(groups)
 
 
-def popular_share(lists: pd.DataFrame, group_of: pd.Series, k: int = 20) -> pd.DataFrame:
+def group_shares(lists: pd.DataFrame, group_of: pd.Series, k: int = 20) -> pd.DataFrame:
     """Share of each popularity group among the first k: columns 0 ... 4, rows as `lists`."""
     listed = np.stack([items[:k] for items in lists["items"]])
     groups = group_of.reindex(listed.ravel()).to_numpy().reshape(listed.shape)

@@ -29,8 +29,8 @@ class Method:
     name: as in the results. label: as tables and figures print it. colour, marker: its own, so
         that greyscale tells methods apart, too.
     kind: bigrec (the method itself); injected (with statistics); variant (another way to use the
-        LLM); grounding (another way to ground the same texts); statistic and network (the
-        conventional models); llm (another method with an LLM).
+        LLM); grounding (another way to ground the same texts); popularity; statistic and network
+        (the conventional models); llm (another method with an LLM).
     needs: what a study file must ask for, so that the method is there.
     grounding: its label beside other ways to ground the same texts.
     """
@@ -73,7 +73,7 @@ METHODS = (
     ),
     Method("bigrec-untuned", "BIGRec, untuned LLM", "variant", "#9ecae1", "X", "zero_shot"),
     Method("bigrec-bm25", "GPT4Rec-style (BM25)", "llm", "#117733", "*", "", "First beam, BM25"),
-    Method("popularity", "Popularity", "reference", PALETTE[7], "v"),
+    Method("popularity", "Popularity", "popularity", PALETTE[7], "v"),
     Method("recent-popularity", "Recent popularity", "statistic", "0.75", "<", "baselines"),
     Method("item-knn", "Item kNN", "statistic", "0.3", ">", "baselines"),
     Method("markov", "Markov chain", "statistic", "#a08b00", "d", "baselines"),

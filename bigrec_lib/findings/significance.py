@@ -101,12 +101,12 @@ def limits(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, float]
     return float(low), float(high)
 
 
-def sign_flip_p(differences: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:
+def sign_flip_p(differences: np.ndarray, resamples: int | None = None, seed: int = 0) -> float:
     """Two-sided p-value of the paired sign-flip test for a mean difference of zero.
 
     differences: (n,) metric of one method minus the other's, per example. Pairs without a
     difference cannot change sign and are left out. All sign patterns are counted where there are
-    at most `resamples`; beyond, p = (b + 1) / (resamples + 1), with b the number of random patterns
+    at most `resamples` (by default RESAMPLES); beyond, p = (b + 1) / (resamples + 1), with b the number of random patterns
     whose mean is at least as far from zero. 1.0 for fewer than two pairs.
     """
     from scipy.stats import permutation_test
@@ -120,7 +120,7 @@ def sign_flip_p(differences: np.ndarray, resamples: int = RESAMPLES, seed: int =
         lambda flipped, axis: np.abs(flipped.mean(axis)),
         permutation_type="samples",
         alternative="greater",
-        n_resamples=resamples,
+        n_resamples=resamples or RESAMPLES,
         batch=500,
         rng=np.random.default_rng(seed),
     )

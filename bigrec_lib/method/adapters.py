@@ -88,7 +88,7 @@ def load_adapter(model: PeftModel, folder: Path) -> None:
     from safetensors.torch import load_file
 
     weights = load_file(folder / "adapter_model.safetensors", device=str(model.device))
-    ours = get_peft_model_state_dict(model)
+    ours = get_peft_model_state_dict(model, save_embedding_layers=False)
     if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in ours.items()}:
         raise StudyError(
             f"the adapter in {folder} has another rank or other target_modules: continue with "
@@ -107,7 +107,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
         key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
     }
     write_json(plain, folder / "adapter_config.json")
-    weights = get_peft_model_state_dict(model)
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     with atomic(folder / "adapter_model.safetensors") as partial:
         save_file({name: weight.contiguous() for name, weight in weights.items()}, partial)
 

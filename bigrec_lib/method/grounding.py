@@ -221,8 +221,8 @@ def frame(rank, ties) -> pd.DataFrame:
 def reference_ranks(rows: pd.DataFrame, namesakes: np.ndarray, policy: str) -> pd.DataFrame:
     """Ranks as the authors' code has them, from those over all rows (namesakes not merged).
 
-    rows: columns rank and ties. namesakes: (n,) other rows with the target's title; they tie
-    with it. policy: 'last' (movies: a title stands for its last row, which comes after its
+    rows: columns rank and ties. namesakes: (n,) number of other rows with the target's title, which
+    tie with it. policy: 'last' (movies: a title stands for its last row, which comes after its
     namesakes) or 'best' (games: the best-placed namesake counts).
     """
     behind = {"last": namesakes, "best": 0}[policy]

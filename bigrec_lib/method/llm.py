@@ -145,7 +145,9 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         with without_notices():
             tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
         with safe_open(path, framework="pt") as saved:
-            unknown = set(saved.keys()) ^ set(get_peft_model_state_dict(tuned))
+            unknown = set(saved.keys()) ^ set(
+                get_peft_model_state_dict(tuned, save_embedding_layers=False)
+            )
     except (ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StudyError(f"the adapter in {folder} does not fit this model: {reason}") from None

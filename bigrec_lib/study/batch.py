@@ -118,14 +118,13 @@ def run_study(name: str, *options: str) -> None:
 
     options: passed to Snakemake, such as `--cores 1`.
     """
-    study = studies.load(name)
-    planned = studies.jobs(name, study)
+    planned = studies.jobs(name, studies.load(name))
     results = ROOT / "results" / name
     with only_one(name):
         wait_for_orphans(name)
         tidy(name)
         fetch_assets(planned)
-        states = plan.states(study, planned)
+        states = plan.states(planned)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
         if todo:
             run_jobs(name, states, todo, *options)
@@ -179,7 +178,10 @@ def parser() -> argparse.ArgumentParser:
     for command, meaning in (
         ("study", "run what is missing of a study and print its headline table"),
         ("plan", "print which jobs are done, stale or missing, why, and how long; run nothing"),
-        ("verify", "recompute hashes and metrics of the published results"),
+        (
+            "verify",
+            "recompute all hashes, and all metrics that follow from ranks",
+        ),
         ("report", "run the analyses on the results as they are, and write the report page"),
         ("collect", "publish the rows of all steps (used by the batch)"),
     ):
@@ -204,8 +206,7 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     if command.command == "study":
         run_study(name, *(options or ("--cores", "all")))
     elif command.command == "plan":
-        study = studies.load(name)
-        print(plan.table(plan.states(study, studies.jobs(name, study))))
+        print(plan.table(plan.states(studies.jobs(name, studies.load(name)))))
     elif command.command == "verify":
         print(verify.study(ROOT / "results" / name))
     elif command.command == "report":

@@ -17,8 +17,8 @@ HELD: dict[Path, ExitStack] = {}  # locks of this process, which end with it at 
 class Job:
     """Checks a notebook's inputs when it starts, writes its manifest when it ends.
 
-    An artefact counts as complete only while its folder holds a manifest, so the old one is
-    removed first, with everything but the work that costs minutes and is still the same
+    An artefact counts as complete only while its folder holds a manifest. So everything in the
+    folder is removed first, except costly work whose code, parameters and inputs are unchanged
     (`Parameters.makers`). No job runs twice at a time.
     """
 

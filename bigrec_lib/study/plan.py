@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bigrec_lib.files import differing, sha256
 from bigrec_lib.study import manifests, publish, studies
 from bigrec_lib.study.parameters import Analysis, Parameters, TunedParameters, TuneLLM
-from bigrec_lib.study.studies import ROOT, Study
+from bigrec_lib.study.studies import ROOT
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class State:
 COLLECT = "results"  # the name under which the steps are published, before the analyses
 
 
-def states(study: Study, planned: dict[str, Parameters]) -> dict[str, State]:
+def states(planned: dict[str, Parameters]) -> dict[str, State]:
     """The state of every job of a study, by its name; reads, and runs nothing.
 
     Analyses wait until the steps are published.
@@ -130,7 +130,7 @@ def table(states: dict[str, State]) -> str:
     summary = f"{len(states) - len(todo)} of {len(states)} jobs are done; {len(todo)} to do"
     if todo:
         summary += f", {total} one after the other" if unknown < len(todo) else ""
-        summary += f" ({unknown} of them unknown: never run with this LLM)" if unknown else ""
+        summary += f" ({unknown} of them unknown: not run before with this LLM)" if unknown else ""
     return "\n".join([*lines, summary])
 
 

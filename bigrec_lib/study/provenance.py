@@ -22,7 +22,8 @@ from pathlib import Path
 from bigrec_lib.files import StudyError, sha256, write_json
 
 PACKAGE = Path(__file__).parent.parent
-WINGS = ("method", "findings")  # whose code a result follows from; `study` runs it, no more
+WINGS = ("method", "findings")  # whose code a result follows from ...
+WRITERS = ("study.steps", "study.results")  # ... with what hands it data and writes what it gives
 
 
 class UnresolvedImport(StudyError):
@@ -187,10 +188,11 @@ def reached(start: list[tuple[str, str]]) -> dict[str, set[str]]:
 
 
 def digests(found: dict[str, set[str]]) -> dict[str, str]:
-    """SHA-256 of what is reached of each module in WINGS, by the module's path."""
+    """SHA-256 of what is reached of each module in WINGS or WRITERS, by the module's path."""
     result = {}
     for module, names in sorted(found.items()):
-        if module.split(".")[1] in WINGS:
+        room = module.partition(".")[2]
+        if room.partition(".")[0] in WINGS or room in WRITERS:
             code = module_of(module)
             parts = [part for name in sorted(names) for part in code.defined[name]]
             text = "\n".join(ast.dump(part) for part in [*code.always, *parts])
@@ -269,7 +271,7 @@ def environment(project: Path) -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {
             name: metadata.version(name)
-            for name in ("torch", "transformers", "peft", "bitsandbytes", "faiss-cpu", "numpy")
+            for name in ("torch", "transformers", "peft", "bitsandbytes", "numpy")
         },
         "commit": git("rev-parse", "HEAD"),
         "dirty": bool(git("status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")),

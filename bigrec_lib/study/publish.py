@@ -84,9 +84,11 @@ def collect(planned: dict[str, Parameters]) -> None:
             files.append(results / name)
     for key in sorted(typical(made)):
         files.append(keep_notebook(steps[key], results))
-    before = manifests.read_published(results) if (results / PUBLISHED).exists() else {}
-    analyses = {k: m for k, m in before.get("jobs", {}).items() if is_analysis(m)}
-    write_manifests(results, made | analyses, files, before.get("files", {}))
+    there = (results / PUBLISHED).exists()
+    before = manifests.read_published(results) if there else {"jobs": {}, "files": {}}
+    analyses = {key: m for key, m in before["jobs"].items() if is_analysis(m)}
+    shown = {name: digest for name, digest in before["files"].items() if name not in TABLES}
+    write_manifests(results, made | analyses, files, shown)
 
 
 def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[pa.Table]:

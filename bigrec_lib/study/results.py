@@ -24,7 +24,6 @@ import pandas as pd
 from bigrec_lib.files import StudyError, write_parquet, write_text
 from bigrec_lib.method import metrics
 from bigrec_lib.method.prepared import Prepared
-from bigrec_lib.study import manifests
 from bigrec_lib.study.parameters import RunParameters
 
 Ranks = dict[tuple[str, str], pd.DataFrame]
@@ -104,8 +103,3 @@ def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
 def read_lists(results: Path) -> pd.DataFrame:
     """Every method's first candidates: `parameters.KEYS`, method, example, items."""
     return read(results, "lists.parquet")
-
-
-def read_parameters(results: Path, notebook: str) -> list[dict]:
-    """The parameters of each finished job of a notebook, in the order of their names."""
-    return [job["parameters"] for job in manifests.published_jobs(results, notebook)]

@@ -105,9 +105,9 @@ def sign_flip_p(differences: np.ndarray, resamples: int | None = None, seed: int
     """Two-sided p-value of the paired sign-flip test for a mean difference of zero.
 
     differences: (n,) metric of one method minus the other's, per example. Pairs without a
-    difference cannot change sign and are left out. All sign patterns are counted where there are at
-    most `resamples` (by default RESAMPLES); beyond, p = (b + 1) / (resamples + 1), with b the number
-    of random patterns whose mean is at least as far from zero. 1.0 for fewer than two pairs.
+    difference cannot change sign and are left out. All sign patterns are counted where there are
+    at most `resamples` (by default RESAMPLES); beyond, p = (b + 1) / (resamples + 1), with b the
+    number of random patterns whose mean is at least as far from zero. 1.0 for fewer than two pairs.
     """
     from scipy.stats import permutation_test
 

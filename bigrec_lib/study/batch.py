@@ -143,7 +143,7 @@ def run_jobs(
 ) -> None:
     """Have Snakemake run what is to do. Raises StudyError with a line for each job that failed."""
     steps = [key for key in todo if not isinstance(states[key].job, Analysis)]
-    collected = not steps and not publish.problem({key: s.job for key, s in states.items()})
+    collected = not steps and not publish.why_collect({key: s.job for key, s in states.items()})
     mark(name, states, collected)
     remove(failures(name))
     write_text(json.dumps(todo), ROOT / "runs" / name / "batch.json")

@@ -35,16 +35,16 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
     found: dict[str, State] = {}
     for key, job in planned.items():
         before = [name for name in waits[key] if found[name].status != "done"]
-        if isinstance(job, Analysis) and not before and publish.problem(planned):
+        if isinstance(job, Analysis) and not before and publish.why_collect(planned):
             before = [COLLECT]
-        why = f"after {before[0]}" if before else problem(job)
+        why = f"after {before[0]}" if before else why_again(job)
         there = (job.output / manifests.NAME).exists()
         status = "missing" if not there else "stale" if why else "done"
         found[key] = State(job, status, why if there else "", estimate(job, planned, earlier))
     return found
 
 
-def problem(job: Parameters) -> str:
+def why_again(job: Parameters) -> str:
     """Why a job whose inputs are finished has to run; '' if it is up to date."""
     if not (job.output / manifests.NAME).exists():
         return "missing"

@@ -53,7 +53,7 @@ def steps_of(planned: dict[str, Parameters]) -> dict[str, Parameters]:
     return dict(sorted(steps.items(), key=lambda step: step[1].output))
 
 
-def problem(planned: dict[str, Parameters]) -> str:
+def why_collect(planned: dict[str, Parameters]) -> str:
     """Why the finished steps have yet to be collected; '' if they are published as they are."""
     steps = steps_of(planned)
     results = next(iter(steps.values())).results

@@ -37,7 +37,7 @@ def run_notebook(name: str, key: str) -> None:
     with held(name, key), reported(name, key):
         needs = study.resources_of(job.notebook)
         set_threads(needs.threads)
-        if plan.problem(job):
+        if plan.why_again(job):
             if isinstance(job, TuneLLM) and needs.processes > 1:
                 tune_in_processes(name, job, needs.processes)
             execute(job)

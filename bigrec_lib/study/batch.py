@@ -7,12 +7,15 @@ content; Snakemake then runs the rest, on this machine or a cluster.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
 from bigrec_lib.method import assets
@@ -57,6 +60,9 @@ def snakemake(name: str, *options: str) -> bool:
     """
     from snakemake import cli
 
+    os.environ.pop("SNAKEMAKE_PROFILE", None)  # the user's own, meant for other workflows
+    if not can_write(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")):
+        os.environ["XDG_CACHE_HOME"] = str(ROOT / "runs" / ".cache")
     place = ["--snakefile", str(SNAKEFILE), "--directory", str(ROOT), "--config", f"study={name}"]
     manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock"
     quiet = [] if "--workflow-profile" in options else ["--quiet", "all"]
@@ -65,6 +71,16 @@ def snakemake(name: str, *options: str) -> bool:
     except SystemExit as end:
         return not end.code
     return True
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -227,6 +243,9 @@ def main(arguments: list[str] | None = None) -> int:
     command, options = parser().parse_known_args(arguments)
     if options and command.command != "study":
         parser().error(f"unknown: {' '.join(options)}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some characters
+            stream.reconfigure(errors="replace")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     # kernels and further processes run this library, whichever one is installed
     path = [str(ROOT), os.environ.get("PYTHONPATH")]

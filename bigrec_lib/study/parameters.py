@@ -8,6 +8,7 @@ them. Everything a job works with lies in `runs/<study>`; what a study publishes
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -55,12 +56,13 @@ class Parameters(BaseModel):
 
         Call it in the first cell after the parameters, when nothing else is defined yet.
         """
+        from_startup = names_from_startup() - set(cls.model_fields)
         values = {
             name: value
             for name, value in names.items()
             if isinstance(value, str | int | float | bool | list | dict | None)
             and not name.startswith("_")
-            and name not in ("In", "Out")
+            and name not in {"In", "Out"} | from_startup
         }
         try:
             return cls.model_validate(values)
@@ -570,6 +572,16 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TuningSettings,
     )
 }
+
+
+def names_from_startup() -> set[str]:
+    """Names that the user's own IPython startup files define in a kernel; none outside one."""
+    if "IPython" not in sys.modules:
+        return set()
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return set(shell.user_ns_hidden) if shell else set()
 
 
 def explain(error: ValidationError) -> str:

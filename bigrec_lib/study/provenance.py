@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -259,13 +260,32 @@ def peak_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+def git(project: Path, *words: str) -> str | None:
+    """What git answers about a project that is a repository of its own; None without an answer.
+
+    Where git points by GIT_DIR and the like does not matter.
+    """
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(project)]
+    try:
+        top, done = (
+            subprocess.run([*command, *asked], capture_output=True, text=True, env=plain)
+            for asked in (["rev-parse", "--show-toplevel"], words)
+        )
+    except FileNotFoundError:  # there is no git
+        return None
+    whole = top.returncode == done.returncode == 0
+    if not whole or Path(top.stdout.strip()).resolve() != Path(project).resolve():
+        return None
+    return done.stdout.strip()
+
+
 def environment(project: Path) -> dict[str, object]:
-    """Host, Python, package versions and git commit of this process."""
+    """Host, Python, package versions and git commit of this process.
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", project, *words], capture_output=True, text=True)
-        return done.stdout.strip()
-
+    commit is '' and dirty None where git does not tell.
+    """
+    changes = git(project, "status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")
     return {
         "host": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -273,6 +293,6 @@ def environment(project: Path) -> dict[str, object]:
             name: metadata.version(name)
             for name in ("torch", "transformers", "peft", "bitsandbytes", "numpy")
         },
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")),
+        "commit": git(project, "rev-parse", "HEAD") or "",
+        "dirty": None if changes is None else bool(changes),
     }

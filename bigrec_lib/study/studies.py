@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from itertools import chain, product
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bigrec_lib.study import parameters
 from bigrec_lib.study.parameters import Count, Parameters, Size
 
 ROOT = Path(__file__).parent.parent.parent
+NAME = r"[A-Za-z][\w.-]*"  # of a study: it names folders, and is a word on command lines
 
 
 class Part(BaseModel):
@@ -110,6 +112,11 @@ def load(name: str) -> Study:
 
     Raises StudyError that names the file and each unknown key, wrong type or missing value.
     """
+    if not re.fullmatch(NAME, name):
+        raise StudyError(
+            f"a study cannot be called {name!r}: begin with a letter, and go on with letters, "
+            "digits, '.', '-' and '_'"
+        )
     path = ROOT / "studies" / f"{name}.yaml"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))

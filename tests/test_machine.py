@@ -1,0 +1,109 @@
+"""Machines that lack something: git, a home to write to, a terminal that shows everything."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.study import batch, parameters, provenance, studies
+
+ROOT = Path(__file__).parent.parent
+
+
+def repository(folder):
+    folder.mkdir()
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", "-C", folder, *words], check=True)
+    return folder
+
+
+def test_the_commit_is_that_of_the_project_itself(tmp_path, monkeypatch):
+    own = repository(tmp_path / "own")
+    other = repository(tmp_path / "other")
+    (own / "unpacked").mkdir()
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    found = provenance.environment(own)
+    assert len(str(found["commit"])) == 40 and found["dirty"] is False
+    (own / "notebooks").mkdir()
+    (own / "notebooks" / "new").write_text("x")
+    assert provenance.environment(own)["dirty"] is True
+    inside = provenance.environment(own / "unpacked")
+    assert inside["commit"] == "" and inside["dirty"] is None
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    own = repository(tmp_path / "own")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = provenance.environment(own)
+    assert found["commit"] == "" and found["dirty"] is None
+
+
+@pytest.mark.parametrize("name", ["2024", "007", "1_000", "my study", "../quick", ""])
+def test_a_study_has_a_name_that_every_tool_takes_as_one(name):
+    with pytest.raises(StudyError, match="cannot be called"):
+        studies.load(name)
+
+
+def test_a_folder_that_cannot_be_written_is_known(tmp_path):
+    assert batch.can_write(tmp_path / "new" / "folder")
+    (tmp_path / "file").write_text("")
+    assert not batch.can_write(tmp_path / "file" / "below")
+
+
+def test_names_of_the_users_own_startup_files_are_no_parameters(tmp_path):
+    """In a kernel of its own, as papermill starts it."""
+    import nbformat
+    import papermill
+
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "mine.py").write_text('project_dir = "here"\nDEBUG = True\nseed = 7\n')
+    cell = (
+        "seed = 7\n"
+        "from bigrec_lib.study import parameters\n"
+        "print(parameters.TuneLLM.check(globals()).seed)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = str(tmp_path / "ipython")
+    try:
+        done = papermill.execute_notebook(
+            str(tmp_path / "n.ipynb"), None, kernel_name="python3", progress_bar=False
+        )
+    finally:
+        os.environ.pop("IPYTHONDIR")
+        if before is not None:
+            os.environ["IPYTHONDIR"] = before
+    assert done.cells[0].outputs[0].text == "7\n"
+    with pytest.raises(StudyError, match="unknown parameter 'DEBUG'"):
+        parameters.TuneLLM.check({"DEBUG": True})
+
+
+def test_neither_a_terminal_a_home_nor_a_profile_stops_a_study(project, tmp_path):
+    """Latin-1 for a terminal, a file for a cache, a Snakemake profile that runs nothing."""
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder)
+    notebook = folder / "notebooks" / "08_training_size.ipynb"
+    notebook.write_text(notebook.read_text().replace("# Do more", "# Would more", 1))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "config.yaml").write_text("dry-run: true\n")
+    env = os.environ | {
+        "PYTHONIOENCODING": "latin-1",
+        "XDG_CACHE_HOME": str(tmp_path / "file" / "cache"),
+        "SNAKEMAKE_PROFILE": str(tmp_path / "profile"),
+    }
+    command = [sys.executable, "-m", "bigrec_lib.study.batch", "study", "toy"]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode("latin-1")
+    assert b"report:  results/toy/report.html" in done.stdout
+    executed = folder / "results" / "toy" / "notebooks" / "08_training_size.ipynb"
+    assert "# Would more" in executed.read_text()

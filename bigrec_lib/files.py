@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 PARTIAL = ".partial-"  # what a killed process may leave behind begins so
 
@@ -89,16 +88,15 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[IO[str]]:
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path`, made when needed; it is free again when the process ends.
 
-    Yields the open file, for a word about who holds it.
     Raises BlockingIOError if another process holds it and `wait` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as stream:
+    with open(path, "a", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield stream
+        yield
 
 
 def differing(old: dict, new: dict) -> list[str]:

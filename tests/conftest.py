@@ -28,3 +28,30 @@ def project(tmp_path_factory, toy_data, tiny_llm):
     make_project(folder, toy_data, tiny_llm)
     (folder / "said.txt").write_text(batch(folder, "study", "toy").stdout)
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads cost more than they bring in a tiny model."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny(tiny_llm):
+    """The tiny LLM, loaded."""
+    from toy_llms import load
+
+    return load(tiny_llm)
+
+
+@pytest.fixture(scope="session")
+def common_token(tiny_llm):
+    """A token that the tiny LLM writes often, for an end of sequence that comes early."""
+    from toy_llms import common_token_of
+
+    return common_token_of(tiny_llm)

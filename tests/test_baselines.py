@@ -6,12 +6,14 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
-from toy_windows import PAD, markov_corpus, one_thread, settings_with, windows_of  # noqa: F401
+from toy_windows import PAD, markov_corpus, settings_with, windows_of
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import baselines, networks, windows
 from bigrec_lib.method.windows import BaselineError
 from bigrec_lib.study.parameters import Baseline
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def grid(rates, decays, dropouts, widths, **changes):

@@ -15,7 +15,6 @@ from toy_llms import (
     adapted,
     assert_same,
     by_generate,
-    common_token_of,
     load,
     of_another_make,
     search_of,
@@ -25,24 +24,7 @@ from toy_llms import (
 from bigrec_lib.method import generation, prompts, tree_cache
 from bigrec_lib.method.beams import GenerationError, Trie, answer_tokens
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads cost more than they bring in a tiny model."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def tiny(tiny_llm):
-    return load(tiny_llm)
-
-
-@pytest.fixture(scope="module")
-def common_token(tiny_llm):
-    return common_token_of(tiny_llm)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("length_penalty", [1.0, 0.0, 2.0, -1])

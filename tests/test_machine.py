@@ -4,14 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.study import batch, parameters, provenance, studies
-
-ROOT = Path(__file__).parent.parent
 
 
 def repository(folder):

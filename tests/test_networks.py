@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toy_windows import PAD, markov_corpus, one_thread, settings_with, windows_of  # noqa: F401
+from toy_windows import PAD, markov_corpus, settings_with, windows_of
 
 from bigrec_lib.method import metrics, networks, windows
 from bigrec_lib.method.networks import Diverged
 from bigrec_lib.method.windows import Windows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NETWORKS = sorted(networks.NETWORKS)
 MODELS = {make.__name__: make for make, _ in networks.NETWORKS.values()}

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toy_llms import TEXTS, TITLES, adapted, common_token_of, load, search_of
+from toy_llms import TEXTS, TITLES, adapted, load, search_of
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import generation, portions
 from bigrec_lib.method.beams import GenerationError, Trie, answer_tokens
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXAMPLES = [1000 + 7 * i % 64 for i in range(64)]  # not in order
 PROMPTS = dict(zip(EXAMPLES, TEXTS, strict=True))
@@ -32,25 +34,6 @@ generation.PORTION = 2
 llm = t.load({llm!r}, {eos}, torch.bfloat16)
 portions.generate_file(llm, t.PROMPTS, Path({path!r}), t.FEW, shard={shard!r})
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads cost more than they bring in a tiny model."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def tiny(tiny_llm):
-    return load(tiny_llm)
-
-
-@pytest.fixture(scope="module")
-def common_token(tiny_llm):
-    return common_token_of(tiny_llm)
 
 
 @pytest.fixture

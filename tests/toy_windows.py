@@ -2,8 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import pytest
-import torch
 
 from bigrec_lib.method import windows
 from bigrec_lib.method.networks import Settings
@@ -11,14 +9,6 @@ from bigrec_lib.method.windows import Windows
 from bigrec_lib.study.parameters import TrainBaselines
 
 PAD = 9  # of nine candidates
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def windows_of(rows, users=None, n_items=PAD, length=3) -> Windows:

@@ -284,18 +284,6 @@ def training(curves) -> plt.Figure:
     return figure
 
 
-def costs(seconds) -> plt.Figure:
-    """Seconds a method took, on a logarithmic axis; columns method, seconds."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.28 * len(seconds) + 0.8))
-    names = seconds.method.map(label)
-    axis.barh(names, seconds.seconds, color=[colour_of(each) for each in seconds.method])
-    axis.bar_label(axis.containers[0], fmt="%.3g", padding=3)
-    axis.set(xscale="log", xlabel="seconds, whole grid")
-    axis.margins(x=0.15)
-    axis.invert_yaxis()
-    return figure
-
-
 def overlaps(shares) -> plt.Figure:
     """Share of the first 20 that two methods have in common; rows and columns are methods."""
     named = shares.rename(index=label, columns=label)

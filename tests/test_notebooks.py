@@ -70,7 +70,9 @@ def test_examples_keep_their_contract(project):
     seen = set()
     for split in ("train", "valid", "test"):
         examples = pd.read_parquet(data / "examples" / f"{split}.parquet")
-        assert list(examples) == ["example", "user", "history", "target", "time"]
+        drawn = ["draw"] * (split != "train")
+        columns = ["example", "user", "history", "target", "time", "tied", *drawn]
+        assert list(examples) == columns
         assert examples.target.isin(items["item"]).all()
         assert examples.history.map(len).between(1, 10).all()
         assert not seen & set(examples.example)

@@ -89,10 +89,35 @@ def test_samples_of_several_domains_come_from_their_own_titles(llm, tmp_path):
         write_json({"domain": domain}, folder / "meta.json")
         columns = {"history": [[0], [1], [0]], "target": [1, 0, 0]}
         write_parquet(pa.table(columns), folder / "examples" / "train.parquet")
+        drawn = pa.table({**columns, "draw": [2, 0, 1]})
+        write_parquet(drawn, folder / "examples" / "valid.parquet")
     folders = [tmp_path / "movies", tmp_path / "games"]
-    found = samples.read_samples(folders, "train", llm.tokenizer, 300, n=2, seed=0)
+    found = samples.training(folders, llm.tokenizer, 300, n=2, seed=0)
     answers = [each.answer for each in found]
     assert set(answers[:2]) <= {'"Red River"', '"Blue Moon"'} and len(answers) == 4
     assert set(answers[2:]) <= {'"Iron City"', '"Day"'}
     assert "video games the user has played" in found[2].prompt and "watched" in found[0].prompt
-    assert len(samples.read_samples(folders, "train", llm.tokenizer, 300)) == 6
+    held_out = samples.validation(folders, llm.tokenizer, 300, n=2)
+    assert [each.answer for each in held_out] == ['"Red River"'] * 2 + ['"Iron City"'] * 2
+
+
+def test_shuffled_samples_have_the_same_answers_but_none_of_its_own_user(llm, tmp_path):
+    import pyarrow as pa
+
+    from bigrec_lib.files import write_json, write_parquet
+
+    titles = [f"Star {i}" for i in range(9)]
+    items = pd.DataFrame({"title": titles, "title_group": range(9), "train_count": 1})
+    write_parquet(items, tmp_path / "items.parquet")
+    write_json({"domain": "movies"}, tmp_path / "meta.json")
+    users = [0, 0, 0, 1, 1, 2, 2, 2, 3]
+    columns = {"user": users, "history": [[i] for i in range(9)], "target": [*range(9)]}
+    write_parquet(pa.table(columns), tmp_path / "examples" / "train.parquet")
+    plain, shuffled = (
+        samples.training([tmp_path], llm.tokenizer, 300, 9, 0, told) for told in (False, True)
+    )
+    assert [each.prompt for each in shuffled] == [each.prompt for each in plain]
+    assert sorted(s.answer for s in shuffled) == sorted(s.answer for s in plain)
+    user_of = {f'"{title}"': user for title, user in zip(titles, users, strict=True)}
+    for own, moved in zip(plain, shuffled, strict=True):
+        assert user_of[own.answer] != user_of[moved.answer]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,7 +118,8 @@ def test_a_given_split_is_kept():
         "valid": [5],
         "test": [6, 3],
     }
-    assert parts["train"].column_names == ["example", "user", "history", "target", "time"]
+    columns = ["example", "user", "history", "target", "time", "tied"]
+    assert parts["train"].column_names == columns
     assert sequences.train_counts(corpus, parts).tolist() == [1, 1, 1, 0, 1, 0, 0, 0, 0]
 
 
@@ -151,3 +153,53 @@ def test_train_counts_leave_out_targets_held_out_at_the_very_end_of_training():
     parts = sequences.split(sequences.examples(corpus, history=3))
     held_out = len(parts["valid"]) + len(parts["test"])
     assert sequences.train_counts(corpus, parts).sum() == 33 - held_out
+
+
+who = st.lists(st.integers(0, 6), min_size=1, max_size=60)
+
+
+@settings(max_examples=200, deadline=None)
+@given(who, st.integers(1, 70), st.integers(1, 12), st.integers(0, 3))
+def test_a_drawing_takes_every_user_once_before_one_twice(users, n, per_user, seed):
+    table = pa.table({"example": np.arange(len(users)), "user": np.array(users, np.int32)})
+    drawn = sequences.drawn(table, n, per_user, seed)
+    counts = pd.Series(users).value_counts()
+    assert len(drawn) == min(n, counts.clip(upper=per_user).sum())
+    assert drawn["example"].to_pylist() == sorted(set(drawn["example"].to_pylist()))
+    in_turn = drawn.to_pandas().sort_values("draw")
+    assert in_turn.draw.tolist() == list(range(len(drawn)))
+    seen = dict.fromkeys(counts.index, 0)
+    for user in in_turn.user:
+        others = [seen[other] for other in counts.index if counts[other] > seen[other]]
+        assert seen[user] == min(others) < per_user
+        seen[user] += 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(who, st.integers(1, 70), st.integers(1, 12))
+def test_the_first_of_a_drawing_are_a_smaller_drawing(users, n, per_user):
+    table = pa.table({"example": np.arange(len(users)), "user": np.array(users, np.int32)})
+    larger = sequences.drawn(table, 70, per_user, 1).to_pandas()
+    smaller = sequences.drawn(table, n, per_user, 1).to_pandas()
+    assert larger[larger.draw < n].reset_index(drop=True).equals(smaller)
+
+
+def test_drawings_of_other_seeds_differ():
+    table = pa.table({"example": np.arange(99), "user": np.arange(99, dtype=np.int32)})
+    drawings = [sequences.drawn(table, 20, 1, seed)["example"].to_pylist() for seed in (0, 1)]
+    assert drawings[0] != drawings[1]
+
+
+def test_a_target_at_the_time_of_the_last_history_item_is_marked():
+    corpus = corpus_of([[(0, 5), (1, 5), (2, 6), (3, 7), (4, 7)]])
+    assert sequences.examples(corpus, 1)["tied"].to_pylist() == [True, False, False, True]
+
+
+@settings(max_examples=200, deadline=None)
+@given(who, st.integers(0, 3))
+def test_strangers_are_others_unless_one_user_has_more_than_half(users, seed):
+    users = np.array(users)
+    other = sequences.strangers(users, seed)
+    assert sorted(other) == list(range(len(users)))
+    if 2 * np.bincount(users).max() <= len(users):
+        assert (users != users[other]).all()

@@ -32,9 +32,13 @@ class Prepared:
     candidates: list[str]
     of_item: np.ndarray
 
-    def examples(self, split: str) -> pa.Table:
-        """The examples of a split: columns example, user, history, target, time."""
-        return pq.read_table(self.folder / "examples" / f"{split}.parquet")
+    def examples(self, split: str, n: int = 0) -> pa.Table:
+        """The examples of a split, or the first `n` of its drawing (`sequences.drawn`).
+
+        Columns example, user, history, target, time, tied; of valid and test also draw.
+        """
+        filters = [("draw", "<", n)] if n else None
+        return pq.read_table(self.folder / "examples" / f"{split}.parquet", filters=filters)
 
     @property
     def counts(self) -> np.ndarray:

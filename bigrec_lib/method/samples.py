@@ -32,25 +32,36 @@ class Sample:
     answer: str
 
 
-def read_samples(
-    folders: Sequence[Path],
-    split: str,
-    tokenizer,
-    max_tokens: int,
-    n: int | None = None,
-    seed: int = 0,
+def training(
+    folders: Sequence[Path], tokenizer, max_tokens: int, n: int, seed: int, shuffled: bool = False
 ) -> list[Sample]:
-    """Examples that 01_prepare_data wrote, as prompts of at most `max_tokens` and answers.
+    """`n` training examples of each prepared data set, drawn under `seed`, as samples.
 
-    folders: one a data set. n: how many examples of each are drawn under `seed`; None for all.
+    shuffled: each history gets the target of another user, so that an LLM can learn from the
+    samples what answers look like, and which are frequent, but nothing about a user.
     Raises StudyError for a prompt that is too long even with one title.
     """
     result = []
     for folder in folders:
         data = prepared.read(folder)
-        table = data.examples(split)
-        examples = sequences.sample(table, n, seed) if n else table
-        result += samples(examples.to_pandas(), data.titles, data.words, tokenizer, max_tokens)
+        examples = sequences.sample(data.examples("train"), n, seed).to_pandas()
+        if shuffled:
+            other = sequences.strangers(examples.user.to_numpy(), seed)
+            examples["target"] = examples.target.to_numpy()[other]
+        result += samples(examples, data.titles, data.words, tokenizer, max_tokens)
+    return result
+
+
+def validation(folders: Sequence[Path], tokenizer, max_tokens: int, n: int) -> list[Sample]:
+    """The first `n` validation examples of each prepared data set's drawing, as samples.
+
+    Raises StudyError for a prompt that is too long even with one title.
+    """
+    result = []
+    for folder in folders:
+        data = prepared.read(folder)
+        examples = data.examples("valid", n).to_pandas()
+        result += samples(examples, data.titles, data.words, tokenizer, max_tokens)
     return result
 
 

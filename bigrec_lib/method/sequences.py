@@ -23,7 +23,8 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
         more gives a sample (their games rule).
     Where the corpus comes with a split, a column `split` says which one the target is in.
     Columns: example int64 (the row number; rows are sorted by target time, then user, then
-    position), user int32, history list<int32> oldest first, target int32, time int64.
+    position), user int32, history list<int32> oldest first, target int32, time int64, tied bool
+    (the target has the time of the last history item, so their order is that of the file).
     Raises DataError if no user has enough interactions.
     """
     user = corpus.interactions.user.to_numpy()
@@ -57,6 +58,7 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
             "history": pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values),
             "target": pa.array(item[targets]),
             "time": pa.array(time[targets]),
+            "tied": pa.array(time[targets] == time[targets - 1]),
         }
     )
     if "split" in corpus.interactions:
@@ -94,6 +96,40 @@ def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
         return table
     chosen = np.random.default_rng(seed).choice(len(table), size=n, replace=False)
     return table.take(pa.array(np.sort(chosen)))
+
+
+def drawn(table: pa.Table, n: int, per_user: int, seed: int) -> pa.Table:
+    """Up to `n` rows drawn under a seed over as many users as there are, `per_user` of one at most.
+
+    No user is drawn twice before every user was drawn once, and so on. Rows keep their old order;
+    a column `draw` int32 has the place of each in the drawing, so the first m of it are what a
+    drawing of m would give.
+    """
+    user = table["user"].to_numpy()
+    chance = np.random.default_rng(seed).random(len(table))
+    by_user = np.lexsort((chance, user))
+    first = np.r_[True, np.diff(user[by_user]) != 0]
+    start = np.flatnonzero(first)[first.cumsum() - 1]
+    turn = np.empty(len(table), dtype=np.int64)
+    turn[by_user] = np.arange(len(table)) - start
+    order = np.lexsort((chance, turn))
+    order = order[turn[order] < per_user][:n]
+    chosen = np.argsort(order)
+    return table.take(pa.array(order[chosen])).append_column(
+        "draw", pa.array(chosen.astype(np.int32))
+    )
+
+
+def strangers(users: np.ndarray, seed: int) -> np.ndarray:
+    """For each example another one, of another user, (n,) int64; each serves once.
+
+    users: (n,). Where one user has more than half of the examples, some stay among that user.
+    """
+    by_user = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
+    most = np.unique(users, return_counts=True)[1].max()
+    other = np.empty(len(users), dtype=np.int64)
+    other[by_user] = np.roll(by_user, most)
+    return other
 
 
 def check(parts: dict[str, pa.Table], corpus: Corpus, n_looked_at: int = 200) -> None:

@@ -303,6 +303,7 @@ class PrepareData(DatasetParameters):
     first: Literal["full", "any"] = "full"
     n_valid: Count = 200
     n_test: Count = 200
+    per_user: Count = 20
 
     @property
     def output(self) -> Path:
@@ -325,11 +326,15 @@ class PrepareData(DatasetParameters):
 
 class TuneLLM(AdapterParameters, ModelParameters):
     notebook = "02_tune_llm"
-    makers = {"adapter": ("method.tuning.tune", "method.samples.read_samples")}
+    makers = {
+        "adapter": ("method.tuning.tune", "method.samples.training", "method.samples.validation")
+    }
 
     n_train: Count = 256
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     also: list[str] = []
+    n_valid: Count = 500
+    shuffled: bool = False
     instructions: str = ""
     epochs: Positive = 1
     learning_rate: Positive = 1e-3
@@ -404,8 +409,10 @@ class GenerateTitles(TunedParameters, ModelParameters):
     notebook = "03_generate_titles"
     makers = {"beams": ("method.portions.generate_file", "method.samples.samples")}
 
+    n_valid: Size = 0
     beams: Count = 4
     max_new_tokens: Size = 0
+    length_penalty: float = 1.0
     batch_size: Count = 32
     max_tokens: Count = 512
 

@@ -10,7 +10,7 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
     grid.csv             conventional models: each point of the grid, and which was chosen
     data.csv             what, value: a data set in numbers
     items.parquet        item, title, title_group, train_count
-    examples.parquet     split, example, user, history, target, time
+    examples.parquet     split, example, user, history, target, time, tied, draw
     metrics.csv          `metrics.COLUMNS`
 """
 
@@ -34,17 +34,18 @@ def write(
     p: RunParameters,
     model: str,
     data: Prepared,
+    examples: dict[str, np.ndarray],
     ranks: Ranks,
     lists: dict[str, np.ndarray],
     further: dict[tuple[str, str], pd.DataFrame] | None = None,
 ) -> None:
     """Write a job's ranks, lists and metrics.
 
-    lists: method -> (n, K) candidates of the test examples, best first; each is listed as the
-    first item that bears its title. further: (method, split) -> `metrics.summary` of what has no
+    examples: split -> the examples that ranks and lists are of, in their order. lists: method ->
+    (n, K) candidates of the test examples, best first; each is listed as the first item that bears
+    its title. further: (method, split) -> `metrics.summary` of what has no
     ranks of its own.
     """
-    examples = {split: data.examples(split)["example"].to_numpy() for _, split in ranks}
     write_parquet(rank_rows(ranks, examples), p.output / "ranks.parquet")
     first_items = np.unique(data.items.title_group).astype(np.int32)
     write_parquet(list_rows(lists, examples["test"], first_items), p.output / "lists.parquet")

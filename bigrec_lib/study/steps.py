@@ -22,10 +22,10 @@ ROOM = 0.999  # share of the catalogue's titles that fit into a generation
 
 
 def tuning_samples(p: TuneLLM, tokenizer) -> tuple[list[Sample], list[Sample]]:
-    """The training samples drawn under the seed, and all validation samples."""
+    """The training samples drawn under the seed, and the validation samples."""
     return (
-        samples.read_samples(p.folders, "train", tokenizer, p.max_tokens, p.n_train, p.seed),
-        samples.read_samples(p.folders, "valid", tokenizer, p.max_tokens),
+        samples.training(p.folders, tokenizer, p.max_tokens, p.n_train, p.seed, p.shuffled),
+        samples.validation(p.folders, tokenizer, p.max_tokens, p.n_valid),
     )
 
 
@@ -57,7 +57,7 @@ def load(p: TuneLLM | GenerateTitles, adapter: Path | None = None) -> LLM:
 class Writing:
     """What 03 generates with.
 
-    answers: the tokens of every title. prompts: split -> example -> prompt, for all examples.
+    answers: the tokens of every title. prompts: split -> example -> prompt.
     trie: the only answers that may come out; None for any.
     """
 
@@ -79,12 +79,13 @@ def open_writing(p: GenerateTitles) -> Writing:
     longest = beams.room_for(answers, 1.0 if p.constrained else ROOM)
     prompts = {}
     for split in ("valid", "test"):
-        frame = data.examples(split).to_pandas()
+        frame = data.examples(split, p.n_valid if split == "valid" else 0).to_pandas()
         told = samples.samples(frame, data.titles, data.words, tuned.tokenizer, p.max_tokens)
         prompts[split] = dict(
             zip(frame.example.tolist(), [sample.prompt for sample in told], strict=True)
         )
-    search = beams.Search(p.max_new_tokens or longest, p.beams, p.batch_size)
+    room = p.max_new_tokens or longest
+    search = beams.Search(room, p.beams, p.batch_size, p.length_penalty)
     return Writing(
         tuned, data, answers, prompts, search, beams.Trie(answers) if p.constrained else None
     )

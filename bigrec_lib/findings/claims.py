@@ -1,124 +1,59 @@
-"""The paper's claims (docs/method.md, section 7) and the rule that decides each.
+"""The paper's claims (docs/method.md, section 7): the evidence for each, by the rule of `rules`.
 
-RULE is the text that notebooks and pages print; the functions below do what it says.
+A claim is a list of rows. `row` makes one from its mean and its guards, `judged` gives verdicts.
 """
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import write_text
-from bigrec_lib.findings import significance
+from bigrec_lib.findings import rules, significance
 from bigrec_lib.findings.evidence import (
-    group_shares,
+    Ladders,
+    comparator,
+    injected_model,
     ladder,
     ladders,
     main_size,
     origins,
-    overlaps,
     plain_runs,
     preferred,
     slope_weights,
-    title_groups,
 )
-from bigrec_lib.findings.methods import CONVENTIONAL, minus
+from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
+from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
 from bigrec_lib.study.parameters import Analysis
 
-RULE = """\
-A claim gets one row a data set and comparison, and a verdict by a rule fixed beforehand:
-
-* **Directional** claims ("A is better than B"): `supported` if the mean paired difference has a
-  95 % interval above zero and its p-value, corrected by Holm over the claims of its notebook, is
-  below 0.05; `contradicted` if the interval is below zero and the corrected p-value is below 0.05;
-  else `not decided at this scale`.
-* **Bounded** claims ("A is no worse than B", "the curve is flat") compare relative to a level, with
-  a margin of 10 % of it: `supported` if the whole interval lies within the margin, `contradicted`
-  if the whole interval lies outside, both with a corrected p-value below 0.05; else `not decided
-  at this scale`. "No worse" has a margin on the lower side only.
-
-Lacking data is never a verdict about the claim: the row says `missing: ...`. A row that is not
-decided says how large a difference would have been found with 80 % power.
-
-* C1: BIGRec - the conventional model that validation prefers, same samples, NDCG@20 and HR@20.
-* C2: slope of NDCG@20 over log2(training samples): that of the mean of the conventional models that
-  every size has - that of BIGRec (directional); BIGRec's slope / its mean level (bounded on both
-  sides: "flat"). Sizes with fewer seeds than three others are left out. (What every size has, and
-  what is left out, was settled when one seed of studies/standard.yaml was known.)
-* C3: BIGRec with popularity, or with collaborative scores - BIGRec; collaborative - popularity.
-* C4: share of the most popular fifth among the first 20: conventional models' mean - BIGRec's; and
-  share of the first 20 in common: among conventional models - BIGRec with them (both directional).
-* C5: joint model / single-domain model - 1 (bounded below: "no worse"), at the same number of
-  samples of each domain; model tuned on another domain - the untuned LLM (directional).
-"""
-
-LEVEL = 0.05
-MARGIN = 0.10
-SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "not decided at this scale"
 COLUMNS = (
-    "claim dataset statement metric estimate low high p corrected seeds n detectable rule "
-    "verdict where reason"
+    "claim dataset statement metric estimate low high p corrected seeds users n detectable rule "
+    "guards verdict where rule_commit reason"
 ).split()
 SHOWN = "claim dataset statement metric estimate low high corrected verdict".split()
 
-
-def directional(row: dict) -> str:
-    """The verdict on a difference claimed to be above zero."""
-    if not row["corrected"] < LEVEL:
-        return OPEN
-    return SUPPORTED if row["low"] > 0 else CONTRADICTED if row["high"] < 0 else OPEN
+# --------------------------------------------------------------------------- rows and verdicts
 
 
-def no_worse(row: dict) -> str:
-    """The verdict on a relative difference claimed to be above -MARGIN."""
-    if not row["corrected"] < LEVEL:
-        return OPEN
-    return SUPPORTED if row["low"] > -MARGIN else CONTRADICTED if row["high"] < -MARGIN else OPEN
+def row(keys: dict, mean: Mean, rule: str, guards: dict[str, Mean]) -> dict:
+    """The evidence for one comparison.
 
-
-def flat(row: dict) -> str:
-    """The verdict on a relative slope claimed to be within ±MARGIN."""
-    if not row["corrected"] < LEVEL:
-        return OPEN
-    if row["low"] > -MARGIN and row["high"] < MARGIN:
-        return SUPPORTED
-    return CONTRADICTED if row["low"] > MARGIN or row["high"] < -MARGIN else OPEN
-
-
-RULES = {"better": directional, "no worse": no_worse, "flat": flat}
-
-
-def directional_row(keys: dict, differences: np.ndarray) -> dict:
-    """Evidence for a directional claim from differences (S seeds, n examples)."""
-    found = significance.contrast(differences)
-    return keys | {"rule": "better", "estimate": found.pop("difference")} | found
-
-
-def relative_row(keys: dict, parts: np.ndarray, rule: str) -> dict:
-    """Evidence for a bounded claim: mean(parts[0]) / mean(parts[1]), its interval and p.
-
-    parts: (2, S, n). p is the share of bootstrap samples on the wrong side of the margin, with one
-    added: the smaller of that for the claim and that against it. NaN where a mean is zero.
+    keys: claim, dataset, statement, metric. guards: what must be above zero as well, by name.
     """
-    level = parts[1].mean()
-    if level <= 0:
-        return keys | {"rule": rule, "reason": "missing: a hit to compare with"}
-    samples = significance.resample(parts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.nan_to_num(samples[:, 0] / samples[:, 1])  # a sample without a hit: very large
-    low, high = significance.limits(ratio)
-    within = ratio > -MARGIN if rule == "no worse" else np.abs(ratio) < MARGIN
-    wrong = min((~within).sum(), within.sum())
-    return keys | {
-        "rule": rule,
-        "estimate": float(parts[0].mean() / level),
-        "low": low,
-        "high": high,
-        "p": min(1.0, 2 * (wrong + 1) / (len(ratio) + 1)),
-        "seeds": parts.shape[1],
-        "n": parts.shape[2],
-        "detectable": significance.POWER * (high - low) / significance.WIDTH,
-    }
+    finding = rules.guarded(rules.RULES[rule](mean), guards)
+    sizes = {"seeds": mean.seeds, "users": mean.users, "n": mean.n}
+    ends = {"estimate": mean.value, "low": mean.interval.low, "high": mean.interval.high}
+    weak = f"guard not above zero: {finding.weakest}" if finding.weakest else ""
+    return (
+        keys
+        | ends
+        | sizes
+        | {"p": finding.p, "favours": finding.favours, "detectable": mean.detectable}
+        | {"rule": rule, "guards": "; ".join(guards), "reason": weak}
+    )
 
 
 def missing(keys: dict, *what: str) -> dict:
@@ -126,30 +61,41 @@ def missing(keys: dict, *what: str) -> dict:
     return keys | {"reason": f"missing: {', '.join(what)}"}
 
 
-def judged(rows: list[dict], where: str) -> pd.DataFrame:
+def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
     """Rows with corrected p-values, verdicts and reasons: the claims of one notebook, COLUMNS.
 
-    where: the notebook, with '#' and the id of the cell that computes the rows.
+    where: the notebook, with '#' and the id of the cell that computes the rows. p-values are
+    corrected within each claim.
     """
-    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    frame = frame.astype({"seeds": "Int64", "n": "Int64"})
-    frame["where"] = where
-    frame["corrected"] = significance.holm(frame.p.astype(float))
-    frame["reason"] = frame.reason.fillna("")
-    frame["rule"] = frame.rule.fillna("")
+    frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "favours"])
+    frame = frame.astype({"seeds": "Int64", "users": "Int64", "n": "Int64"})
+    frame["where"], frame["rule_commit"] = where, rule_commit
+    of_claim = frame.p.astype(float).groupby(frame.claim, sort=False)
+    frame["corrected"] = of_claim.transform(significance.holm)
+    text = ["reason", "rule", "guards"]
+    frame[text] = frame[text].fillna("")
     frame["verdict"] = [
-        RULES[row["rule"]](row) if row["estimate"] == row["estimate"] and row["rule"] else OPEN
-        for row in frame.to_dict("records")
+        rules.verdict(each.corrected, bool(each.favours), each.seeds) for each in frame.itertuples()
     ]
-    quiet = (frame.verdict == OPEN) & (frame.reason == "")
-    frame.loc[quiet, "reason"] = [
-        f"n = {row.n}, {row.seeds} seed(s): a difference of {row.detectable:.4f} would "
-        "have been found with 80 % power"
-        for row in frame[quiet].itertuples()
+    quiet = (frame.verdict == rules.OPEN) & (frame.reason == "")
+    frame.loc[quiet, "reason"] = [would_take(each) for each in frame[quiet].itertuples()]
+    few = frame.verdict == rules.DEMONSTRATION
+    frame.loc[few, "reason"] = [
+        f"{each.seeds} seed(s): nothing is decided with fewer than {rules.SEEDS}"
+        for each in frame[few].itertuples()
     ]
-    alone = (frame.verdict != OPEN) & (frame.seeds == 1)
-    frame.loc[alone, "reason"] = "one seed: holds for these trained models"
-    return frame
+    return frame[COLUMNS]
+
+
+def would_take(undecided) -> str:
+    """What it would take to decide a row."""
+    said = f"{undecided.detectable:.4f} would have been found with 80 % power"
+    if not undecided.estimate:
+        return said
+    times = (undecided.detectable / undecided.estimate) ** 2
+    if times <= 1:
+        return f"{said}; the correction for several comparisons leaves it open"
+    return f"{said}; the difference seen takes {times:,.1f} times the seeds and examples"
 
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
@@ -166,183 +112,220 @@ def p_text(p: float) -> str:
 def sentences(frame: pd.DataFrame) -> str:
     """Claims as a Markdown list: the verdict first, then what it rests on."""
     lines = []
-    for row in frame.itertuples():
-        found = "" if row.estimate != row.estimate else (
-            f": {row.estimate:+.4f} [{row.low:+.4f}, {row.high:+.4f}], corrected "
-            f"{p_text(row.corrected)}"
-        )  # fmt: skip
-        because = f" ({row.reason})" if row.reason else ""
+    for each in frame.itertuples():
+        found = ""
+        if each.estimate == each.estimate:
+            found = f": {each.estimate:+.4f} [{each.low:+.4f}, {each.high:+.4f}]"
+            if each.verdict != rules.DEMONSTRATION:
+                found += f", corrected {p_text(each.corrected)}"
+        because = f" ({each.reason})" if each.reason else ""
         lines.append(
-            f"- **{row.claim}, {row.dataset}: {row.verdict}**. {row.statement}, "
-            f"{row.metric}{found}{because}."
+            f"- **{each.claim}, {each.dataset}: {each.verdict}**. {each.statement}, "
+            f"{each.metric}{found}{because}."
         )
     return "\n".join(lines)
 
 
-def c1(test: pd.DataFrame, valid: pd.DataFrame) -> list[dict]:
-    """C1 on every data set. test, valid: `scored` ranks of a study."""
-    rows = []
-    for dataset, group in plain_runs(test).groupby("dataset", sort=False):
-        size = main_size(group)
-        group = group[group.n_train == size]
-        before = plain_runs(valid).query("dataset == @dataset and n_train == @size")
-        rival = preferred(before)
-        for metric in ("ndcg", "hr"):
-            keys = {
-                "claim": "C1",
-                "dataset": dataset,
-                "metric": f"{metric.upper()}@20",
-                "statement": f"{minus('bigrec', rival or 'conventional')}, {size:,} samples each",
-            }
-            rows.append(difference(keys, group, metric, "bigrec", rival))
-    return rows
+# ------------------------------------------------------------------------------- ingredients
 
 
-def difference(keys: dict, group: pd.DataFrame, metric: str, method: str, against: str) -> dict:
-    """The directional row of two methods in one frame, or what is missing."""
-    lacking = [name for name in (method, against) if name not in set(group.method)]
-    if lacking:
-        return missing(keys, *(name or "conventional models of these samples" for name in lacking))
-    found = significance.crossed(group[group.method.isin((method, against))], metric)
-    values = found[method].to_numpy() - found[against].to_numpy()
-    if not values.size:
-        return missing(keys, "a seed and examples in common")
-    return directional_row(keys, values)
+def difference(group: pd.DataFrame, method: str, against: str, metric: str = "ndcg") -> Mean | None:
+    """The mean paired difference of two methods in one frame; None without a pair in common."""
+    if not {method, against} <= set(group.method):
+        return None
+    tables = crossed(group[group.method.isin((method, against))], metric)
+    if not tables[method].size:
+        return None
+    return mean_of((tables[method] - tables[against]).to_numpy(), users_of(tables[method]))
 
 
-def c2(test: pd.DataFrame) -> list[dict]:
-    """C2 on every data set. test: `scored` ranks of a study."""
-    rows = []
-    for dataset, group in plain_runs(test).groupby("dataset", sort=False):
-        keys = {"claim": "C2", "dataset": dataset, "metric": "NDCG@20 per doubling"}
-        steeper = keys | {"statement": "slope of the conventional models' mean − BIGRec's"}
-        level = keys | {"statement": "BIGRec's slope / its mean level"}
-        x, found, gap = ladders(group)
-        if gap:
-            rows.append(missing(steeper, gap))
-        else:
-            apart = found["conventional"] - found["bigrec"]
-            rows.append(directional_row(steeper, np.tensordot(slope_weights(x), apart, 1)))
-        x, bigrec = ladder(group, ["bigrec"])
-        if len(x) < 2:
-            rows.append(missing(level, "two training sizes or more of bigrec"))
-        else:
-            slope = np.tensordot(slope_weights(x), bigrec, 1)
-            rows.append(relative_row(level, np.stack([slope, bigrec.mean(0)]), "flat"))
-    return rows
+def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
+    """The personal gain in NDCG@20 of one method; None where a study has no lists of it.
 
-
-def crossing(x: np.ndarray, found: dict[str, np.ndarray]) -> tuple[float, float, float]:
-    """Training size where the fitted lines of 'bigrec' and 'conventional' cross: low, size, high.
-
-    Each end within the sizes that were run; NaN where a bootstrap sample's lines cross from the
-    other side in more than half of the samples, or in the fit itself.
+    gains: `evidence.personal_gains` of one data set and size.
     """
-    apart = found["bigrec"] - found["conventional"]  # (m, S, n)
-    fit = np.stack([slope_weights(x), np.full(len(x), 1 / len(x))])  # slope, mean
-    parts = np.tensordot(fit, apart, 1)  # (2, S, n)
-    samples = np.concatenate([parts.mean((1, 2))[None], significance.resample(parts)])
-    slope, mean = samples.T
-    with np.errstate(divide="ignore"):
-        at = 2 ** np.clip(x.mean() - mean / slope, x.min(), x.max())
-    usual = slope < 0
-    if not usual[0] or usual[1:].mean() < 0.5:
-        return float("nan"), float("nan"), float("nan")
-    low, high = significance.limits(at[1:][usual[1:]])
-    return low, float(at[0]), high
+    own = gains[gains.method == method]
+    if own.empty:
+        return None
+    table = crossed(own, "gain")[method]
+    return mean_of(table.to_numpy(), users_of(table))
 
 
-def c3(test: pd.DataFrame) -> list[dict]:
-    """C3 on every data set. test: `scored` ranks of a study."""
-    pairs = [
-        ("bigrec+popularity", "bigrec"),
-        ("bigrec+collaborative", "bigrec"),
-        ("bigrec+collaborative", "bigrec+popularity"),
-    ]
+def compared(keys: dict, mean: Mean | None, what: str, guards: dict[str, Mean | None]) -> dict:
+    """The "better" row of a mean and its guards, or what is missing of them.
+
+    what: how the mean's ingredients are called where they are missing.
+    """
+    lacking = [what] * (mean is None) + [name for name, found in guards.items() if found is None]
+    if mean is None or lacking:
+        return missing(keys, *lacking)
+    return row(keys, mean, "better", {name: found for name, found in guards.items() if found})
+
+
+def per_dataset(*frames: pd.DataFrame):
+    """(data set, main size, the rows of each frame at it) for every data set of the first frame.
+
+    Runs as the study has them (`plain_runs`).
+    """
+    plain = [plain_runs(frame) for frame in frames]
+    for dataset, group in plain[0].groupby("dataset", sort=False):
+        size = main_size(group)
+        rows = [each[(each.dataset == dataset) & (each.n_train == size)] for each in plain]
+        yield dataset, size, *rows
+
+
+PERSONAL = "personal gain"
+
+# ------------------------------------------------------------------------------------ claims
+
+
+def c1(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
+    """C1 on every data set. test, valid: `scored` ranks; gains: `personal_gains` of a study."""
     rows = []
-    for dataset, group in plain_runs(test).groupby("dataset", sort=False):
-        group = group[group.n_train == main_size(group)]
-        for method, against in pairs:
-            keys = {"claim": "C3", "dataset": dataset, "metric": "NDCG@20"}
-            keys["statement"] = minus(method, against)
-            rows.append(difference(keys, group, "ndcg", method, against))
+    for dataset, size, group, before, gain in per_dataset(test, valid, gains):
+        for form, models in {"same targets": LAST, "same interactions": CONVENTIONAL}.items():
+            rival = preferred(before, models)
+            for metric in ("ndcg", "hr"):
+                keys = {
+                    "claim": "C1",
+                    "dataset": dataset,
+                    "metric": f"{metric.upper()}@20",
+                    "statement": f"{minus('bigrec', rival or 'conventional')}, "
+                    f"{form} of {size:,} samples",
+                }
+                mean = difference(group, "bigrec", rival, metric)
+                what = f"conventional models that learn the {form}" if not rival else "a pair"
+                rows.append(compared(keys, mean, what, {PERSONAL: personal(gain)}))
     return rows
 
 
-def c4(lists: pd.DataFrame, items: dict[str, pd.DataFrame], datasets: list[str]) -> list[dict]:
-    """C4 on every data set. lists: `runs.read_lists`; items: data set -> items.parquet."""
+def c2(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
+    """C2 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
     rows = []
-    for dataset in datasets:
-        group = plain_runs(lists[lists.dataset == dataset])
-        group = group[group.n_train == main_size(group)]
-        keys = {"claim": "C4", "dataset": dataset, "metric": "first 20"}
-        popular = keys | {"statement": "share of the most popular fifth: conventional − BIGRec"}
-        alike = keys | {"statement": "in common: conventional with each other − with BIGRec"}
-        networks = [m for m in CONVENTIONAL if m in set(group.method)]
-        lacking = [
-            name
-            for name, there in {
-                "lists of bigrec": "bigrec" in set(group.method),
-                "lists of two conventional models or more": len(networks) > 1,
-            }.items()
-            if not there
-        ]
-        if lacking:
-            rows += [missing(popular, *lacking), missing(alike, *lacking)]
+    for dataset, _, _, gain in per_dataset(test, gains):
+        group = test[test.dataset == dataset]
+        guards = {PERSONAL: personal(gain)}
+        keys = {"claim": "C2", "dataset": dataset, "metric": "NDCG@20 per doubling"}
+        share = keys | {"metric": "share of NDCG@20 per doubling"}
+        theirs = "slope of the conventional models' mean − BIGRec's"
+        for setting, said in {"": "", "matched": ", same number of steps at every size"}.items():
+            found = ladders(group, setting)
+            relative = share | {"statement": f"relative {theirs}{said}"}
+            if not found.gap and not setting:
+                apart = found.slope(found.conventional - found.bigrec)
+                mean = mean_of(apart, found.users)
+                rows.append(compared(keys | {"statement": theirs}, mean, "", guards))
+            elif not setting:
+                rows.append(missing(keys | {"statement": theirs}, found.gap))
+            if found.gap:
+                rows.append(missing(relative, found.gap))
+                continue
+            parts = [found.parts(values) for values in (found.conventional, found.bigrec)]
+            mean = ratio_of(parts[0], found.users, minus=parts[1])
+            rows.append(compared(relative, mean, "", guards))
+        own = ladder(plain_runs(group), ["bigrec"])
+        level = share | {"statement": "BIGRec's slope / its level"}
+        if own.gap:
+            rows.append(missing(level, own.gap))
             continue
-        group = group[group.method.isin([*networks, "bigrec"])]
-        if dataset in items:
-            share = group_shares(group, title_groups(items[dataset]))[4]
-            tables = significance.crossed(group.assign(share=share), "share")
-            theirs = np.mean([tables[m].to_numpy() for m in networks], axis=0)
-            rows.append(directional_row(popular, theirs - tables["bigrec"].to_numpy()))
-        else:
-            rows.append(missing(popular, "items.parquet"))
-        among = [(a, b) for i, a in enumerate(networks) for b in networks[i + 1 :]]
-        pairs = overlaps(group, [*among, *(("bigrec", m) for m in networks)])
-        ours = np.mean([pairs["bigrec", m] for m in networks], axis=0)
-        rows.append(directional_row(alike, np.mean([pairs[p] for p in among], axis=0) - ours))
+        rows.append(row(level, ratio_of(own.parts(own.values), own.users), "flat", guards))
     return rows
 
 
-def c5(test: pd.DataFrame) -> list[dict]:
-    """C5 on every data set. test: `scored` ranks of a study."""
+def crossing(found: Ladders) -> Interval | None:
+    """Training size, as log2, where the fitted lines of BIGRec and the conventional models cross.
+
+    None where BIGRec's line does not fall behind: its slope is not below theirs.
+    """
+    apart = found.bigrec - found.conventional  # (m, S, n)
+    fit = np.stack([slope_weights(found.x), np.full(len(found.x), 1 / len(found.x))])
+    slope, level = np.tensordot(fit, apart, 1)  # (S, n) each
+    if slope.mean() >= 0:
+        return None
+    at = ratio_of(np.stack([level, -slope]), found.users).interval
+    middle = found.x.mean()
+    return Interval(*(float(middle + end) for end in (at.mean, at.low, at.high)))
+
+
+def c3(test: pd.DataFrame, folder: Path) -> list[dict]:
+    """C3 on every data set. test: `scored` ranks of the study published in `folder`."""
+    scores = injected_model(folder)
+    rows = []
+    for dataset, _, group in per_dataset(test):
+        keys = {"claim": "C3", "dataset": dataset, "metric": "NDCG@20"}
+        for method, against, alone in (
+            ("bigrec+popularity", "bigrec", "popularity"),
+            ("bigrec+collaborative", "bigrec", scores),
+            ("bigrec+collaborative", "bigrec+popularity", scores),
+        ):
+            said = keys | {"statement": minus(method, against)}
+            guards = {minus(method, alone or "its scores"): difference(group, method, alone)}
+            rows.append(compared(said, difference(group, method, against), method, guards))
+    return rows
+
+
+def c4(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
+    """C4 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
+    alone = {"popularity": "popularity", "collaborative": injected_model(folder)}
+    rows = []
+    for dataset, _, group, gain in per_dataset(test, gains):
+        keys = {"claim": "C4", "dataset": dataset, "metric": "NDCG@20"}
+        for what, scores in alone.items():
+            rival = comparator(group, what)
+            ours, theirs = f"bigrec+{what}", f"{rival}+{what}"
+            said = f"what {what} adds to BIGRec − to {label(rival)}"
+            guards = {
+                minus(ours, scores or "its scores"): difference(group, ours, scores),
+                PERSONAL: personal(gain),
+            }
+            mean = None
+            if rival and {"bigrec", ours, rival, theirs} <= set(group.method):
+                wanted = group[group.method.isin(("bigrec", ours, rival, theirs))]
+                tables = crossed(wanted, "ndcg")
+                added = tables[ours] - tables["bigrec"] - (tables[theirs] - tables[rival])
+                mean = mean_of(added.to_numpy(), users_of(added)) if added.size else None
+            missed = f"{what} injected into BIGRec and into a conventional model"
+            rows.append(compared(keys | {"statement": said}, mean, missed, guards))
+    return rows
+
+
+def c5(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
+    """C5 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
     rows = []
     for dataset in test.dataset.unique():
-        group = origins(test, dataset)
-        tuned = group[group.n_train > 0]
+        group, gain = (origins(frame, dataset) for frame in (test, gains))
         size = main_size(group[group.origin == dataset])
+        group, gain = (frame[frame.n_train == size] for frame in (group, gain))
         keys = {"claim": "C5", "dataset": dataset, "metric": "NDCG@20"}
-        at = tuned[tuned.n_train == size]
-        joint = [name for name in at.origin.unique() if "+" in name]
-        said = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
-        rows.append(
-            relative(said, at, joint[0], dataset) if joint else missing(said, "joint model")
-        )
-        others = [name for name in at.origin.unique() if "+" not in name and name != dataset]
-        untuned = group[group.n_train == 0]
-        for other in others or [""]:
-            said = keys | {"statement": f"tuned on {other or 'another domain'} − untuned LLM"}
-            lacking = ["a model tuned on another domain"] * (not other)
-            lacking += ["the untuned LLM (zero_shot)"] * untuned.empty
-            if lacking:
-                rows.append(missing(said, *lacking))
-                continue
-            moved = at[at.origin == other]
-            tables = [
-                each.pivot(index="seed", columns="example", values="ndcg").dropna(axis=1)
-                for each in (moved, untuned)
-            ]
-            examples = tables[0].columns.intersection(tables[1].columns)
-            base = tables[1][examples].mean().to_numpy()  # there is nothing to learn, so no seeds
-            rows.append(directional_row(said, tables[0][examples].to_numpy() - base))
+        rows.append(joint(keys, group, gain, dataset, size))
+        names = [name for name in group.origin.unique() if not re.search(r"[+*]", name)]
+        others = [name for name in names if name != dataset]
+        for other in others or ["another domain"]:
+            said = keys | {"statement": f"tuned on {other} − on others' answers there"}
+            mean = difference_of_origins(group, other, f"{other}*")
+            guards = {PERSONAL: personal(gain[gain.origin == other])}
+            what = "a model tuned on another domain, and one tuned there on others' answers"
+            rows.append(compared(said, mean, what, guards))
     return rows
 
 
-def relative(keys: dict, group: pd.DataFrame, joint: str, single: str) -> dict:
-    """The "no worse" row of one origin against another."""
-    tables = significance.crossed(group[group.origin.isin((joint, single))], "ndcg", by="origin")
-    if len(tables) < 2 or not tables[joint].size:
-        return missing(keys, "single-domain model with the same seeds")
-    ours, theirs = tables[joint].to_numpy(), tables[single].to_numpy()
-    return relative_row(keys, np.stack([ours - theirs, theirs]), "no worse")
+def joint(keys: dict, group: pd.DataFrame, gain: pd.DataFrame, dataset: str, size: int) -> dict:
+    """The "no worse" row of the joint model against the data set's own."""
+    said = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
+    names = [name for name in group.origin.unique() if "+" in name]
+    guard = personal(gain[gain.origin.isin(names)])
+    if not names or guard is None:
+        return missing(said, "joint model" if not names else PERSONAL)
+    both = group[group.origin.isin((names[0], dataset))]
+    tables = crossed(both, "ndcg", by="origin")
+    if len(tables) < 2 or not tables[dataset].to_numpy().sum() > 0:
+        return missing(said, "single-domain model with the same seeds, and a hit of it")
+    theirs = tables[dataset].to_numpy()
+    parts = np.stack([tables[names[0]].to_numpy() - theirs, theirs])
+    return row(said, ratio_of(parts, users_of(tables[dataset])), "no worse", {PERSONAL: guard})
+
+
+def difference_of_origins(group: pd.DataFrame, origin: str, against: str) -> Mean | None:
+    """As `difference`, between two origins of an adapter."""
+    named = group.assign(method=group.origin)
+    return difference(named, origin, against)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,58 @@ from bigrec_lib.findings import significance
 from bigrec_lib.findings.methods import CONVENTIONAL
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.parameters import KEYS, MATCHED, SHUFFLED
 
 # ------------------------------------------------------------------------- ranks, and which runs
 
 
 def read_scores(folder: Path, split: str = "test") -> pd.DataFrame:
-    """`results.read_ranks` with NDCG@20 and HR@20 of every example: `scored`."""
-    return scored(results.read_ranks(folder, split))
+    """`results.read_ranks` with the user of every example, its NDCG@20 and HR@20 (`scored`)."""
+    return scored(with_users(results.read_ranks(folder, split), folder, split))
+
+
+def with_users(frame: pd.DataFrame, folder: Path, split: str = "test") -> pd.DataFrame:
+    """Rows with the user of their example; where a study has none, every example is its own."""
+    try:
+        examples = results.read(folder, "examples.parquet", split=split)
+    except StudyError:
+        return frame.assign(user=frame.example)
+    return frame.merge(examples[["dataset", "example", "user"]], on=["dataset", "example"])
 
 
 def scored(ranks: pd.DataFrame) -> pd.DataFrame:
     """Ranks with NDCG@20 and HR@20 of every example: columns ndcg, hr."""
     rank = metrics.effective_rank(ranks)
     return ranks.assign(ndcg=metrics.ndcg(rank, 20), hr=metrics.hr(rank, 20))
+
+
+def personal_gains(
+    lists: pd.DataFrame, items: dict[str, pd.DataFrame], examples: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """NDCG@20 of every list, and what the lists of other users give the same target on average.
+
+    lists: `read_lists`; items, examples: `read_data`. Columns `KEYS`, method, user, example, own,
+    others, gain (own - others). In a list, of candidates with equal scores one comes first.
+    """
+    places = metrics.ndcg(np.arange(20), 20)
+    frames = []
+    for keys, group in lists.groupby([*KEYS, "method"], sort=False, dropna=False):
+        dataset = keys[0]
+        if dataset not in items or dataset not in examples:
+            continue
+        group = group.merge(examples[dataset][["example", "user", "target"]], on="example")
+        title = items[dataset].title_group.to_numpy()
+        shown = title[np.stack([row[:20] for row in group["items"]])]
+        own, others = metrics.own_and_others(
+            shown, title[group.target], group.user.to_numpy(), places[: shown.shape[1]]
+        )
+        frames.append(
+            group.drop(columns=["items", "target"]).assign(
+                own=own, others=others, gain=own - others
+            )
+        )
+    columns = [*KEYS, "method", "user", "example", "own", "others", "gain"]
+    return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
 
 
 def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -47,23 +86,33 @@ def main_sizes(ranks: pd.DataFrame) -> dict[str, int]:
     return {name: main_size(group) for name, group in plain_runs(ranks).groupby("dataset")}
 
 
-def preferred(valid: pd.DataFrame) -> str:
-    """The conventional model with the highest mean NDCG@20 on validation; '' for none."""
-    means = valid[valid.method.isin(CONVENTIONAL)].groupby("method").ndcg.mean()
+def preferred(valid: pd.DataFrame, models: list[str]) -> str:
+    """The model with the highest mean NDCG@20 on validation; '' for none."""
+    means = valid[valid.method.isin(models)].groupby("method").ndcg.mean()
     return str(means.idxmax()) if len(means) else ""
+
+
+def comparator(group: pd.DataFrame, injected: str) -> str:
+    """The conventional model that gets the same injection as BIGRec; '' for none."""
+    names = (name.removesuffix(f"+{injected}") for name in group.method.unique())
+    return next((name for name in names if name in CONVENTIONAL and name in set(group.method)
+                 and f"{name}+{injected}" in set(group.method)), "")  # fmt: skip
 
 
 def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     """Ranks at the main size of each data set, with other ways to use the LLM as methods.
 
     main: data set -> size. 'bigrec-constrained' is BIGRec inside a tree of all titles;
-    'bigrec-untuned' the LLM as it is, which no seed changes, so it stands beside each of them.
+    'bigrec-untuned' the LLM as it is, which no seed changes, so it stands beside each of them;
+    'bigrec-shuffled' the LLM tuned on other users' answers.
     """
     at_size = ranks[ranks.n_train == ranks.dataset.map(main)]
     few = plain_runs(at_size)
     plain = (at_size.tuned_on == "") & (at_size.setting == "") & (at_size.method == "bigrec")
     constrained = at_size[plain & at_size.constrained].assign(method="bigrec-constrained")
-    found = [few, constrained]
+    strange = at_size[(at_size.setting == SHUFFLED) & (at_size.tuned_on == "")]
+    strange = strange[strange.method == "bigrec"].assign(method="bigrec-shuffled")
+    found = [few, constrained, strange]
     untuned = ranks[(ranks.n_train == 0) & (ranks.method == "bigrec") & ~ranks.constrained]
     for (dataset, seed), _ in few.groupby(["dataset", "seed"]):
         each = untuned[untuned.dataset == dataset]
@@ -77,39 +126,24 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     The study's own run of the same size and seed gets the setting 'study'; no row without others.
     """
     plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
-    ranks = ranks[plain & (ranks.n_train > 0)]
+    ranks = ranks[plain & (ranks.n_train > 0) & (ranks.setting != MATCHED)]
     same = ranks.loc[ranks.setting != "", ["dataset", "n_train", "seed"]].drop_duplicates()
     found = ranks.merge(same, on=["dataset", "n_train", "seed"])
     return found.assign(setting=found.setting.replace("", "study"))
 
 
 def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
-    """Ranks of one data set by what the adapter was tuned on: column `origin` instead of ''."""
+    """Ranks of one data set by what the adapter was tuned on: column `origin` instead of ''.
+
+    A name with '*' is of an adapter that learnt other users' answers there.
+    """
     found = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
-    found = found[(found.setting == "") & ~found.run.str.startswith("full")]
-    return found.assign(origin=found.tuned_on.where(found.tuned_on != "", dataset))
+    found = found[found.setting.isin(("", SHUFFLED)) & ~found.run.str.startswith("full")]
+    origin = found.tuned_on.where(found.tuned_on != "", dataset)
+    return found.assign(origin=origin + found.setting.map({"": "", SHUFFLED: "*"}))
 
 
 # ------------------------------------------------------------------------------ training sizes
-
-
-def ladder(group: pd.DataFrame, methods: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """NDCG@20 over training sizes, mean of `methods`: log2 sizes (m,), and (m, S, n).
-
-    Only sizes, seeds and examples that all the methods have. A size with fewer seeds than three
-    others is left out: it would cost those their seeds.
-    """
-    group = group[group.method.isin(methods) & (group.n_train > 0)]
-    cells = group.groupby(["n_train", "seed", "example"], as_index=False)
-    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
-    mean = mean[mean.methods == len(methods)]
-    seeds = mean.groupby("n_train").seed.nunique()
-    mean = mean[mean.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
-    if mean.n_train.nunique() < 2:
-        return np.empty(0), np.empty((0, 0, 0))
-    tables = significance.crossed(mean, "ndcg", by="n_train")
-    sizes = sorted(tables)
-    return np.log2(sizes), np.stack([tables[size].to_numpy() for size in sizes])
 
 
 def slope_weights(x: np.ndarray) -> np.ndarray:
@@ -118,24 +152,116 @@ def slope_weights(x: np.ndarray) -> np.ndarray:
     return centred / (centred**2).sum()
 
 
-def ladders(group: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
-    """log2 sizes, values (m, S, n) of 'bigrec' and 'conventional', and what is missing.
+class Sized:
+    """Values over training sizes x = log2(size), and who they are of."""
 
-    Conventional models are those that were trained at every size that has any.
+    x: np.ndarray  # (m,)
+    users: np.ndarray  # (n,)
+
+    def slope(self, values: np.ndarray) -> np.ndarray:
+        """Each cell's slope per doubling, (S, n), from values (m, S, n)."""
+        return np.tensordot(slope_weights(self.x), values, 1)
+
+    def parts(self, values: np.ndarray) -> np.ndarray:
+        """Slope and level of each cell, (2, S, n)."""
+        return np.stack([self.slope(values), values.mean(0)])
+
+
+@dataclass(frozen=True)
+class Ladder(Sized):
+    """NDCG@20 over training sizes: values (m, S, n); gap says what is missing, '' for nothing."""
+
+    x: np.ndarray
+    values: np.ndarray
+    users: np.ndarray
+    gap: str = ""
+
+
+@dataclass(frozen=True)
+class Ladders(Sized):
+    """NDCG@20 of BIGRec and of the conventional models' mean, on the same sizes, seeds, examples.
+
+    bigrec, conventional: (m, S, n); gap says what is missing, '' for nothing.
     """
-    group = group[group.n_train > 0]
-    cells = group[group.method == "bigrec"][["n_train", "seed"]].drop_duplicates()
-    models = group[group.method.isin(CONVENTIONAL)].merge(cells, on=["n_train", "seed"])
+
+    x: np.ndarray
+    bigrec: np.ndarray
+    conventional: np.ndarray
+    users: np.ndarray
+    gap: str = ""
+
+
+NOBODY = np.empty(0)
+
+
+def ladder(group: pd.DataFrame, methods: list[str]) -> Ladder:
+    """NDCG@20 over training sizes, mean of `methods`.
+
+    Only sizes, seeds and examples that all the methods have. A size with fewer seeds than three
+    others is left out: it would cost those their seeds.
+    """
+    tables = by_size(group, methods)
+    if len(tables) < 2:
+        gap = f"two training sizes or more of {', '.join(methods)}"
+        return Ladder(NOBODY, np.empty((0, 0, 0)), NOBODY, gap)
+    sizes = sorted(tables)
+    values = np.stack([tables[size].to_numpy() for size in sizes])
+    return Ladder(np.log2(sizes), values, significance.users_of(tables[sizes[0]]))
+
+
+def by_size(group: pd.DataFrame, methods: list[str]) -> dict[int, pd.DataFrame]:
+    """Training size -> seeds x examples, as `ladder` has them."""
+    group = group[group.method.isin(methods) & (group.n_train > 0)]
+    cells = group.groupby(["n_train", "seed", "user", "example"], as_index=False)
+    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
+    mean = mean[mean.methods == len(methods)]
+    seeds = mean.groupby("n_train").seed.nunique()
+    mean = mean[mean.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
+    return significance.crossed(mean, "ndcg", by="n_train") if len(mean) else {}
+
+
+def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
+    """BIGRec over training sizes beside the mean of the models that were trained at every size.
+
+    group: ranks of one data set. setting: of BIGRec's adapters; MATCHED has the same number of
+    steps at every size, and at the main size is the study's own.
+    """
+    plain = plain_runs(group[group.n_train > 0])
+    own = plain[plain.method == "bigrec"]
+    if setting:
+        tuned = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
+        own = pd.concat([own[own.n_train == main_size(own)], tuned[tuned.method == "bigrec"]])
+    cells = own[["n_train", "seed"]].drop_duplicates()
+    models = plain[plain.method.isin(CONVENTIONAL)].merge(cells, on=["n_train", "seed"])
     sizes = models.groupby("method").n_train.nunique()
     trained = list(sizes.index[sizes == models.n_train.nunique()])
-    if not trained:
-        return np.empty(0), {}, "conventional models over training sizes"
-    both = group.merge(models[["n_train", "seed"]].drop_duplicates(), on=["n_train", "seed"])
-    x, bigrec = ladder(both, ["bigrec"])
-    steps, conventional = ladder(models, trained)
-    if len(x) < 2 or not np.array_equal(x, steps) or bigrec.shape != conventional.shape:
-        return np.empty(0), {}, "two training sizes or more with the same seeds"
-    return x, {"bigrec": bigrec, "conventional": conventional}, ""
+    of_models = models[models.method.isin(trained)]
+    mean = of_models.groupby(["n_train", "seed", "user", "example"], as_index=False)
+    mean = mean.agg(ndcg=("ndcg", "mean"), count=("method", "nunique"))
+    both = pd.concat(
+        [
+            own.assign(of="bigrec"),
+            mean[mean["count"] == len(trained)].assign(of="conventional"),
+        ]
+    )
+    shared = both.groupby(["n_train", "seed"]).of.nunique()
+    shared = shared[shared == 2].reset_index()[["n_train", "seed"]]
+    seeds = shared.groupby("n_train").seed.nunique()
+    kept = shared[shared.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
+    if kept.n_train.nunique() < 2:
+        words = f" of the setting {setting}" if setting else ""
+        gap = f"BIGRec{words} and conventional models at two training sizes with the same seeds"
+        return Ladders(NOBODY, np.empty(0), np.empty(0), NOBODY, gap)
+    cells = both.merge(kept, on=["n_train", "seed"])
+    cells = cells.assign(cell=list(zip(cells.of, cells.n_train, strict=True)))
+    tables = significance.crossed(cells, "ndcg", by="cell")
+    sizes = sorted(set(kept.n_train))
+    bigrec, conventional = (
+        np.stack([tables[of, size].to_numpy() for size in sizes])
+        for of in ("bigrec", "conventional")
+    )
+    users = significance.users_of(next(iter(tables.values())))
+    return Ladders(np.log2(sizes), bigrec, conventional, users)
 
 
 # --------------------------------------------------------------------- lists and popularity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import seaborn as sns
 
@@ -17,6 +17,11 @@ def shades(colour: Colour) -> tuple[Colour, Colour]:
     return light, dark
 
 
+TARGETS = "targets of the samples"
+INTERACTIONS = "every step of the samples"
+COUNTS = "targets of the samples, counts of all"
+NOTHING = "nothing"
+
 GRU_LIGHT, GRU = shades(PALETTE[4])
 CASER_LIGHT, CASER = shades(PALETTE[5])
 SASREC_LIGHT, SASREC = shades(PALETTE[3])
@@ -29,8 +34,10 @@ class Method:
     name: as in the results. label: as tables and figures print it. colour, marker: its own, so
         that greyscale tells methods apart, too.
     kind: bigrec (the method itself); injected (with statistics); variant (another way to use the
-        LLM); grounding (another way to ground the same texts); popularity; statistic and network
-        (the conventional models); llm (another method with an LLM).
+        LLM); grounding (another way to ground the same texts); random and popularity (what every
+        recommender must beat); statistic and network (the conventional models); last (the same,
+        which learn the target of each sample only); llm (another method with an LLM).
+    learns: what a run of few samples gives it: TARGETS, INTERACTIONS, COUNTS or NOTHING.
     needs: what a study file must ask for, so that the method is there.
     grounding: its label beside other ways to ground the same texts.
     """
@@ -42,11 +49,31 @@ class Method:
     marker: str = "."
     needs: str = ""
     grounding: str = ""
+    learns: str = TARGETS
+
+
+def conventional(
+    name: str, label: str, kind: str, colour: Colour, marker: str
+) -> tuple[Method, Method]:
+    """A conventional model that learns every step of its samples, and only their targets."""
+    return (
+        Method(name, label, kind, colour, marker, "baselines", learns=INTERACTIONS),
+        Method(f"{name}-last", f"{label}, targets only", "last", colour, marker, "baselines"),
+    )
 
 
 METHODS = (
+    Method("random", "Random", "random", "0.85", "x", "baselines", learns=NOTHING),
     Method("bigrec", "BIGRec", "bigrec", PALETTE[0], "o", "", "First beam, titles (BIGRec)"),
     Method("bigrec+popularity", "BIGRec + popularity", "injected", PALETTE[1], "s"),
+    Method(
+        "bigrec+popularity-all",
+        "BIGRec + popularity of all",
+        "injected",
+        "#c46a00",
+        "8",
+        learns=COUNTS,
+    ),
     Method(
         "bigrec+collaborative",
         "BIGRec + collaborative",
@@ -71,25 +98,44 @@ METHODS = (
         "P",
         "constrained",
     ),
-    Method("bigrec-untuned", "BIGRec, untuned LLM", "variant", "#9ecae1", "X", "zero_shot"),
+    Method(
+        "bigrec-untuned",
+        "BIGRec, untuned LLM",
+        "variant",
+        "#9ecae1",
+        "X",
+        "zero_shot",
+        learns=NOTHING,
+    ),
+    Method("bigrec-shuffled", "BIGRec, others' answers", "variant", "#5b8db8", "P", "shuffled"),
     Method("bigrec-bm25", "GPT4Rec-style (BM25)", "llm", "#117733", "*", "", "First beam, BM25"),
-    Method("popularity", "Popularity", "popularity", PALETTE[7], "v"),
-    Method("recent-popularity", "Recent popularity", "statistic", "0.75", "<", "baselines"),
-    Method("item-knn", "Item kNN", "statistic", "0.3", ">", "baselines"),
-    Method("markov", "Markov chain", "statistic", "#a08b00", "d", "baselines"),
-    Method("gru4rec-ce", "GRU4Rec, cross-entropy", "network", GRU, "p", "baselines"),
-    Method("gru4rec-bce", "GRU4Rec, binary", "network", GRU_LIGHT, "1", "baselines"),
-    Method("caser-ce", "Caser, cross-entropy", "network", CASER, "h", "baselines"),
-    Method("caser-bce", "Caser, binary", "network", CASER_LIGHT, "2", "baselines"),
-    Method("sasrec-ce", "SASRec, cross-entropy", "network", SASREC, "H", "baselines"),
-    Method("sasrec-bce", "SASRec, binary", "network", SASREC_LIGHT, "+", "baselines"),
-    Method("dros", "DROS", "network", PALETTE[6], "8", "baselines"),
+    Method("popularity", "Popularity", "popularity", PALETTE[7], "v", learns=INTERACTIONS),
+    Method(
+        "recent-popularity",
+        "Recent popularity",
+        "statistic",
+        "0.75",
+        "<",
+        "baselines",
+        learns=INTERACTIONS,
+    ),
+    Method("item-knn", "Item kNN", "statistic", "0.3", ">", "baselines", learns=INTERACTIONS),
+    *conventional("markov", "Markov chain", "statistic", "#a08b00", "d"),
+    *conventional("gru4rec-ce", "GRU4Rec, cross-entropy", "network", GRU, "p"),
+    *conventional("gru4rec-bce", "GRU4Rec, binary", "network", GRU_LIGHT, "1"),
+    *conventional("caser-ce", "Caser, cross-entropy", "network", CASER, "h"),
+    *conventional("caser-bce", "Caser, binary", "network", CASER_LIGHT, "2"),
+    *conventional("sasrec-ce", "SASRec, cross-entropy", "network", SASREC, "H"),
+    *conventional("sasrec-bce", "SASRec, binary", "network", SASREC_LIGHT, "+"),
+    *conventional("dros", "DROS", "network", PALETTE[6], "8"),
     Method("p5", "P5-style", "llm", "#8c2d04", ".", "baselines"),
     *(
         Method(name, label, "grounding", grounding=label)
         for name, label in {
             "bigrec-unseen": "… without the user's history",
             "bigrec-nearest-beam": "Nearest of all beams",
+            "bigrec-weighted-beams": "All beams, by their scores",
+            "bigrec-contrastive": "Least common beam",
             "bigrec-interleaved": "All beams, interleaved",
             "bigrec-reference": "First beam, rows (reference)",
             "bigrec-two-catalogues": "First beam, both catalogues",
@@ -101,13 +147,30 @@ METHODS = (
 BY_NAME = {method.name: method for method in METHODS}
 MAIN = [method.name for method in METHODS if method.kind != "grounding"]
 CONVENTIONAL = [method.name for method in METHODS if method.kind in ("statistic", "network")]
+LAST = [method.name for method in METHODS if method.kind == "last"]
 INJECTED = [method.name for method in METHODS if method.kind == "injected"]
 VARIANTS = [method.name for method in METHODS if method.kind == "variant"]
 
 
 def of(name: str) -> Method:
-    """A method by its name; an unknown one is shown by its name, in grey."""
-    return BY_NAME.get(name) or Method(name, name, "")
+    """A method by its name; what is made of several is named by its parts.
+
+    'x-unseen' ranks what x does without the titles of the history, 'x+popularity' injects
+    statistics into a conventional model x. Any other name is shown as it is, in grey.
+
+    >>> of("markov+popularity").label, of("sasrec-ce-unseen").label
+    ('Markov chain + popularity', 'SASRec, cross-entropy, history left out')
+    """
+    if name in BY_NAME:
+        return BY_NAME[name]
+    if name.endswith("-unseen"):
+        plain = of(name.removesuffix("-unseen"))
+        return replace(plain, name=name, label=f"{plain.label}, history left out", kind="unseen")
+    model, _, injected = name.partition("+")
+    if injected:
+        words = injected.replace("popularity-all", "popularity of all")
+        return replace(of(model), name=name, label=f"{of(model).label} + {words}", kind="compared")
+    return Method(name, name, "")
 
 
 def label(name: str, run: str = "") -> str:

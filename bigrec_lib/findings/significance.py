@@ -1,22 +1,31 @@
-"""Intervals and paired tests for what is measured per example."""
+"""Intervals and paired tests for what is measured per example, under several seeds.
+
+Examples are nested in users, and every seed sees the same examples: seeds, users and what is left
+between the two each have a variance of their own. The variance of a mean is put together from the
+three, its degrees of freedom by Satterthwaite's rule, and interval and p-value come from the same
+t distribution. `calibration` tries the procedure on simulated studies: docs/protocol.md has the
+error rates and the power that follow.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from bigrec_lib.method import metrics
 
-RESAMPLES = 9_999
-POWER = 2.80  # standard errors a difference needs: z(0.975) + z(0.80)
-WIDTH = 3.92  # standard errors in a 95 % interval: 2 z(0.975)
+LEVEL = 0.05  # of tests; intervals cover 1 - LEVEL
+FLOOR = -0.75  # of what seeds add, in units of the shared variance; chosen by `calibration`
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with a bootstrap interval."""
+    """A mean with a 95 % interval."""
 
     mean: float
     low: float
@@ -30,41 +39,101 @@ class Interval:
         return above if self.low > 0 else below if self.high < 0 else between
 
 
-def interval(values: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """BCa bootstrap interval of the mean of `values` (n,), through scipy (Efron 1987).
+# ------------------------------------------------------------------------------- one mean
 
-    Where all values are equal there is nothing to resample: the interval is that value.
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds and examples, with its standard error and degrees of freedom."""
+
+    value: float
+    error: float
+    df: float
+    seeds: int
+    users: int
+    n: int
+
+    @property
+    def interval(self) -> Interval:
+        reach = stats.t.ppf(1 - LEVEL / 2, self.df) * self.error
+        return Interval(self.value, self.value - reach, self.value + reach)
+
+    def p_above(self, bound: float = 0.0) -> float:
+        """One-sided p-value of "the mean is above the bound"; 1.0 where nothing varies."""
+        if not self.error:
+            return 1.0
+        return float(stats.t.sf((self.value - bound) / self.error, self.df))
+
+    def p_below(self, bound: float = 0.0) -> float:
+        """One-sided p-value of "the mean is below the bound"; 1.0 where nothing varies."""
+        if not self.error:
+            return 1.0
+        return float(stats.t.cdf((self.value - bound) / self.error, self.df))
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "the mean is not zero"."""
+        return min(1.0, 2 * min(self.p_above(), self.p_below()))
+
+    @property
+    def detectable(self) -> float:
+        """The difference from zero that is found with a power of 80 %."""
+        return float((stats.t.ppf(1 - LEVEL / 2, self.df) + stats.t.ppf(0.8, self.df)) * self.error)
+
+
+def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
+    """The mean of values (S, n) of n examples under S seeds, with its error.
+
+    users: (n,) the user of each example. The variance is that between users, plus that between
+    seed means, minus that of what seeds and users do together, which is in both. What seeds add
+    is thus an estimate that may fall below zero; FLOOR says how far. One seed says nothing of
+    seeds: the error is then that of its own run.
     Raises ValueError for no values or values that are not finite.
     """
-    from scipy.stats import bootstrap
-
     values = np.asarray(values, dtype=np.float64)
     if not values.size or not np.isfinite(values).all():
-        raise ValueError("an interval needs at least one value, and finite values only")
-    mean = float(values.mean())
-    if np.ptp(values) == 0:
-        return Interval(mean, mean, mean)
-    found = bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=RESAMPLES,
-        batch=500,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+        raise ValueError("a mean needs at least one value, and finite values only")
+    seeds, n = values.shape
+    _, user = np.unique(users, return_inverse=True)
+    sizes = np.bincount(user)
+    mean, by_seed, by_example = values.mean(), values.mean(1), values.mean(0)
+    of_users = clustered(by_example - mean, user) / n**2
+    df_users = (sizes**2).sum() ** 2 / (sizes**4).sum() - 1
+    if seeds == 1 or len(sizes) == 1:
+        return Mean(float(mean), of_users**0.5, max(df_users, 1.0), seeds, len(sizes), n)
+    of_seeds = ((by_seed - mean) ** 2).sum() / (seeds * (seeds - 1))
+    left = values - by_seed[:, None] - by_example + mean
+    of_both = sum(clustered(row, user) for row in left) / (seeds * (seeds - 1) * n**2)
+    variance = of_users + max(of_seeds - of_both, FLOOR * of_both)
+    df_seeds = seeds - 1
+    spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
+    df = variance**2 / spread * df_seeds / (df_seeds + 0.5) if spread else df_seeds
+    df = max(df, df_seeds)  # the half above: few seeds make the estimate of df too large
+    return Mean(float(mean), variance**0.5, float(df), seeds, len(sizes), n)
 
 
-def intervals(ranks: dict[str, pd.DataFrame], ks: Sequence[int] = (1, 5, 20)) -> pd.DataFrame:
+def clustered(values: np.ndarray, user: np.ndarray) -> float:
+    """Sum over users of the squared sum of their values, for as many users as there are."""
+    sums = np.bincount(user, weights=values)
+    return float(len(sums) / max(len(sums) - 1, 1) * (sums**2).sum())
+
+
+def interval(values: np.ndarray, users: np.ndarray) -> Interval:
+    """The interval of the mean of one run's values (n,), whose examples are of `users` (n,)."""
+    return mean_of(np.asarray(values)[None], users).interval
+
+
+def intervals(
+    ranks: dict[str, pd.DataFrame], users: np.ndarray, ks: Sequence[int] = (1, 5, 20)
+) -> pd.DataFrame:
     """Mean HR and NDCG with their intervals: a row a name in `ranks`, a column a metric and k.
 
-    ranks: name -> columns rank and ties.
+    ranks: name -> columns rank and ties, a row an example. users: (n,) the user of each.
     """
     return pd.DataFrame(
         {
             name: {
-                f"{metric}@{k}": interval(of(metrics.effective_rank(frame), k))
+                f"{metric}@{k}": interval(of(metrics.effective_rank(frame), k), users)
                 for metric, of in metrics.METRICS.items()
                 for k in ks
             }
@@ -73,58 +142,33 @@ def intervals(ranks: dict[str, pd.DataFrame], ks: Sequence[int] = (1, 5, 20)) ->
     ).T
 
 
-def resample(tables: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Means of bootstrap samples that draw seeds and examples at once: (RESAMPLES, m) float64.
+def influence(parts: np.ndarray) -> tuple[float, np.ndarray]:
+    """mean(parts[0]) / mean(parts[1]) of parts (2, S, n), and what each cell adds to it, (S, n).
 
-    tables: (m, S, n), m quantities under S seeds on the same n examples. Each sample draws S seeds
-    and n examples with replacement and takes every cell where they cross, the same for all m
-    (Owen 2007, The pigeonhole bootstrap). Few seeds make their share of the spread look small.
+    To first order, the ratio's error is that of the mean of the cells.
+    Raises ValueError where the second mean is not above zero.
     """
-    m, S, n = tables.shape
-    rng = np.random.default_rng(seed)
-    found = []
-    for start in range(0, RESAMPLES, 500):
-        count = min(500, RESAMPLES - start)
-        drawn = rng.integers(0, S, (count, S, 1)) == np.arange(S)  # (count, S draws, S)
-        examples = rng.integers(0, n, (count, n))
-        means = [
-            np.take_along_axis(drawn.mean(1) @ table, examples, axis=1).mean(1) for table in tables
-        ]
-        found.append(np.stack(means, axis=1))
-    return np.concatenate(found)
+    top, bottom = np.asarray(parts, dtype=np.float64)
+    level = bottom.mean()
+    if not level > 0:
+        raise ValueError("a ratio needs a level above zero")
+    ratio = top.mean() / level
+    return float(ratio), (top - ratio * bottom) / level
 
 
-def limits(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples (R,)."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail])
-    return float(low), float(high)
+def ratio_of(parts: np.ndarray, users: np.ndarray, minus: np.ndarray | None = None) -> Mean:
+    """mean(parts[0]) / mean(parts[1]) of parts (2, S, n), less the same of `minus`, with its error.
 
-
-def sign_flip_p(differences: np.ndarray, resamples: int | None = None, seed: int = 0) -> float:
-    """Two-sided p-value of the paired sign-flip test for a mean difference of zero.
-
-    differences: (n,) metric of one method minus the other's, per example. Pairs without a
-    difference cannot change sign and are left out. All sign patterns are counted where there are
-    at most `resamples` (by default RESAMPLES); beyond, p = (b + 1) / (resamples + 1), with b the
-    number of random patterns whose mean is at least as far from zero. 1.0 for fewer than two pairs.
+    Raises ValueError where a level is not above zero.
     """
-    from scipy.stats import permutation_test
+    ratio, cells = influence(parts)
+    if minus is not None:
+        other, their_cells = influence(minus)
+        ratio, cells = ratio - other, cells - their_cells
+    return replace(mean_of(cells, users), value=ratio)
 
-    differences = np.asarray(differences, dtype=np.float64)
-    moving = differences[differences != 0]
-    if moving.size < 2:
-        return 1.0
-    test = permutation_test(
-        (moving,),
-        lambda flipped, axis: np.abs(flipped.mean(axis)),
-        permutation_type="samples",
-        alternative="greater",
-        n_resamples=resamples or RESAMPLES,
-        batch=500,
-        rng=np.random.default_rng(seed),
-    )
-    return float(test.pvalue)
+
+# ------------------------------------------------------------------------ many comparisons
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -141,50 +185,31 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-NOTHING = {"seeds": 0, "n": 0} | dict.fromkeys(
-    ("difference", "low", "high", "p", "effect", "detectable"), float("nan")
+NOTHING = {"seeds": 0, "users": 0, "n": 0} | dict.fromkeys(
+    ("difference", "low", "high", "p", "detectable"), float("nan")
 )
 
 
-def contrast(differences: np.ndarray) -> dict[str, float]:
-    """What per-example differences (S seeds, n examples) say of their mean.
+def contrast(differences: np.ndarray, users: np.ndarray) -> dict[str, float]:
+    """What per-example differences (S seeds, n examples) of `users` (n,) say of their mean.
 
-    seeds, n, difference, low, high (95 %: BCa with one seed; else seeds and examples resampled
-    together), p (sign flips of each example's mean over the seeds), effect (mean over standard
-    deviation of the examples' means), detectable (the difference found with 80 % power at 5 %).
+    seeds, users, n, difference, low, high (95 %), p, and detectable: the difference that would
+    have been found with 80 % power at 5 %.
     """
-    differences = np.asarray(differences, dtype=np.float64)
-    seeds, n = differences.shape
-    each = differences.mean(0)
-    spread = float(each.std(ddof=1)) if n > 1 else 0.0
-    error = spread / n**0.5
-    if seeds == 1:
-        found = interval(each)
-        low, high = found.low, found.high
-    else:
-        samples = resample(differences[None])[:, 0]
-        low, high = limits(samples)
-        error = float(samples.std())
-    return {
-        "seeds": seeds,
-        "n": n,
-        "difference": float(each.mean()),
-        "low": low,
-        "high": high,
-        "p": sign_flip_p(each),
-        "effect": float(each.mean()) / spread if spread else 0.0,
-        "detectable": POWER * error,
-    }
+    mean = mean_of(differences, users)
+    sizes = {"seeds": mean.seeds, "users": mean.users, "n": mean.n}
+    ends = {"low": mean.interval.low, "high": mean.interval.high}
+    return sizes | {"difference": mean.value} | ends | {"p": mean.p, "detectable": mean.detectable}
 
 
 def crossed(frame: pd.DataFrame, value: str, by: str = "method") -> dict[Any, pd.DataFrame]:
     """`value` as seeds x examples, for every `by`: what all of them have, in the same order.
 
-    frame: columns seed, example, `by` and `value`, one row each. Missing cells are left out by
-    dropping the examples that some seed lacks.
+    frame: columns seed, user, example, `by` and `value`, one row each. The columns of a table are
+    (user, example). Missing cells are left out by dropping the examples that some seed lacks.
     """
     tables = {
-        key: group.pivot(index="seed", columns="example", values=value).dropna(axis=1)
+        key: group.pivot(index="seed", columns=["user", "example"], values=value).dropna(axis=1)
         for key, group in frame.groupby(by, sort=False)
     }
     seeds = sorted(set.intersection(*(set(table.index) for table in tables.values())))
@@ -192,12 +217,17 @@ def crossed(frame: pd.DataFrame, value: str, by: str = "method") -> dict[Any, pd
     return {key: table.loc[seeds, examples] for key, table in tables.items()}
 
 
+def users_of(table: pd.DataFrame) -> np.ndarray:
+    """The user of each column of a table that `crossed` made."""
+    return table.columns.get_level_values("user").to_numpy()
+
+
 def compare(frame: pd.DataFrame, pairs: list[tuple[str, str]], value: str) -> pd.DataFrame:
     """Paired comparison of methods on the same examples and seeds: a row a data set, size, pair.
 
-    frame: columns dataset, n_train, seed, method, example and `value`. Columns of the result:
-    dataset, n_train, method, against, those of `contrast` (difference: method minus against),
-    corrected (p by `holm` over all rows) and gap: which method is missing, '' for none.
+    frame: columns dataset, n_train, seed, method, user, example and `value`. Columns of the
+    result: dataset, n_train, method, against, those of `contrast` (difference: method minus
+    against), corrected (p by `holm` over all rows) and gap: which method is missing, '' for none.
     """
     rows = []
     for (dataset, n_train), group in frame.groupby(["dataset", "n_train"], sort=False):
@@ -209,10 +239,11 @@ def compare(frame: pd.DataFrame, pairs: list[tuple[str, str]], value: str) -> pd
                 tables = crossed(group[group.method.isin(pair)], value)
                 differences = tables[pair[0]].to_numpy() - tables[pair[1]].to_numpy()
                 gap = "" if differences.size else "missing: a seed and examples in common"
-                found = contrast(differences) if differences.size else NOTHING
+                if differences.size:
+                    found = contrast(differences, users_of(tables[pair[0]]))
             keys = {"dataset": dataset, "n_train": n_train}
             rows.append(keys | {"method": pair[0], "against": pair[1]} | found | {"gap": gap})
     columns = ["dataset", "n_train", "method", "against", *NOTHING, "gap"]
     compared = pd.DataFrame(rows, columns=columns)
-    compared.insert(9, "corrected", holm(compared.p))
+    compared.insert(10, "corrected", holm(compared.p))
     return compared

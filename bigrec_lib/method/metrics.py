@@ -57,6 +57,43 @@ def overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (ours[:, :, None] == theirs[:, None, :]).any(2).mean(1)
 
 
+def own_and_others(
+    lists: np.ndarray, targets: np.ndarray, users: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a target gets from its own list, and on average from the lists of all other users.
+
+    lists: (n, k) candidates, best first. targets, users: (n,). places: (k,) what a target in each
+    place is worth: ones for HR, 1 / log2(r + 2) for NDCG. Returns two arrays (n,) float64. The
+    difference of their means is what shuffling the lists among users costs a method: its personal
+    gain. A method that says the same to everybody has none.
+    Raises StudyError if all examples are of one user.
+    """
+    n, k = lists.shape
+    _, user = np.unique(users, return_inverse=True)
+    own_lists = np.bincount(user)[user]
+    if own_lists[0] == n:
+        raise StudyError("all examples are of one user: there is no other list to compare with")
+    size = int(max(lists.max(), targets.max())) + 1
+    worth = np.tile(places, n)
+    given = np.bincount(lists.ravel(), weights=worth, minlength=size)
+    keys, at = np.unique((user[:, None] * size + lists).ravel(), return_inverse=True)
+    by_user = np.bincount(at, weights=worth)
+    wanted = user * size + targets
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    same_user = np.where(keys[place] == wanted, by_user[place], 0.0)
+    own = (lists == targets[:, None]) @ places
+    return own, (given[targets] - same_user) / (n - own_lists)
+
+
+def of_random(metric, k: int, n_candidates: int) -> float:
+    """What a list in random order of `n_candidates` is expected to score.
+
+    >>> of_random(hr, 20, 100)
+    0.2
+    """
+    return float(metric(np.arange(n_candidates), k).mean())
+
+
 COLUMNS = "split method model protocol metric k value n".split()
 METRICS = {"HR": hr, "NDCG": ndcg}
 

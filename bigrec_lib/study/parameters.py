@@ -145,6 +145,9 @@ KEYS: dict[str, object] = {
 }
 """The keys of a row of results, and what they are where they mean nothing."""
 
+SHUFFLED, MATCHED = "shuffled", "matched"
+"""Settings with a meaning of their own: answers of other users, and as many steps at every size."""
+
 
 class DatasetParameters(Parameters):
     dataset: Annotated[str, Field(pattern=NAME)] = "ml-100k"
@@ -463,9 +466,10 @@ class ReweightByStatistics(TunedParameters):
     def scores(self) -> Path | None:
         """The scores of the conventional model that pulls titles nearer; None for none.
 
-        The LLM as it is, and one tuned on other data sets, have no model of the same samples.
+        The LLM as it is, and one tuned on other data sets or under another setting, have no model
+        of the same samples.
         """
-        if not self.collaborative or not self.n_train or self.tuned_on:
+        if not self.collaborative or not self.n_train or self.tuned_on or self.setting:
             return None
         return self.baselines / "scores" / self.collaborative
 

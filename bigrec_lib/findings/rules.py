@@ -1,0 +1,122 @@
+"""The rule by which claims are decided, and nothing else: a change here is a change of the rule.
+
+RULE is the text that notebooks and pages print; the functions below do what it says. `claims.csv`
+carries the commit that last changed this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigrec_lib.findings.significance import LEVEL, Mean
+from bigrec_lib.study import provenance
+
+SAME = 0.25  # two levels whose ratio is within this of 1 are the same, for "no worse"
+FLAT = 0.10  # a slope within this share of its level per doubling is flat
+SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two say little of them
+
+RULE = f"""\
+A claim gets one row a data set and comparison. The rule was fixed before the numbers:
+
+* **Better** ("A is better than B"): the mean paired difference is above zero.
+* **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
+* **Flat**: the slope per doubling of the samples, as a share of the level, lies within ±{FLAT:.0%}.
+
+A row is `supported` or `contradicted` if its p-value, corrected by Holm over all rows of its
+claim, is below {LEVEL:g}; else it is `not decided`, and says what it would take. p-values are
+two-sided and come from the same t distribution as the 95 % intervals: seeds, users and what they
+do together each have a variance of their own (`significance`). With fewer than {SEEDS} seeds
+nothing is decided: the row is a `demonstration`. Lacking data is `missing`.
+
+**Guards.** A random recommender, and a method's own lists shuffled among users, must not pass. So
+each row names guards, which must be above zero as well: the p-value of a row in favour of its
+claim is the largest of its own and its guards'. *Personal gain* is the method's NDCG@20 minus
+that of its lists shuffled among users.
+
+* C1: BIGRec − the conventional model that validation prefers, NDCG@20 and HR@20; twice: among
+  models that learn the same targets, and among those that learn every step of the same samples.
+  Guard: BIGRec's personal gain.
+* C2: slope per doubling: conventional models' mean − BIGRec's (better), absolute and as a share
+  of the level, and against BIGRec tuned for the same number of steps at every size; BIGRec's own
+  slope (flat). Guard: BIGRec's personal gain at the main size. A size with fewer seeds than three
+  others is left out.
+* C3: BIGRec with popularity, or with collaborative scores − BIGRec; collaborative − popularity
+  (better). Guard: the first of the two − what was injected into it, alone.
+* C4: what injecting adds to BIGRec − what it adds to a conventional model that has the
+  information, for popularity and for collaborative scores (better). Guards: the injected BIGRec −
+  what was injected, alone; BIGRec's personal gain.
+* C5: joint model / single-domain model − 1 (no worse), the same number of samples of each domain.
+  Guard: the joint model's personal gain. A model tuned on another domain − one tuned there on
+  other users' answers, which has learnt the form but no preference (better). Guard: its personal
+  gain.
+"""
+
+SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "not decided"
+DEMONSTRATION, MISSING = "demonstration", "missing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row's evidence for and against its claim.
+
+    p: two-sided. favours: whether the estimate is on the claim's side. weakest: the guard that
+    keeps a row from being supported though its own test would; '' for none.
+    """
+
+    mean: Mean
+    p: float
+    favours: bool
+    weakest: str = ""
+
+
+def better(mean: Mean) -> Finding:
+    """A difference claimed to be above zero."""
+    return Finding(mean, mean.p, mean.value > 0)
+
+
+def no_worse(mean: Mean) -> Finding:
+    """A relative difference claimed to be above -SAME."""
+    favours = mean.value > -SAME
+    p = mean.p_above(-SAME) if favours else mean.p_below(-SAME)
+    return Finding(mean, min(1.0, 2 * p), favours)
+
+
+def flat(mean: Mean) -> Finding:
+    """A relative slope claimed to be within ±FLAT: two one-sided tests."""
+    favours = abs(mean.value) < FLAT
+    inside = max(mean.p_above(-FLAT), mean.p_below(FLAT))
+    outside = min(mean.p_below(-FLAT), mean.p_above(FLAT))
+    return Finding(mean, min(1.0, 2 * (inside if favours else outside)), favours)
+
+
+RULES = {"better": better, "no worse": no_worse, "flat": flat}
+
+
+def guarded(finding: Finding, guards: dict[str, Mean]) -> Finding:
+    """A finding in favour of its claim is worth no more than its weakest guard."""
+    worst = {name: mean.p if mean.value > 0 else 1.0 for name, mean in guards.items()}
+    if not finding.favours or not worst:
+        return finding
+    weakest = max(worst, key=worst.__getitem__)
+    spoilt = worst[weakest] >= LEVEL > finding.p
+    return Finding(finding.mean, max(finding.p, worst[weakest]), True, weakest if spoilt else "")
+
+
+def verdict(corrected: float, favours: bool, seeds: int) -> str:
+    """The verdict on a row from its corrected p-value; NaN: the data is missing."""
+    if corrected != corrected:
+        return MISSING
+    if seeds < SEEDS:
+        return DEMONSTRATION
+    if corrected >= LEVEL:
+        return OPEN
+    return SUPPORTED if favours else CONTRADICTED
+
+
+def commit(project: Path) -> str:
+    """The commit that last changed the rule; '' where git or the history is missing."""
+    place = f"bigrec_lib/findings/{Path(__file__).name}"
+    if provenance.git(project, "status", "--porcelain", "--", place):
+        return "uncommitted"
+    return provenance.git(project, "log", "-1", "--format=%H", "--", place) or ""

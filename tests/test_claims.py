@@ -1,69 +1,129 @@
-"""Verdicts follow the declared rule and find planted truths; lacking data is named."""
+"""Verdicts follow the declared rule, find planted truths, and let no impostor pass."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib.findings import claims, evidence
+from bigrec_lib.findings import claims, evidence, methods, rules
+from bigrec_lib.findings.significance import Mean, mean_of
 from bigrec_lib.method import metrics
 from bigrec_lib.study import parameters
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return toy_results.write(tmp_path_factory.mktemp("toy") / "results" / "toy")
+class Published:
+    """What the claims read of a study."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.test, self.valid = (evidence.read_scores(folder, split) for split in ("test", "valid"))
+        items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
+        self.gains = evidence.personal_gains(evidence.read_lists(folder), items, examples)
+
+    def rows(self):
+        return {
+            "C1": claims.c1(self.test, self.valid, self.gains),
+            "C2": claims.c2(self.test, self.gains),
+            "C3": claims.c3(self.test, self.folder),
+            "C4": claims.c4(self.test, self.gains, self.folder),
+            "C5": claims.c5(self.test, self.gains),
+        }
+
+    def judged(self):
+        return claims.judged([row for rows in self.rows().values() for row in rows], "n#c", "")
 
 
 @pytest.fixture(scope="module")
-def test(results):
-    return evidence.read_scores(results)
+def worlds(tmp_path_factory):
+    """World -> its published study."""
+    folder = tmp_path_factory.mktemp("worlds")
+    return {
+        world: Published(toy_results.write(folder / world, world=world))
+        for world in toy_results.WORLDS
+    }
 
 
 @pytest.fixture(scope="module")
-def valid(results):
-    return evidence.read_scores(results, "valid")
+def planted(worlds):
+    return worlds["planted"]
 
 
-def verdicts(rows):
-    return claims.judged(rows, "notebook#cell").verdict.tolist()
+def test_planted_effects_are_found(planted):
+    found = planted.judged()
+    assert found.claim.value_counts().to_dict() == {"C1": 8, "C2": 8, "C3": 6, "C4": 4, "C5": 4}
+    assert (found.verdict == "supported").all(), found[found.verdict != "supported"].to_string()
 
 
-def test_bigrec_beats_the_model_that_validation_prefers(test, valid):
-    rows = claims.c1(test, valid)
-    assert {row["statement"] for row in rows} == {"BIGRec − DROS, 128 samples each"}
-    assert verdicts(rows) == ["supported"] * 4 and all(row["seeds"] == 2 for row in rows)
-    truth = toy_results.hits("bigrec", 128, "") - toy_results.hits("dros", 128, "")
-    found = [row["estimate"] for row in rows if row["metric"] == "HR@20"]
-    assert found == pytest.approx([truth] * 2, abs=0.1)
+@pytest.mark.parametrize("world", ["random", "shuffled"])
+def test_no_claim_is_supported_of_a_recommender_that_knows_nothing(worlds, world):
+    found = worlds[world].judged()
+    assert len(found) == 30 and "supported" not in set(found.verdict)
+    assert not (found.verdict == "missing").any()
 
 
-def test_the_opposite_truth_is_contradicted(test, valid):
-    swap = {"bigrec": "dros", "dros": "bigrec"}
-    assert verdicts(claims.c1(test.assign(method=test.method.replace(swap)), valid)) == (
-        ["contradicted"] * 4
-    )
+def test_no_difference_is_found_where_there_is_none(worlds):
+    found = worlds["null"].judged()
+    of_rival = found[(found.claim == "C1") & found.statement.str.contains("same interactions")]
+    assert (of_rival.verdict == "not decided").all()
+    assert not (found[found.claim == "C3"].verdict == "supported").any()
 
 
-def test_a_flat_and_a_steep_curve(test):
-    steeper, level = claims.judged(claims.c2(test)[:2], "").itertuples()
-    assert steeper.verdict == "supported" and level.verdict == "supported"
-    x, found, gap = evidence.ladders(evidence.plain_runs(test[test.dataset == "films"]))
-    assert gap == "" and x.tolist() == [6, 7, 8]
-    slope = np.polyfit(x, found["conventional"].mean((1, 2)), 1)[0]
-    assert evidence.slope_weights(x) @ found["conventional"].mean((1, 2)) == pytest.approx(slope)
+def test_without_its_guards_the_shuffled_recommender_would_pass(worlds):
+    """The guards do the work: lists that suit anybody beat weak models and have a flat curve."""
+    rows = worlds["shuffled"].rows()
+    bare = [row for row in rows["C1"] + rows["C2"] if row["estimate"] > 0 or row["rule"] == "flat"]
+    assert any(claims.PERSONAL in row["reason"] for row in bare)
 
 
-def test_sizes_and_models_that_lack_seeds_or_sizes_cost_the_others_nothing(test):
-    films = evidence.plain_runs(test[(test.dataset == "films") & (test.seed == 0)])
-    films = pd.concat([films, films.assign(seed=1)])
-    x, found, _ = evidence.ladders(films)
-    assert x.tolist() == [6, 7, 8] and found["bigrec"].shape[:2] == (3, 2)
-    largest = films[films.n_train == 256]
+def test_bigrec_meets_the_model_that_validation_prefers_in_both_forms(planted):
+    rows = planted.rows()["C1"]
+    statements = list(dict.fromkeys(row["statement"] for row in rows))
+    rival = methods.label("gru4rec-ce")
+    assert statements == [
+        f"BIGRec − {rival}, targets only, same targets of 128 samples",
+        f"BIGRec − {rival}, same interactions of 128 samples",
+    ]
+    truth = toy_results.hits("bigrec", 128) - toy_results.hits("gru4rec-ce", 128)
+    found = [row["estimate"] for row in rows[2:4] if row["metric"] == "HR@20"]
+    assert found == pytest.approx([truth], abs=0.08)
+    assert all((row["seeds"], row["users"], row["n"]) == (4, 200, 400) for row in rows)
+
+
+def test_the_opposite_truth_is_contradicted(planted):
+    swap = {"bigrec": "gru4rec-ce", "gru4rec-ce": "bigrec"}
+    swapped = planted.test.assign(method=planted.test.method.replace(swap))
+    rows = claims.c1(swapped, planted.valid, planted.gains)
+    rows = [row for row in rows if "same interactions" in row["statement"]]
+    assert claims.judged(rows, "", "").verdict.tolist() == ["contradicted"] * 4
+
+
+def test_slopes_are_least_squares_and_relative_to_the_level(planted):
+    films = planted.test[planted.test.dataset == "films"]
+    for setting in ("", "matched"):
+        found = evidence.ladders(films, setting)
+        assert found.gap == "" and found.x.tolist() == [6, 7, 8]
+        assert found.bigrec.shape == found.conventional.shape == (3, 3, 400)
+        curve = found.conventional.mean((1, 2))
+        slope = np.polyfit(found.x, curve, 1)[0]
+        assert found.slope(found.conventional).mean() == pytest.approx(slope)
+        parts = found.parts(found.conventional).mean((1, 2))
+        assert parts.tolist() == pytest.approx([slope, curve.mean()])
+    rows = [row for row in planted.rows()["C2"] if row["dataset"] == "films"]
+    relative = next(r for r in rows if r["statement"].startswith("relative slope"))
+    bigrec = evidence.ladders(films).bigrec.mean((1, 2))
+    own = np.polyfit([6, 7, 8], bigrec, 1)[0] / bigrec.mean()
+    assert relative["estimate"] == pytest.approx(slope / curve.mean() - own)
+
+
+def test_sizes_and_models_that_lack_seeds_or_sizes_cost_the_others_nothing(planted):
+    films = planted.test[planted.test.dataset == "films"]
+    found = evidence.ladders(films)
+    largest = evidence.plain_runs(films[films.n_train == 256])
     single = largest[largest.seed == 0].assign(n_train=512)
-    once = largest[largest.method == "dros"].assign(method="caser-ce")
-    more, same, _ = evidence.ladders(pd.concat([films, single, once]))
-    assert more.tolist() == [6, 7, 8] and all((same[name] == found[name]).all() for name in found)
+    once = largest[largest.method == "gru4rec-ce"].assign(method="caser-ce")
+    more = evidence.ladders(pd.concat([films, single, once]))
+    assert more.x.tolist() == [6, 7, 8]
+    assert (more.bigrec == found.bigrec).all() and (more.conventional == found.conventional).all()
 
 
 def test_lines_cross_where_they_were_planted():
@@ -71,23 +131,106 @@ def test_lines_cross_where_they_were_planted():
     noise = np.random.default_rng(0).normal(0, 0.05, (2, 7, 1, 300))
     bigrec = 0.4 + noise[0]
     conventional = (0.4 + 0.05 * (x - 9))[:, None, None] + noise[1]
-    low, at, high = claims.crossing(x, {"bigrec": bigrec, "conventional": conventional})
-    assert low < 512 < high and at == pytest.approx(512, rel=0.1) and high / low < 1.5
-    back = claims.crossing(x, {"bigrec": conventional, "conventional": bigrec})
-    assert np.isnan(back).all()
+    users = np.arange(300)
+    at = claims.crossing(evidence.Ladders(x, bigrec, conventional, users))
+    assert at.low < 9 < at.high and at.mean == pytest.approx(9, abs=0.15) and at.high - at.low < 0.6
+    assert claims.crossing(evidence.Ladders(x, conventional, bigrec, users)) is None
 
 
-def test_injection_helps_and_collaborative_more(test):
-    assert verdicts(claims.c3(test)) == ["supported"] * 6
+def test_what_injecting_adds_is_compared_with_what_it_adds_to_another_model(planted):
+    (row,) = [
+        row
+        for row in planted.rows()["C4"]
+        if row["dataset"] == "films" and "collaborative" in row["statement"]
+    ]
+    group = evidence.plain_runs(planted.test)
+    group = group[(group.dataset == "films") & (group.n_train == 128)]
+    means = group.groupby("method").ndcg.mean()
+    adds = {m: means[f"{m}+collaborative"] - means[m] for m in ("bigrec", "gru4rec-ce")}
+    assert row["estimate"] == pytest.approx(adds["bigrec"] - adds["gru4rec-ce"])
+    assert row["guards"] == (
+        "BIGRec + collaborative − SASRec, cross-entropy; personal gain"
+    )  # fmt: skip
 
 
-def test_little_statistics_in_what_the_llm_recommends(results):
-    lists = evidence.read_lists(results)
-    rows = claims.c4(lists, evidence.read_data(results, "items"), ["films"])
-    assert verdicts(rows) == ["supported"] * 2
-    share, common = (row["estimate"] for row in rows)
-    assert share == pytest.approx(20 / 30 - 0.2, abs=0.02)  # of 30 popular titles, 20 are top
-    assert common == pytest.approx(20 / 30 - 30 * 0.2 * (2 / 3) / 20, abs=0.02)
+def test_personal_gains_by_brute_force(planted):
+    games = planted.gains[(planted.gains.dataset == "games") & (planted.gains.run == "n128-s1")]
+    lists = evidence.read_lists(planted.folder)
+    lists = lists[(lists.dataset == "games") & (lists.run == "n128-s1")]
+    target = toy_results.targets("games", "test")
+    for method in ("bigrec", "popularity"):
+        shown = np.stack(lists[lists.method == method]["items"].to_numpy())
+        found = games[games.method == method].set_index("example")
+        for example in (0, 1, 250):
+            worth = [
+                sum(1 / np.log2(place + 2) for place in np.flatnonzero(other == target[example]))
+                for other in shown
+            ]
+            others = [worth[i] for i in range(400) if i // 2 != example // 2]
+            assert found.others[example] == pytest.approx(np.mean(others))
+            assert found.own[example] == pytest.approx(worth[example])
+    assert games[games.method == "popularity"].gain.abs().max() < 1e-12
+
+
+def mean(value, error=0.01, seeds=5):
+    return Mean(value, error, 50.0, seeds, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "side"),
+    [
+        ("better", 0.1, "supported"),
+        ("better", -0.1, "contradicted"),
+        ("better", 0.01, "not decided"),
+        ("no worse", 0.1, "supported"),
+        ("no worse", -rules.SAME + 0.1, "supported"),
+        ("no worse", -rules.SAME + 0.01, "not decided"),
+        ("no worse", -rules.SAME - 0.1, "contradicted"),
+        ("flat", 0.0, "supported"),
+        ("flat", rules.FLAT - 0.01, "not decided"),
+        ("flat", -rules.FLAT - 0.1, "contradicted"),
+        ("flat", rules.FLAT + 0.1, "contradicted"),
+    ],
+)
+def test_the_rule(rule, value, side):
+    row = claims.row({"claim": "C1"}, mean(value), rule, {"guard": mean(0.1)})
+    assert claims.judged([row], "", "").verdict.tolist() == [side]
+    ends = mean(value).interval
+    bounds = {"better": [0], "no worse": [-rules.SAME], "flat": [-rules.FLAT, rules.FLAT]}[rule]
+    decided = not any(ends.low <= bound <= ends.high for bound in bounds)
+    assert decided == (side != "not decided")  # interval and p-value say the same
+
+
+@pytest.mark.parametrize("weak", [mean(-0.1), mean(0.001), mean(0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("rule", "value"), [("better", 0.1), ("no worse", 0.1), ("flat", 0.0)]
+)  # fmt: skip
+def test_a_guard_that_is_not_above_zero_keeps_a_claim_from_being_supported(rule, value, weak):
+    guards = {"strong": mean(0.1), "weak": weak}
+    row = claims.row({"claim": "C1"}, mean(value), rule, guards)
+    found = claims.judged([row], "", "").iloc[0]
+    assert found.verdict == "not decided" and "weak" in found.reason
+    against = claims.row({"claim": "C1"}, mean(-0.9), rule, guards)
+    assert claims.judged([against], "", "").verdict.tolist() == ["contradicted"]
+
+
+def test_few_seeds_are_a_demonstration_and_p_values_are_corrected_within_a_claim():
+    rows = [claims.row({"claim": "C1"}, mean(0.1, seeds=2), "better", {})]
+    assert claims.judged(rows, "", "").verdict.tolist() == ["demonstration"]
+    value = 0.0203  # p = 0.048
+    rows = [claims.row({"claim": name}, mean(value), "better", {}) for name in ("C1", "C3", "C3")]
+    found = claims.judged(rows, "", "abc")
+    assert found.verdict.tolist() == ["supported", "not decided", "not decided"]
+    assert set(found.rule_commit) == {"abc"}
+
+
+def test_what_is_not_decided_says_what_it_would_take():
+    values = np.random.default_rng(0).normal(0.01, 0.1, (5, 300))
+    found = mean_of(values, np.arange(300))
+    row = claims.row({"claim": "C1"}, mean(0.01, 0.01), "better", {})
+    text = claims.judged([row], "", "").reason.iloc[0]
+    assert "would have been found with 80 % power" in text and "times the seeds" in text
+    assert found.detectable > 0
 
 
 def test_overlap_and_groups_by_brute_force():
@@ -99,51 +242,40 @@ def test_overlap_and_groups_by_brute_force():
     assert evidence.title_groups(items).to_dict() == {1: 0, 4: 1, 2: 2, 0: 3, 5: 4}
 
 
-def test_the_joint_model_is_no_worse_and_transfer_helps(test):
-    rows = claims.c5(test)
-    assert verdicts(rows) == ["supported"] * 4
-    assert [row["rule"] for row in rows] == ["no worse", "better"] * 2
-
-
-@pytest.mark.parametrize(
-    ("rule", "low", "high", "verdict"),
-    [
-        ("better", 0.1, 0.2, "supported"),
-        ("better", -0.2, -0.1, "contradicted"),
-        ("better", -0.1, 0.2, "not decided at this scale"),
-        ("no worse", -0.05, 0.3, "supported"),
-        ("no worse", -0.3, -0.15, "contradicted"),
-        ("no worse", -0.15, 0.3, "not decided at this scale"),
-        ("flat", -0.05, 0.05, "supported"),
-        ("flat", 0.12, 0.3, "contradicted"),
-        ("flat", -0.05, 0.3, "not decided at this scale"),
-    ],
-)
-def test_the_rule(rule, low, high, verdict):
-    row = {"low": low, "high": high, "corrected": 0.04}
-    assert claims.RULES[rule](row) == verdict
-    assert claims.RULES[rule](row | {"corrected": 0.06}) == "not decided at this scale"
-
-
-def test_whatever_is_missing_is_named(results, tmp_path):
-    bare = toy_results.write_bare(tmp_path / "bare")
-    test = evidence.read_scores(bare)
-    lists = evidence.read_lists(bare)
-    rows = claims.c1(test, test) + claims.c2(test) + claims.c3(test) + claims.c5(test)
-    rows += claims.c4(lists, {}, ["films"]) + claims.c4(lists.iloc[:0], {}, ["films"])
-    found = claims.judged(rows, "notebook#cell")
-    assert (found.verdict == "not decided at this scale").all()
+def test_whatever_is_missing_is_named(tmp_path):
+    bare = Published(toy_results.write_bare(tmp_path / "bare"))
+    found = bare.judged()
+    assert (found.verdict == "missing").all()
     assert found.reason.str.startswith("missing: ").all() and list(found) == claims.COLUMNS
-    assert len(found) == 2 + 2 + 3 + 2 + 2 + 2
+    assert found.claim.value_counts().to_dict() == {"C1": 4, "C2": 4, "C3": 3, "C4": 2, "C5": 2}
 
 
 def test_a_notebooks_claims_stand_in_its_folder(tmp_path):
     p = parameters.OverallPerformance(study="toy", root=str(tmp_path))
     rows = [{"claim": "C1", "dataset": "films", "reason": "missing: all"}]
-    claims.publish(claims.judged(rows, "n#c"), p)
+    claims.publish(claims.judged(rows, "n#c", ""), p)
     written = pd.read_csv(p.output / "claims.csv")
-    assert written.claim.tolist() == ["C1"]
-    assert (written.verdict == "not decided at this scale").all()
+    assert written.claim.tolist() == ["C1"] and written.verdict.tolist() == ["missing"]
+
+
+def test_the_commit_of_the_rule_is_named(tmp_path):
+    import subprocess
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    assert rules.commit(tmp_path) == ""
+    place = tmp_path / "bigrec_lib" / "findings" / "rules.py"
+    place.parent.mkdir(parents=True)
+    place.write_text("RULE = 1")
+    git("init", "-q")
+    assert rules.commit(tmp_path) == "uncommitted"
+    git("add", "."), git("commit", "-qm", "The rule")
+    first = git("rev-parse", "HEAD")
+    git("commit", "-qm", "Another", "--allow-empty")
+    assert rules.commit(tmp_path) == first
 
 
 def test_published_numbers_name_their_source():

@@ -1,4 +1,4 @@
-"""A small published study with planted truths."""
+"""A small published study with planted truths, and others in which BIGRec knows nothing."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,31 +11,65 @@ import pandas as pd
 from bigrec_lib.files import write_json, write_parquet
 from bigrec_lib.study.parameters import KEYS
 
-EXAMPLES, ITEMS = 400, 100
+EXAMPLES, ITEMS, K = 400, 400, 20
 DATASETS = ("films", "games")
 LADDER = (64, 128, 256)
-TRAINED = ("markov", "sasrec-ce", "dros")
-INJECTED = {"bigrec+popularity": 0.10, "bigrec+collaborative": 0.25, "bigrec+both": 0.27}
+TRAINED = ("markov", "sasrec-ce", "gru4rec-ce")
+LAST = tuple(f"{model}-last" for model in TRAINED)
+INJECTED = {
+    "bigrec+popularity": 0.10,
+    "bigrec+popularity-all": 0.11,
+    "bigrec+collaborative": 0.25,
+    "bigrec+both": 0.27,
+}
+COMPARED = {"gru4rec-ce+popularity": 0.0, "gru4rec-ce+collaborative": 0.01}
+WORLDS = ("planted", "null", "random", "shuffled")
+"""What BIGRec is: better than all by far; as good as the conventional models; a random order; lists
+that hit well but say the same to everybody."""
 
 
-def hits(method: str, n_train: int, tuned_on: str) -> float:
-    """The planted chance that the target is among the first 20."""
-    if n_train == 0:
-        return 0.02
-    if method in TRAINED:
-        return 0.05 * np.log2(n_train / 32) + 0.02 * TRAINED.index(method)
+def hits(method: str, n_train: int, tuned_on: str = "", setting: str = "", world="planted"):
+    """The planted chance that a list made for its user has the target among the first 20."""
+    model = method.partition("+")[0].removesuffix("-last").removesuffix("-unseen")
+    if model in TRAINED:
+        chance = 0.08 * np.log2(n_train / 32) + 0.02 * TRAINED.index(model)
+        return chance * (0.5 if method.endswith("-last") else 1) + COMPARED.get(method, 0)
+    if method in ("random", "popularity") or n_train == 0 or setting == "shuffled":
+        return 0.0
+    if world == "null":
+        return hits(TRAINED[-1], n_train) + (0 if method == "bigrec" else 0.001)
     away = -0.2 if tuned_on and "+" not in tuned_on else 0.02 if tuned_on else 0
     return 0.45 + INJECTED.get(method, 0) + away
+
+
+def knows_nothing(method: str, world: str) -> str:
+    """What a method of BIGRec is in a world where the LLM knows nothing; '' elsewhere.
+
+    Injected BIGRec becomes what is injected, as it does when γ is large.
+    """
+    if world not in ("random", "shuffled") or not method.startswith("bigrec"):
+        return ""
+    if "collaborative" in method or "both" in method:
+        return "sasrec-ce"
+    return "popularity" if "popularity" in method else world
 
 
 def draws(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, *name.encode()])
 
 
+def targets(dataset: str, split: str) -> np.ndarray:
+    """The targets of a split, three in ten of them among the 20 most popular titles."""
+    rng = draws(0, f"{dataset} {split}")
+    popular = rng.integers(ITEMS - K, ITEMS, EXAMPLES)
+    return np.where(rng.random(EXAMPLES) < 0.3, popular, rng.integers(0, ITEMS, EXAMPLES))
+
+
 @dataclass
 class Study:
     """Rows of the published tables, and manifests, while they are put together."""
 
+    world: str = "planted"
     ranks: list = field(default_factory=list)
     lists: list = field(default_factory=list)
     metrics: list = field(default_factory=list)
@@ -48,6 +82,7 @@ class Study:
         """Note down a finished job."""
         name = f"{keys['dataset']}.{keys['run']}.{notebook}"
         given = {"learning_rate": 0.001, "epochs": 1.0, "target_modules": ["q_proj", "v_proj"]}
+        given |= {"rank": 8, "shuffled": False}
         self.jobs[name] = {
             "notebook": notebook,
             "keys": keys,
@@ -58,23 +93,47 @@ class Study:
             "seconds_of": seconds_of or {},
         }
 
+    def listed(self, method, keys, split):
+        """What a method lists for every example, (EXAMPLES, K).
+
+        A list made for its user has the target with the planted chance; examples are easy or hard,
+        the same for all methods.
+        """
+        n_train, tuned_on, seed = keys["n_train"], keys["tuned_on"], keys["seed"]
+        target = targets(keys["dataset"], split)
+        luck = draws(0, f"{keys['dataset']} {split} luck").random(EXAMPLES)
+        instead = knows_nothing(method, self.world)
+        name = f"{instead or method}{n_train}{tuned_on}{keys['setting']}{split}"
+        rng = draws(seed, f"{keys['dataset']} {name}")
+        if "popularity" in (method, instead):
+            return np.tile(np.arange(ITEMS - K, ITEMS)[::-1], (EXAMPLES, 1))
+        if instead == "shuffled":  # popular titles, in an order that has nothing to do with users
+            return ITEMS - 1 - rng.permuted(np.tile(np.arange(2 * K), (EXAMPLES, 1)), axis=1)[:, :K]
+        shown = np.argsort(rng.random((EXAMPLES, ITEMS)), axis=1)[:, :K]
+        chance = hits(
+            "sasrec-ce" if instead == "sasrec-ce" else method, n_train, tuned_on,
+            keys["setting"], self.world,
+        )  # fmt: skip
+        if instead == "random" or not chance:
+            return shown
+        shown = np.where(shown == target[:, None], (shown + 1) % ITEMS, shown)
+        hit = 0.9 * luck + 0.1 * rng.random(EXAMPLES) < chance
+        place = (luck * 97 % 1 * K).astype(int)
+        shown[hit, place[hit]] = target[hit]
+        return shown
+
     def rank(self, methods, keys):
         """Add ranks, lists and metrics of these methods."""
-        n_train, tuned_on, seed = keys["n_train"], keys["tuned_on"], keys["seed"]
         for split, method in product(("valid", "test"), methods):
-            luck = draws(0, split).random(EXAMPLES)  # easy and hard examples, the same for all
-            noise = draws(seed, f"{method}{n_train}{tuned_on}{split}").random(EXAMPLES)
-            hit = 0.9 * luck + 0.1 * noise < hits(method, n_train, tuned_on)
-            rank = np.where(hit, (luck * 97 % 1 * 20).astype(int), 50).astype(np.int32)
+            shown = self.listed(method, keys, split)
+            equal = shown == targets(keys["dataset"], split)[:, None]
+            rank = np.where(equal.any(1), equal.argmax(1), 50).astype(np.int32)
             rows = {"split": split, "method": method, "example": np.arange(EXAMPLES)}
             self.ranks.append(pd.DataFrame(keys | rows | {"rank": rank, "ties": np.int32(0)}))
-        for method in methods:
-            rng = draws(seed, f"list {method}")
-            # conventional models list the 30 most popular titles, the LLM any of them
-            pool = np.arange(ITEMS - 30, ITEMS) if method in TRAINED else np.arange(ITEMS)
-            items = [rng.permutation(pool)[:20].astype(np.int32) for _ in range(EXAMPLES)]
-            rows = {"method": method, "example": np.arange(EXAMPLES), "items": items}
-            self.lists.append(pd.DataFrame(keys | rows))
+            if split == "valid":
+                continue
+            rows = {"method": method, "example": np.arange(EXAMPLES)}
+            self.lists.append(pd.DataFrame(keys | rows | {"items": list(shown.astype(np.int32))}))
             self.metrics += [
                 keys | {"method": method, "model": "tiny", "protocol": "corrected",
                         "split": "test", "metric": metric, "k": k, "value": 0.1, "n": EXAMPLES}
@@ -85,7 +144,7 @@ class Study:
         """A finished tuning, and what its generations are like."""
         setting = {"setting": keys["setting"]}
         self.job("02_tune_llm", keys, {"valid_loss": 1.5}, **setting, **parameters)
-        first = {"generations": EXAMPLES, "real": 0.5, "distinct": 30}
+        first = {"generations": EXAMPLES, "real": 0.5, "distinct": 30, "most frequent": 0.1}
         beams = {"valid": first, "test": first | {"distinct": 40}}
         self.job("03_generate_titles", keys, {"first_beams": beams}, **setting)
 
@@ -113,28 +172,34 @@ def keys(dataset, run, n_train, seed, **special):
 
 
 def catalogue(study, dataset):
-    """Items that are the more popular the higher their number; histories of rising popularity."""
+    """Items that are the more popular the higher their number; histories of rising popularity.
+
+    Every user has two examples.
+    """
     items = {"item": np.arange(ITEMS, dtype=np.int32), "title_group": np.arange(ITEMS)}
     items |= {"title": [f"title {n}" for n in range(ITEMS)], "train_count": np.arange(ITEMS)}
     study.items.append(pd.DataFrame({"dataset": dataset} | items))
-    target = draws(0, dataset).integers(0, ITEMS, EXAMPLES).astype(np.int32)
-    rows = {"dataset": dataset, "split": "test", "example": np.arange(EXAMPLES)}
-    rows |= {
-        "user": np.arange(EXAMPLES),
-        "history": [[5, 25, 27, 45, 47, 65, 67, 85, 87, 89]] * 400,
-    }
-    study.examples.append(pd.DataFrame(rows | {"target": target, "time": 0}))
+    for split in ("valid", "test"):
+        rows = {"dataset": dataset, "split": split, "example": np.arange(EXAMPLES)}
+        rows |= {"user": np.arange(EXAMPLES) // 2, "tied": np.arange(EXAMPLES) % 4 == 0}
+        rows |= {"history": [[20, 100, 108, 180, 188, 260, 268, 340, 348, 356]] * EXAMPLES}
+        target = targets(dataset, split).astype(np.int32)
+        study.examples.append(pd.DataFrame(rows | {"target": target, "time": 0}))
 
 
-def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
-    """A study of two data sets: main size 128 with all seeds, a ladder with the first one."""
-    study = Study()
+def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="planted"):
+    """A study of two data sets: main size 128 with all seeds, the ladder with one less."""
+    study = Study(world)
     for dataset in datasets:
         catalogue(study, dataset)
         (other,) = [name for name in DATASETS if name != dataset]
         for n, seed in product(ladder, seeds):
-            if seed == seeds[0] or n == 128:
-                main_run(study, keys(dataset, f"n{n}-s{seed}", n, seed))
+            if n != 128 and seed == seeds[-1]:
+                continue
+            main_run(study, keys(dataset, f"n{n}-s{seed}", n, seed), n == 128)
+            if n != 128:
+                matched = f"n{n}-s{seed}-as-matched"
+                study.rank(["bigrec"], keys(dataset, matched, n, seed, setting="matched"))
         for seed, tuned_on in product(seeds, (other, "+".join(DATASETS))):
             run = keys(dataset, f"n128-s{seed}-on-{tuned_on}", 128, seed, tuned_on=tuned_on)
             study.rank(["bigrec", *["bigrec-two-catalogues"] * ("+" in tuned_on)], run)
@@ -144,25 +209,29 @@ def write(results, seeds=(0, 1), ladder=LADDER, datasets=DATASETS):
         study.rank(["bigrec"], tried)
         study.tune(tried, learning_rate=0.01)
         for seed in seeds:
-            study.rank(
-                ["bigrec"],
-                keys(dataset, f"n128-s{seed}-constrained", 128, seed, constrained=True),
-            )
-            study.rank(TRAINED, keys(dataset, f"full-s{seed}", 4096, seed))
+            of_run = {"constrained": True}
+            study.rank(["bigrec"], keys(dataset, f"n128-s{seed}-constrained", 128, seed, **of_run))
+            of_run = {"setting": "shuffled"}
+            name = f"n128-s{seed}-as-shuffled"
+            study.rank(["bigrec"], keys(dataset, name, 128, seed, **of_run))
+            of_run |= {"tuned_on": other}
+            study.rank(["bigrec"], keys(dataset, f"{name}-on-{other}", 128, seed, **of_run))
+            study.rank(["popularity", *TRAINED], keys(dataset, f"full-s{seed}", 4096, seed))
     return study.publish(results)
 
 
-def main_run(study, run):
-    """Everything there is at one training size and seed."""
-    study.rank(["bigrec", *INJECTED, "popularity", *TRAINED], run)
+def main_run(study, run, main):
+    """Everything there is at one training size and seed; less of it at a further size."""
+    further = ["random", "popularity", *LAST, *COMPARED, "bigrec-unseen", "sasrec-ce-unseen"]
+    study.rank(["bigrec", *INJECTED, *TRAINED, *(further if main else ())], run)
     study.tune(run)
     seconds = dict(zip(TRAINED, (1.0, 20.0, 30.0), strict=True))
     study.job("06_train_baselines", run, seconds_of=seconds)
     study.job("05_reweight_by_statistics", run, collaborative="sasrec-ce")
     for split in ("valid", "test"):
         rows = {"split": split, "gamma": [0.0, 1.0, 10.0], "metric": "NDCG", "k": 20}
-        value = [0.1, 0.15, 0.12 + run["seed"] / 100]
-        study.curves.append(pd.DataFrame(run | rows | {"value": value}))
+        rows |= {"weights": "popularity", "value": [0.1, 0.15, 0.12 + run["seed"] / 100]}
+        study.curves.append(pd.DataFrame(run | rows))
 
 
 def write_bare(results, lists=True):

@@ -9,24 +9,29 @@ import pandas as pd
 
 from bigrec_lib.findings import claims, evidence, significance
 from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, label
+from bigrec_lib.findings.significance import Interval
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 
 
-def mean_interval(table: np.ndarray) -> dict[str, float]:
-    """value, low, high of the mean of (S, n), as `significance.contrast`."""
-    found = significance.contrast(table)
-    return {"value": found["difference"], "low": found["low"], "high": found["high"]}
+def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
+    """value, low, high of the mean of one method's rows; those that every seed has."""
+    table = significance.crossed(frame.assign(method=""), value)[""]
+    found = significance.mean_of(table.to_numpy(), significance.users_of(table)).interval
+    return {"value": found.mean, "low": found.low, "high": found.high}
 
 
-def relative_gain(group: pd.DataFrame, method: str, against: str) -> tuple[float, float, float]:
-    """Mean NDCG@20 of `method` / that of `against` - 1: low, estimate, high; NaN if none."""
+def relative_gain(group: pd.DataFrame, method: str, against: str) -> Interval:
+    """Mean NDCG@20 of `method` / that of `against` - 1 with its interval; NaN if there is none."""
+    nothing = Interval(*[float("nan")] * 3)
     if not {method, against} <= set(group.method):
-        return float("nan"), float("nan"), float("nan")
+        return nothing
     found = significance.crossed(group[group.method.isin((method, against))], "ndcg")
-    parts = np.stack([(found[method] - found[against]).to_numpy(), found[against].to_numpy()])
-    row = claims.relative_row({}, parts, "no worse")
-    return tuple(row.get(key, float("nan")) for key in ("low", "estimate", "high"))
+    theirs = found[against].to_numpy()
+    if not theirs.sum() > 0:
+        return nothing
+    parts = np.stack([found[method].to_numpy() - theirs, theirs])
+    return significance.ratio_of(parts, significance.users_of(found[method])).interval
 
 
 def points(test: pd.DataFrame) -> pd.DataFrame:
@@ -36,47 +41,60 @@ def points(test: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "method", "n_train"]
     for (dataset, method, n_train), group in evidence.plain_runs(kept).groupby(keys, sort=False):
         at = {"dataset": dataset, "method": method, "n_train": n_train}
-        table = group.pivot(index="seed", columns="example", values="ndcg").to_numpy()
-        band = {"value": table.mean(), "low": float("nan"), "high": float("nan")}
-        band = mean_interval(table) if method == "bigrec" else band
-        rows.append(at | {"seeds": len(table)} | band)
+        band = {"value": group.ndcg.mean(), "low": float("nan"), "high": float("nan")}
+        band = mean_interval(group) if method == "bigrec" else band
+        rows.append(at | {"seeds": group.seed.nunique()} | band)
     columns = [*keys, "seeds", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns).sort_values(keys[::2])
 
 
 def slopes(test: pd.DataFrame) -> pd.DataFrame:
-    """Slope of NDCG@20 per doubling of the training samples, a row a data set and method."""
+    """Slope of NDCG@20 per doubling of the training samples, a row a data set and method.
+
+    relative: the slope as a share of the level, with its interval.
+    """
     rows = []
     for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
         for method in ["bigrec", *CONVENTIONAL]:
-            x, values = evidence.ladder(group, [method])
-            keys = {"dataset": dataset, "method": method, "sizes": len(x)}
-            if len(x) < 2:
-                rows.append(keys | {"gap": "missing: two training sizes or more"})
+            found = evidence.ladder(group, [method])
+            keys = {"dataset": dataset, "method": method, "sizes": len(found.x)}
+            if found.gap or not found.values.sum() > 0:
+                rows.append(keys | {"gap": f"missing: {found.gap or 'a hit'}"})
                 continue
-            found = significance.contrast(np.tensordot(evidence.slope_weights(x), values, 1))
-            found["slope"] = found.pop("difference")
-            rows.append(keys | found | {"gap": ""})
-    columns = "dataset method sizes seeds n slope low high p gap".split()
+            of_slope = significance.contrast(found.slope(found.values), found.users)
+            of_slope["slope"] = of_slope.pop("difference")
+            share = significance.ratio_of(found.parts(found.values), found.users).interval
+            relative = {"relative": share.mean, "relative_low": share.low}
+            rows.append(keys | of_slope | relative | {"relative_high": share.high, "gap": ""})
+    columns = (
+        "dataset method sizes seeds n slope low high p relative relative_low relative_high gap"
+    ).split()
     return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64", "n": "Int64"})
 
 
 def crossings(test: pd.DataFrame) -> pd.DataFrame:
     """Where BIGRec's line and that of the conventional models' mean cross, a row a data set."""
     rows = []
-    for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
-        x, found, gap = evidence.ladders(group)
-        low, at, high = claims.crossing(x, found) if not gap else [float("nan")] * 3
-        first, last = (round(2 ** x[end]) for end in (0, -1)) if not gap else (None, None)
-        if gap:
-            gap = f"missing: {gap}"
-        elif at != at:
+    for dataset, group in test.groupby("dataset", sort=False):
+        found = evidence.ladders(group)
+        row = {"dataset": dataset}
+        if found.gap:
+            rows.append(row | {"gap": f"missing: {found.gap}"})
+            continue
+        first, last = (round(2 ** found.x[end]) for end in (0, -1))
+        row |= {"smallest": first, "largest": last, "gap": ""}
+        at = claims.crossing(found)
+        if at is None:
             gap = "BIGRec's fitted line rises at least as fast as the conventional models'"
-        elif at in (first, last):
-            ahead = "the conventional models'" if at == first else "BIGRec's"
-            gap = f"{ahead} line is ahead from {first:,} to {last:,} samples"
-        row = {"dataset": dataset, "crossing": at, "low": low, "high": high}
-        rows.append(row | {"smallest": first, "largest": last, "gap": gap})
+            rows.append(row | {"gap": gap})
+            continue
+        low, middle, high = (
+            float(2 ** np.clip(end, found.x[0], found.x[-1])) for end in (at.low, at.mean, at.high)
+        )
+        if round(middle) in (first, last):
+            ahead = "the conventional models'" if round(middle) == first else "BIGRec's"
+            row["gap"] = f"{ahead} line is ahead from {first:,} to {last:,} samples"
+        rows.append(row | {"crossing": middle, "low": low, "high": high})
     columns = "dataset crossing low high smallest largest gap".split()
     frame = pd.DataFrame(rows).reindex(columns=columns)
     return frame.astype({"smallest": "Int64", "largest": "Int64"})
@@ -227,7 +245,8 @@ def who_gains(test: pd.DataFrame) -> pd.DataFrame:
 
 
 def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
-    """NDCG@20 tested on each data set, by origin: untuned, each data set, joint (two sizes).
+    """NDCG@20 tested on each data set, by origin: untuned, each data set with the users' own
+    answers and with those of others, joint (two sizes).
 
     The main size of the single-domain model; 'joint, n in total' is the joint model with that many
     samples in all. Columns dataset, origin, n_each, seeds, value, low, high, difference to the
@@ -240,6 +259,7 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         group = evidence.origins(test, dataset)
         size = evidence.main_size(group[group.origin == dataset])
         wanted = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
+        wanted += [(f"{name}, others' answers", f"{name}*", size) for name in datasets]
         if len(datasets) > 1:
             half = size // (together.count("+") + 1)
             wanted += [("joint, n each", together, size), ("joint, n in total", together, half)]
@@ -250,12 +270,14 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
             if each.empty:
                 rows.append(row | {"gap": f"missing: {name}, {n:,} samples"})
                 continue
-            table = each.pivot(index="seed", columns="example", values="ndcg").to_numpy()
-            row |= {"seeds": len(table), "gap": ""} | mean_interval(table)
+            row |= {"seeds": each.seed.nunique(), "gap": ""} | mean_interval(each)
             both = pd.concat([single.assign(of="single"), each.assign(of="this")])
             if name not in (dataset, "untuned"):
                 pair = significance.crossed(both, "ndcg", by="of")
-                apart = significance.contrast((pair["this"] - pair["single"]).to_numpy())
+                difference = pair["this"] - pair["single"]
+                apart = significance.contrast(
+                    difference.to_numpy(), significance.users_of(difference)
+                )
                 row |= {"difference": apart["difference"], "difference_low": apart["low"]}
                 row |= {"difference_high": apart["high"], "p": apart["p"]}
             rows.append(row)
@@ -287,10 +309,10 @@ def settings(folder: Path) -> pd.DataFrame:
     """What each tuning setting brings on the validation examples, a row a data set and setting.
 
     Columns: dataset, setting, what was set, minutes of tuning, valid_loss, real (share of first
-    beams that are titles), distinct (how many different ones), n, ndcg (NDCG@20) with its interval,
-    and chosen: the highest of its data set.
+    beams that are titles), distinct (how many different ones), most_frequent (share of the most
+    frequent one), n, ndcg (NDCG@20) with its interval, and chosen: the highest of its data set.
     """
-    names = ["learning_rate", "epochs", "target_modules", "learn_prompt"]
+    names = ["learning_rate", "epochs", "rank", "target_modules", "learn_prompt", "shuffled"]
     by_run = {
         notebook: {
             (job["keys"]["dataset"], job["keys"]["run"]): job
@@ -305,17 +327,23 @@ def settings(folder: Path) -> pd.DataFrame:
     ):
         tuning = by_run["02_tune_llm"][dataset, run]
         first = by_run["03_generate_titles"][dataset, run]["facts"]["first_beams"]["valid"]
-        ndcg = significance.interval(group.ndcg)
-        set_to = {name: tuning["parameters"][name] for name in names}
+        ndcg = significance.interval(group.ndcg.to_numpy(), group.user.to_numpy())
+        set_to = {name: tuning["parameters"].get(name) for name in names}
         rows.append(
             {"dataset": dataset, "setting": setting}
             | set_to
             | {"target_modules": " ".join(set_to["target_modules"])}
             | {"minutes": tuning["seconds"] / 60, "valid_loss": tuning["facts"]["valid_loss"]}
-            | {"real": first["real"], "distinct": int(first["distinct"]), "n": len(group)}
+            | {"real": first["real"], "distinct": int(first["distinct"])}
+            | {"most_frequent": first["most frequent"], "n": len(group)}
             | {"ndcg": ndcg.mean, "low": ndcg.low, "high": ndcg.high}
         )
-    columns = ["dataset", "setting", *names, *"minutes valid_loss real distinct n".split()]
+    columns = [
+        "dataset",
+        "setting",
+        *names,
+        *"minutes valid_loss real distinct most_frequent n".split(),
+    ]
     frame = pd.DataFrame(rows, columns=[*columns, "ndcg", "low", "high"])
     return frame.assign(chosen=frame.ndcg == frame.groupby("dataset").ndcg.transform("max"))
 
@@ -344,70 +372,3 @@ def every_run(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "n_train", "method"]
     wide = kept.pivot_table(index=keys, columns="column", values="value", sort=False)
     return wide[columns].reset_index()
-
-
-def levels(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Mean NDCG@20 with its interval: columns dataset, samples, method, value, low, high.
-
-    ranks: columns dataset, samples (a name for the amount), seed, method, example, ndcg.
-    """
-    rows = []
-    names = ["dataset", "samples", "method"]
-    for keys, group in ranks.groupby(names, sort=False):
-        table = group.pivot(index="seed", columns="example", values="ndcg").dropna(axis=1)
-        rows.append(dict(zip(names, keys, strict=True)) | mean_interval(table.to_numpy()))
-    return pd.DataFrame(rows, columns=[*names, "value", "low", "high"])
-
-
-def overall(ranks: pd.DataFrame, methods: dict[str, list[str]], marks: set[tuple]) -> pd.DataFrame:
-    """The main table: a row a data set, amount of training data and method, a column a metric.
-
-    ranks: columns dataset, samples (a name for the amount), seed, method and rank (effective).
-    methods: by samples, those that should be there; one that is not, or lacks a seed another one
-    has, is named in the column gap. Cells are means over seeds of the mean over examples, ± their
-    standard deviation where there are several; the best of a column is bold among its data set
-    and samples. marks: (dataset, samples, method) whose NDCG@20 gets a dagger.
-    """
-    rows = []
-    for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
-        seeds = set(group.seed)
-        best: dict[str, float] = {}
-        block = []
-        for method in methods[samples]:
-            own = group[group.method == method]
-            lacking = ", ".join(f"seed {seed}" for seed in sorted(seeds - set(own.seed)))
-            gap = "" if not lacking else f"missing: {'all' if own.empty else lacking}"
-            cells = {}
-            for name, metric in metrics.METRICS.items():
-                for k in metrics.KS if len(own) else ():
-                    values = own.assign(value=metric(own["rank"], k)).groupby("seed").value.mean()
-                    cells[f"{name}@{k}"] = (values.mean(), values.std(), len(values))
-                    best[f"{name}@{k}"] = max(best.get(f"{name}@{k}", 0), values.mean())
-            block.append((method, cells, gap))
-        for method, cells, gap in block:
-            printed = {c: spread(*cell, bold=cell[0] == best[c] > 0) for c, cell in cells.items()}
-            if (dataset, samples, method) in marks:
-                printed["NDCG@20"] += "†"
-            keys = {"dataset": dataset, "samples": samples, "method": label(method)}
-            rows.append(keys | printed | {"gap": gap})
-    columns = [f"{name}@{k}" for name in metrics.METRICS for k in metrics.KS]
-    return pd.DataFrame(rows, columns=["dataset", "samples", "method", *columns, "gap"])
-
-
-def headline(main: pd.DataFrame) -> pd.DataFrame:
-    """The main table at K = 20: a row a method; a column a data set, amount of data and metric."""
-    places = {"few": "", "all": ", all samples"}
-    wide = {}
-    for dataset, group in main.groupby("dataset", sort=False):
-        for samples, metric in (("few", "HR@20"), ("few", "NDCG@20"), ("all", "NDCG@20")):
-            cells = group[group.samples == samples].set_index("method")[metric]
-            if cells.notna().any():
-                wide[f"{dataset} {metric}{places[samples]}"] = cells
-    found = pd.DataFrame(wide).reindex(main.method.unique()).dropna(how="all")
-    return found.fillna("").rename_axis("method").reset_index()
-
-
-def spread(mean: float, deviation: float, seeds: int, bold: bool = False) -> str:
-    """A mean over seeds as text, with its spread where there is one."""
-    text = f"{mean:.4f}" + (f" ± {deviation:.4f}" if seeds > 1 else "")
-    return f"**{text}**" if bold else text

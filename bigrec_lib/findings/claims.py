@@ -151,15 +151,17 @@ def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
     return mean_of(table.to_numpy(), users_of(table))
 
 
-def compared(keys: dict, mean: Mean | None, what: str, guards: dict[str, Mean | None]) -> dict:
-    """The "better" row of a mean and its guards, or what is missing of them.
+def compared(
+    keys: dict, mean: Mean | None, what: str, guards: dict[str, Mean | None], rule: str = "better"
+) -> dict:
+    """The row of a mean and its guards, or what is missing of them.
 
     what: how the mean's ingredients are called where they are missing.
     """
     lacking = [what] * (mean is None) + [name for name, found in guards.items() if found is None]
     if mean is None or lacking:
         return missing(keys, *lacking)
-    return row(keys, mean, "better", {name: found for name, found in guards.items() if found})
+    return row(keys, mean, rule, {name: found for name, found in guards.items() if found})
 
 
 def per_dataset(*frames: pd.DataFrame):
@@ -228,7 +230,7 @@ def c2(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         if own.gap:
             rows.append(missing(level, own.gap))
             continue
-        rows.append(row(level, ratio_of(own.parts(own.values), own.users), "flat", guards))
+        rows.append(compared(level, ratio_of(own.parts(own.values), own.users), "", guards, "flat"))
     return rows
 
 
@@ -314,15 +316,16 @@ def joint(keys: dict, group: pd.DataFrame, gain: pd.DataFrame, dataset: str, siz
     said = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
     names = [name for name in group.origin.unique() if "+" in name]
     guard = personal(gain[gain.origin.isin(names)])
-    if not names or guard is None:
-        return missing(said, "joint model" if not names else PERSONAL)
+    if not names:
+        return missing(said, "joint model")
     both = group[group.origin.isin((names[0], dataset))]
     tables = crossed(both, "ndcg", by="origin")
     if len(tables) < 2 or not tables[dataset].to_numpy().sum() > 0:
         return missing(said, "single-domain model with the same seeds, and a hit of it")
     theirs = tables[dataset].to_numpy()
     parts = np.stack([tables[names[0]].to_numpy() - theirs, theirs])
-    return row(said, ratio_of(parts, users_of(tables[dataset])), "no worse", {PERSONAL: guard})
+    mean = ratio_of(parts, users_of(tables[dataset]))
+    return compared(said, mean, "", {PERSONAL: guard}, "no worse")
 
 
 def difference_of_origins(group: pd.DataFrame, origin: str, against: str) -> Mean | None:

@@ -104,7 +104,8 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     of_seeds = ((by_seed - mean) ** 2).sum() / (seeds * (seeds - 1))
     left = values - by_seed[:, None] - by_example + mean
     of_both = sum(clustered(row, user) for row in left) / (seeds * (seeds - 1) * n**2)
-    variance = of_users + max(of_seeds - of_both, FLOOR * of_both)
+    shared = min(of_both, of_users)
+    variance = of_users + max(of_seeds - shared, FLOOR * shared)
     df_seeds = seeds - 1
     spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
     df = variance**2 / spread * df_seeds / (df_seeds + 0.5) if spread else df_seeds

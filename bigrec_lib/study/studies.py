@@ -84,6 +84,16 @@ class Study(Part):
     transfer: bool = Field(
         default=False, description="the adapter of each main run also on the other data sets"
     )
+    shuffled: bool = Field(
+        default=False,
+        description="adapters of main runs that learn other users' answers, too; with `transfer`, "
+        "also on the other data sets",
+    )
+    matched: bool = Field(
+        default=False,
+        description="the ladder also with as many steps of tuning at every size as the first main "
+        "size takes",
+    )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
         default={},
@@ -140,6 +150,12 @@ def check(name: str, study: Study) -> None:
     for notebook in [*study.notebooks, *study.resources]:
         if notebook not in parameters.NOTEBOOKS:
             raise StudyError(f"unknown notebook {notebook}")
+    for setting, asked in (
+        (parameters.SHUFFLED, study.shuffled),
+        (parameters.MATCHED, study.matched),
+    ):
+        if asked and setting in study.settings:
+            raise StudyError(f"settings: {setting} is a name of its own: choose another one")
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
@@ -191,11 +207,12 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
     if not issubclass(cls, parameters.RunParameters):
         return [{"dataset": dataset} for dataset in study.datasets]
     if cls is parameters.TuneLLM:
-        return tuned(study) + [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
+        settings = [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
+        return tuned(study) + settings + shuffled(study) + matched(study)
     if cls is parameters.ReweightByStatistics:
         return tested(study)
     if issubclass(cls, parameters.TunedParameters):
-        return tested(study) + tried(study)
+        return tested(study) + tried(study) + controls(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -227,6 +244,37 @@ def tried(study: Study) -> list[dict[str, object]]:
     """Main runs under each of the tuning settings to choose from."""
     first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
     return [{**keys, "setting": name} for name in study.settings for keys in first]
+
+
+def shuffled(study: Study) -> list[dict[str, object]]:
+    """Adapters that learn other users' answers, as 02 takes them."""
+    own = {"setting": parameters.SHUFFLED, "shuffled": True}
+    return [keys | own for keys in main(study)] if study.shuffled else []
+
+
+def matched(study: Study) -> list[dict[str, object]]:
+    """Adapters of the ladder with the number of steps of the first main size, as 02 takes them."""
+    if not study.matched:
+        return []
+    own = parameters.TuneLLM.model_validate(study.notebooks.get("02_tune_llm", {}))
+    samples = own.epochs * study.n_train[0]  # that are learnt, with repetition
+    return [
+        keys | {"setting": parameters.MATCHED, "epochs": samples / size}
+        for size, keys in ((int(str(keys["n_train"])), keys) for keys in ladder(study))
+    ]
+
+
+def controls(study: Study) -> list[dict[str, object]]:
+    """Where the shuffled and the matched adapters are tested."""
+    names = ("dataset", "n_train", "seed", "setting")
+    found = [{name: keys[name] for name in names} for keys in shuffled(study) + matched(study)]
+    return found + [
+        {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
+        for keys in found
+        if study.transfer and keys["setting"] == parameters.SHUFFLED
+        for dataset in study.datasets
+        if dataset != keys["dataset"]
+    ]
 
 
 def joint(study: Study) -> list[dict[str, object]]:

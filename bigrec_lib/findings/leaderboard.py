@@ -1,0 +1,209 @@
+"""The main table, and what every method in it is held against.
+
+A random order, the method's own lists shuffled among users, and the subsets of examples where a
+hit is easy: a number that these reach says nothing about a recommender.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bigrec_lib.findings import significance
+from bigrec_lib.findings.analyses import in_order, mean_interval
+from bigrec_lib.findings.methods import label, of
+from bigrec_lib.method import metrics
+
+ALL = "all training samples"
+ROW = ["dataset", "samples", "method"]
+
+
+def levels(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Mean NDCG@20 with its interval: columns dataset, samples, method, value, low, high.
+
+    ranks: columns dataset, samples ('few' or 'all'), seed, method, user, example, ndcg.
+    """
+    groups = ranks.groupby(ROW, sort=False)
+    rows = [dict(zip(ROW, keys, strict=True)) | mean_interval(group) for keys, group in groups]
+    return pd.DataFrame(rows, columns=[*ROW, "value", "low", "high"])
+
+
+def references(gains: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each method's NDCG@20 beside that of its lists shuffled among users, and of a random order.
+
+    gains: `evidence.personal_gains` with a column samples. Columns dataset, samples, method, own,
+    shuffled, random (expected), gain (own - shuffled) with its interval low, high, and p; personal:
+    whether the gain is above zero, corrected by Holm over the table.
+    """
+    rows = []
+    for keys, group in gains.groupby(ROW, sort=False):
+        table = significance.crossed(group.assign(method=""), "gain")[""]
+        gain = significance.contrast(table.to_numpy(), significance.users_of(table))
+        candidates = items[keys[0]].title_group.nunique()
+        rows.append(
+            dict(zip(ROW, keys, strict=True))
+            | {"own": group.own.mean(), "shuffled": group.others.mean()}
+            | {"random": metrics.of_random(metrics.ndcg, 20, candidates)}
+            | {"gain": gain["difference"], "low": gain["low"], "high": gain["high"]}
+            | {"p": gain["p"]}
+        )
+    columns = [*ROW, "own", "shuffled", "random", "gain", "low", "high", "p"]
+    frame = pd.DataFrame(rows, columns=columns)
+    sure = significance.holm(frame.p.astype(float)) < significance.LEVEL
+    return frame.assign(personal=sure & (frame.gain > 0))
+
+
+def variety(lists: pd.DataFrame) -> pd.DataFrame:
+    """How many titles come first, mean over seeds: distinct, and the share of the most frequent.
+
+    lists: columns dataset, samples, seed, method, items.
+    """
+    first = lists.assign(first=[shown[0] for shown in lists["items"]])
+    by_seed = first.groupby([*ROW, "seed"], sort=False)["first"]
+    frame = pd.DataFrame(
+        {
+            "distinct": by_seed.nunique().astype(float),
+            "most_frequent": by_seed.agg(lambda titles: titles.value_counts(normalize=True).max()),
+        }
+    )
+    return frame.groupby(ROW, sort=False).mean().reset_index()
+
+
+def overall(
+    ranks: pd.DataFrame,
+    methods: dict[str, list[str]],
+    marks: set[tuple],
+    held_against: pd.DataFrame,
+    firsts: pd.DataFrame,
+) -> pd.DataFrame:
+    """The main table: a row a data set, amount of training data and method, a column a metric.
+
+    ranks: columns dataset, samples ('few' or 'all'), seed, method and rank (effective). methods: by
+    samples, those that should be there; one that is not, or lacks a seed another one has, is named
+    in the column gap. held_against: `references`; firsts: `variety`. Cells are means over seeds of
+    the mean over examples, ± their standard deviation where there are several; the best of a column
+    is bold among its data set and samples. marks: (dataset, samples, method) whose NDCG@20 gets a
+    dagger. A method that is not personal (`references`) gets a ring, ∘.
+    """
+    gain = held_against.set_index(ROW)
+    variety_of = firsts.set_index(ROW)
+    rows = []
+    for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
+        seeds = set(group.seed)
+        cells = {name: cells_of(group[group.method == name]) for name in methods[samples]}
+        best = {
+            column: max(of_method.get(column, (0, 0, 0))[0] for of_method in cells.values())
+            for column in COLUMNS
+        }
+        for method, of_method in cells.items():
+            own = set(group.seed[group.method == method])
+            lacking = ", ".join(f"seed {seed}" for seed in sorted(seeds - own))
+            gap = "" if not lacking else f"missing: {'all' if not own else lacking}"
+            printed = {
+                column: spread(*cell, bold=cell[0] == best[column] > 0)
+                for column, cell in of_method.items()
+            }
+            at = dataset, samples, method
+            printed |= {"NDCG@20": printed["NDCG@20"] + "†"} if at in marks and printed else {}
+            row = {"dataset": dataset, "samples": samples, "method": label(method)}
+            row |= {"learns": ALL if samples == "all" else of(method).learns} | printed
+            if at in gain.index:
+                found = gain.loc[at]
+                text = f"{found.gain:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+                row["personal gain"] = text + ("" if found.personal else " ∘")
+            if at in variety_of.index:
+                row["distinct first"] = round(variety_of.loc[at].distinct)
+                row["most frequent"] = f"{variety_of.loc[at].most_frequent:.0%}"
+            rows.append(row | {"gap": gap})
+    beside = ["personal gain", "distinct first", "most frequent"]
+    columns = ["dataset", "samples", "method", "learns", *COLUMNS, *beside, "gap"]
+    return pd.DataFrame(rows, columns=columns).astype({"distinct first": "Int64"})
+
+
+COLUMNS = [f"{name}@{k}" for name in metrics.METRICS for k in metrics.KS]
+
+
+def cells_of(own: pd.DataFrame) -> dict[str, tuple[float, float, int]]:
+    """Of one method: column -> mean over seeds, their standard deviation, how many."""
+    cells = {}
+    for name, metric in metrics.METRICS.items():
+        for k in metrics.KS if len(own) else ():
+            values = own.assign(value=metric(own["rank"], k)).groupby("seed").value.mean()
+            cells[f"{name}@{k}"] = (values.mean(), values.std(), len(values))
+    return cells
+
+
+def headline(main: pd.DataFrame) -> pd.DataFrame:
+    """The main table at K = 20: a row a method; a column a data set, amount of data and metric."""
+    places = {"few": "", "all": ", all samples"}
+    wide = {}
+    for dataset, group in main.groupby("dataset", sort=False):
+        for samples, metric in (("few", "NDCG@20"), ("few", "personal gain"), ("all", "NDCG@20")):
+            cells = group[group.samples == samples].set_index("method")[metric]
+            if cells.notna().any():
+                wide[f"{dataset} {metric}{places[samples]}"] = cells
+    found = pd.DataFrame(wide).reindex(main.method.unique()).dropna(how="all")
+    learns = main[main.samples == "few"].set_index("method").learns.reindex(found.index)
+    found.insert(0, "learns", learns)
+    return found.fillna("").rename_axis("method").reset_index()
+
+
+def spread(mean: float, deviation: float, seeds: int, bold: bool = False) -> str:
+    """A mean over seeds as text, with its spread where there is one."""
+    text = f"{mean:.4f}" + (f" ± {deviation:.4f}" if seeds > 1 else "")
+    return f"**{text}**" if bold else text
+
+
+def unseen(ranks: pd.DataFrame) -> pd.DataFrame:
+    """What leaving the history's titles out of the ranking brings each method.
+
+    ranks: as for `levels`. Columns dataset, samples, method, plain and unseen (NDCG@20), difference
+    with its interval low, high.
+    """
+    rows = []
+    for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
+        for method in group.method.unique():
+            pair = (method, f"{method}-unseen")
+            if pair[1] not in set(group.method):
+                continue
+            tables = significance.crossed(group[group.method.isin(pair)], "ndcg")
+            plain, without = (tables[name] for name in pair)
+            apart = significance.contrast(
+                (without - plain).to_numpy(), significance.users_of(plain)
+            )
+            keys = {"dataset": dataset, "samples": samples, "method": method}
+            means = {"plain": plain.to_numpy().mean(), "unseen": without.to_numpy().mean()}
+            rows.append(
+                keys | means | {name: apart[name] for name in ("difference", "low", "high")}
+            )
+    return pd.DataFrame(rows, columns=[*ROW, "plain", "unseen", "difference", "low", "high"])
+
+
+def subsets(
+    ranks: pd.DataFrame, items: dict[str, pd.DataFrame], examples: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """Mean NDCG@20 on kinds of examples: a column a kind, with its number of examples in `n`.
+
+    ranks: as for `levels`. warm: the target occurs in training; cold: it does not; tied: it has
+    the time of the last history item, so that their order says nothing; untied: it has not.
+    """
+    rows = []
+    for dataset, group in ranks.groupby("dataset", sort=False):
+        if dataset not in items or dataset not in examples:
+            continue
+        counts = items[dataset].groupby("title_group").train_count.sum()
+        title = items[dataset].title_group.to_numpy()[examples[dataset].target]
+        cold = counts.reindex(title).to_numpy() == 0
+        kinds = {"warm": ~cold, "cold": cold}
+        if "tied" in examples[dataset]:
+            tied = examples[dataset].tied.to_numpy(bool)
+            kinds |= {"untied": ~tied, "tied": tied}
+        for kind, chosen in kinds.items():
+            kept = group[group.example.isin(examples[dataset].example[chosen])]
+            means = kept.groupby(["samples", "n_train", "method"], sort=False).ndcg.mean()
+            rows += [
+                {"dataset": dataset, "samples": samples, "n_train": n_train, "method": method}
+                | {"kind": kind, "n": int(chosen.sum()), "ndcg": value}
+                for (samples, n_train, method), value in means.items()
+            ]
+    columns = ["dataset", "samples", "n_train", "method", "kind", "n", "ndcg"]
+    return in_order(pd.DataFrame(rows, columns=columns)).drop(columns="n_train")

@@ -109,7 +109,8 @@ class Study:
             return np.tile(np.arange(ITEMS - K, ITEMS)[::-1], (EXAMPLES, 1))
         if instead == "shuffled":  # popular titles, in an order that has nothing to do with users
             return ITEMS - 1 - rng.permuted(np.tile(np.arange(2 * K), (EXAMPLES, 1)), axis=1)[:, :K]
-        shown = np.argsort(rng.random((EXAMPLES, ITEMS)), axis=1)[:, :K]
+        start, step = rng.integers(0, ITEMS, (EXAMPLES, 1)), rng.integers(0, 10, (EXAMPLES, 1))
+        shown = (start + (20 * step + 7) * np.arange(K)) % ITEMS  # all different
         chance = hits(
             "sasrec-ce" if instead == "sasrec-ce" else method, n_train, tuned_on,
             keys["setting"], self.world,

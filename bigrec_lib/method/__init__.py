@@ -5,6 +5,7 @@ corpus         who consumed what, and the catalogue: cleaned, filtered, numbered
 sources        files in folders, zips and gzip, read safely
 readers        one per source format -> Corpus
 sequences      Corpus -> time-ordered examples, their split, seeded samples
+census         a data set in numbers: what BIGRec and its rivals live on
 prompts        the one template; titles in and out of text
 prepared       what 01 wrote, opened
 samples        prompt + answer, encoded

@@ -1,0 +1,125 @@
+"""A data set in numbers: its size, and what BIGRec and its rivals live on.
+
+An LLM can go by words that target and history share; a model of item numbers cannot recommend what
+it has never seen; a target at the very time of the last history item comes after it by the order
+of the file alone.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bigrec_lib.method.corpus import Corpus
+
+
+def words(title: str) -> set[str]:
+    """The words of a title, without case and punctuation.
+
+    >>> sorted(words("Killers, The (1946)"))
+    ['1946', 'killers', 'the']
+    """
+    return set(re.findall(r"\w+", title.casefold()))
+
+
+def normalised(title: str) -> str:
+    """A title without case, accents, punctuation and spaces, to find near duplicates by.
+
+    >>> normalised("Pokémon: Red") == normalised("POKEMON RED")
+    True
+    """
+    plain = unicodedata.normalize("NFKD", title.casefold())
+    return "".join(character for character in plain if character.isalnum())
+
+
+def effective(sizes: np.ndarray) -> float:
+    """How many equally large groups would weigh as much as groups of these sizes (Kish)."""
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def continuity(examples: pa.Table, titles: Sequence[str]) -> float:
+    """Share of a target title's words that occur in the titles of its history, mean of examples."""
+    of_title = {}
+
+    def known(item: int) -> set[str]:
+        if item not in of_title:
+            of_title[item] = words(titles[item])
+        return of_title[item]
+
+    shares = [
+        len(known(target) & set().union(*map(known, history))) / max(len(known(target)), 1)
+        for target, history in zip(
+            examples["target"].to_pylist(), examples["history"].to_pylist(), strict=True
+        )
+    ]
+    return float(np.mean(shares))
+
+
+def repeats(examples: pa.Table) -> float:
+    """Share of examples whose target is in their own history."""
+    sizes = pc.list_value_length(examples["history"]).to_numpy()
+    target = np.repeat(examples["target"].to_numpy(), sizes)
+    row = np.repeat(np.arange(len(examples)), sizes)
+    again = row[pc.list_flatten(examples["history"]).to_numpy() == target]
+    return len(np.unique(again)) / len(examples)
+
+
+def census(
+    corpus: Corpus, parts: dict[str, pa.Table], drawn: dict[str, pa.Table], counts: np.ndarray
+) -> pd.DataFrame:
+    """A data set in numbers: columns what, value.
+
+    parts: all examples by split; drawn: those that are used. counts: training interactions of each
+    item. Shares are of the drawn test examples, if nothing else is said.
+    """
+    lengths = np.bincount(corpus.interactions.user)
+    titles = corpus.items.title
+    characters = titles.str.len()
+    distinct = titles.drop_duplicates()
+    test = drawn["test"]
+    users = np.unique(test["user"].to_numpy(), return_counts=True)[1]
+    numbers = {
+        "users": len(lengths),
+        "items": len(titles),
+        "interactions": len(corpus.interactions),
+        "samples (sequences)": sum(map(len, parts.values())),
+        "density": len(corpus.interactions) / len(lengths) / len(titles),
+        "interactions per user (median)": float(np.median(lengths)),
+        "distinct titles": len(distinct),
+        "items that share a title": int(titles.duplicated(keep=False).sum()),
+        "titles that are another one but for spelling": int(
+            distinct.map(normalised).duplicated(keep=False).sum()
+        ),
+        "title length (mean characters)": characters.mean(),
+        "title length (longest)": int(characters.max()),
+        "titles with letters beyond ASCII": float((~distinct.map(str.isascii)).mean()),
+        "training samples": len(parts["train"]),
+        "validation examples drawn": len(drawn["valid"]),
+        "test examples drawn": len(test),
+        "users of the test examples": len(users),
+        "users of the test examples, effective": effective(users),
+        "most test examples of one user": int(users.max()),
+        "targets unseen in training": float((counts[test["target"].to_numpy()] == 0).mean()),
+        "targets that are in their history": repeats(test),
+        "words of the target that are in the history": continuity(test, titles.tolist()),
+    }
+    if "split" not in corpus.interactions:  # else its times are an order within the user only
+        times = corpus.interactions.time.to_numpy()
+        numbers |= {
+            "days from first to last interaction": (times.max() - times.min()) / 86_400,
+            "first day of validation": day(parts["valid"]["time"].to_numpy().min()),
+            "first day of test": day(parts["test"]["time"].to_numpy().min()),
+            "targets at the time of the last history item": pc.mean(test["tied"]).as_py(),
+        }
+    return pd.DataFrame({"what": list(numbers), "value": list(numbers.values())}, dtype=object)
+
+
+def day(time: int) -> str:
+    """A time in seconds as a date."""
+    return str(np.datetime64(int(time), "s").astype("datetime64[D]"))

@@ -51,7 +51,8 @@ def row(keys: dict, mean: Mean, rule: str, guards: dict[str, Mean]) -> dict:
         keys
         | ends
         | sizes
-        | {"p": finding.p, "favours": finding.favours, "detectable": mean.detectable}
+        | {"p": finding.p, "favours": finding.favours, "away": finding.away}
+        | {"detectable": mean.detectable}
         | {"rule": rule, "guards": "; ".join(guards), "reason": weak}
     )
 
@@ -67,7 +68,7 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
     where: the notebook, with '#' and the id of the cell that computes the rows. p-values are
     corrected within each claim.
     """
-    frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "favours"])
+    frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "favours", "away"])
     frame = frame.astype({"seeds": "Int64", "users": "Int64", "n": "Int64"})
     frame["where"], frame["rule_commit"] = where, rule_commit
     of_claim = frame.p.astype(float).groupby(frame.claim, sort=False)
@@ -88,14 +89,16 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
 
 
 def would_take(undecided) -> str:
-    """What it would take to decide a row."""
+    """What it would take to decide a row: seeds and examples, from how far it is from its bound."""
     said = f"{undecided.detectable:.4f} would have been found with 80 % power"
-    if not undecided.estimate:
+    if not undecided.away:
         return said
-    times = (undecided.detectable / undecided.estimate) ** 2
+    times = (undecided.detectable / undecided.away) ** 2
     if times <= 1:
         return f"{said}; the correction for several comparisons leaves it open"
-    return f"{said}; the difference seen takes {times:,.1f} times the seeds and examples"
+    if times > 100:
+        return f"{said}; what is seen is too near to the bound to be decided"
+    return f"{said}; what is seen takes {times:,.1f} times the seeds and examples"
 
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
@@ -275,7 +278,7 @@ def c4(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
         for what, scores in alone.items():
             rival = comparator(group, what)
             ours, theirs = f"bigrec+{what}", f"{rival}+{what}"
-            said = f"what {what} adds to BIGRec − to {label(rival)}"
+            said = f"what {what} adds to BIGRec − to {label(rival or 'a conventional model')}"
             guards = {
                 minus(ours, scores or "its scores"): difference(group, ours, scores),
                 PERSONAL: personal(gain),

@@ -43,8 +43,9 @@ def personal_gains(
 ) -> pd.DataFrame:
     """NDCG@20 of every list, and what the lists of other users give the same target on average.
 
-    lists: `read_lists`; items, examples: `read_data`. Columns `KEYS`, method, user, example, own,
-    others, gain (own - others). In a list, of candidates with equal scores one comes first.
+    lists: `read_lists`; items, examples: `read_data`. Columns as in `lists`, but for items; user,
+    own, others, gain (own - others). In a list, one of several candidates with equal scores comes
+    first.
     """
     places = metrics.ndcg(np.arange(20), 20)
     frames = []
@@ -60,11 +61,11 @@ def personal_gains(
         )
         frames.append(
             group.drop(columns=["items", "target"]).assign(
-                own=own, others=others, gain=own - others
+                own=own, others=others, gain=np.round(own - others, 12)
             )
         )
-    columns = [*KEYS, "method", "user", "example", "own", "others", "gain"]
-    return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
+    nothing = lists.iloc[:0].drop(columns="items")
+    return pd.concat(frames) if frames else nothing.assign(user=0, own=0.0, others=0.0, gain=0.0)
 
 
 def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -142,8 +142,8 @@ def headline(main: pd.DataFrame) -> pd.DataFrame:
             if cells.notna().any():
                 wide[f"{dataset} {metric}{places[samples]}"] = cells
     found = pd.DataFrame(wide).reindex(main.method.unique()).dropna(how="all")
-    learns = main[main.samples == "few"].set_index("method").learns.reindex(found.index)
-    found.insert(0, "learns", learns)
+    few = main[main.samples == "few"].drop_duplicates("method").set_index("method")
+    found.insert(0, "learns", few.learns.reindex(found.index))
     return found.fillna("").rename_axis("method").reset_index()
 
 

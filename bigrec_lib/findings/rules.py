@@ -6,7 +6,7 @@ carries the commit that last changed this file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigrec_lib.findings.significance import LEVEL, Mean
@@ -60,26 +60,27 @@ DEMONSTRATION, MISSING = "demonstration", "missing"
 class Finding:
     """One row's evidence for and against its claim.
 
-    p: two-sided. favours: whether the estimate is on the claim's side. weakest: the guard that
-    keeps a row from being supported though its own test would; '' for none.
+    p: two-sided. away: how far the estimate is from the bound it would have to cross. favours:
+    whether it is on the claim's side. weakest: the guard that keeps a row from being supported
+    though its own test would; '' for none.
     """
 
-    mean: Mean
     p: float
+    away: float
     favours: bool
     weakest: str = ""
 
 
 def better(mean: Mean) -> Finding:
     """A difference claimed to be above zero."""
-    return Finding(mean, mean.p, mean.value > 0)
+    return Finding(mean.p, abs(mean.value), mean.value > 0)
 
 
 def no_worse(mean: Mean) -> Finding:
     """A relative difference claimed to be above -SAME."""
     favours = mean.value > -SAME
     p = mean.p_above(-SAME) if favours else mean.p_below(-SAME)
-    return Finding(mean, min(1.0, 2 * p), favours)
+    return Finding(min(1.0, 2 * p), abs(mean.value + SAME), favours)
 
 
 def flat(mean: Mean) -> Finding:
@@ -87,7 +88,8 @@ def flat(mean: Mean) -> Finding:
     favours = abs(mean.value) < FLAT
     inside = max(mean.p_above(-FLAT), mean.p_below(FLAT))
     outside = min(mean.p_below(-FLAT), mean.p_above(FLAT))
-    return Finding(mean, min(1.0, 2 * (inside if favours else outside)), favours)
+    p = min(1.0, 2 * (inside if favours else outside))
+    return Finding(p, abs(abs(mean.value) - FLAT), favours)
 
 
 RULES = {"better": better, "no worse": no_worse, "flat": flat}
@@ -100,7 +102,8 @@ def guarded(finding: Finding, guards: dict[str, Mean]) -> Finding:
         return finding
     weakest = max(worst, key=worst.__getitem__)
     spoilt = worst[weakest] >= LEVEL > finding.p
-    return Finding(finding.mean, max(finding.p, worst[weakest]), True, weakest if spoilt else "")
+    p = max(finding.p, worst[weakest])
+    return replace(finding, p=p, weakest=weakest if spoilt else "")
 
 
 def verdict(corrected: float, favours: bool, seeds: int) -> str:

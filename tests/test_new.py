@@ -37,8 +37,8 @@ def guessed(tmp_path, frame, titles=None, **known):
     frame.to_csv(tmp_path / "log.csv", index=False)
     if titles is not None:
         titles.to_csv(tmp_path / "titles.csv", index=False)
-    listed = None if titles is None else data.head(tmp_path / "titles.csv")
-    return new.guess(data.head(tmp_path / "log.csv"), listed, known)
+    listed = None if titles is None else data.head_of(tmp_path / "titles.csv")
+    return new.guess(data.head_of(tmp_path / "log.csv"), listed, known)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_heads_of_all_kinds_of_tables(tmp_path, ending):
         sep = {"tsv": "\t", "cp1252": ";"}.get(ending, ",")
         path.parent.mkdir(exist_ok=True)
         frame.to_csv(path, index=False, sep=sep, encoding=encoding, lineterminator="\r\n")
-    head = data.head(path)
+    head = data.head_of(path)
     pd.testing.assert_frame_equal(head.values, frame, check_dtype=False, check_column_type=False)
     extra = 0 if ending in ("parquet", "jsonl") else 1  # a line end within quotes
     assert head.rows == (None if ending == "csv.gz" else len(frame) + extra)
@@ -165,13 +165,23 @@ def test_only_the_head_of_a_large_table_is_read(tmp_path, monkeypatch, encoding)
     frame = renamed(n="title").astype(str)
     frame["title"] = 'Süd "und"\nNord'
     frame.to_csv(tmp_path / "log.csv", index=False, encoding=encoding)
-    head = data.head(tmp_path / "log.csv")
+    head = data.head_of(tmp_path / "log.csv")
     assert 5 < len(head.values) < 60 and head.rows == 2 * len(frame)
     pd.testing.assert_frame_equal(
         head.values, frame[: len(head.values)], check_dtype=False, check_column_type=False
     )
     monkeypatch.setattr(data, "COUNTED", 100)
     assert data.count(tmp_path / "log.csv") is None
+
+
+def test_a_head_of_one_day_says_nothing_against_a_table(tmp_path, monkeypatch):
+    """It need not show anyone twice: what is odd in a part may be right in the whole."""
+    monkeypatch.setattr(data, "HEAD", 200)
+    frame = pd.DataFrame({"user": range(300), "item": "7", "time": "2024-01-02", "title": "Sea"})
+    later = frame.assign(time="2024-01-03")
+    path = tmp_path / "log.csv"
+    pd.concat([frame, later]).to_csv(path, index=False)
+    data.check_table(path, path, {})
 
 
 def test_a_new_study_differs_from_quick_in_its_data_alone(project, capsys):
@@ -225,7 +235,8 @@ def test_what_cannot_be_told_is_asked_for_with_the_command(project, capsys):
     ("words", "message"),
     [
         (["shop", ""], "DATA, the path of the table, is missing: make new NAME=shop"),
-        (["", "log.csv"], "cannot be called ''"),
+        (["", "log.csv"], "NAME, what the study is to be called, is missing: make new"),
+        (["a/b", "log.csv"], "cannot be called 'a/b'"),
         (["shop", "no.csv"], "no file no.csv"),
         (["shop", "small.csv"], "small.csv has 5 rows"),
         (["shop", "bare.csv"], "'00001' in its first line is no name of a column"),

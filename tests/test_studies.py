@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -148,10 +149,16 @@ def shop(tmp_path, study_file, capsys, monkeypatch):
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
-    log = {"who": range(100), "what": "7", "when": range(100), "name": "Sea", "part": "train"}
+    log = {
+        "who": np.arange(100) % 9,
+        "what": "7",
+        "when": range(100),
+        "name": "Sea",
+        "part": "train",
+    }
     pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
     pd.DataFrame({"what": ["7"], "label": "Sea"}).to_parquet(folder / "titles.parquet")
-    (folder / "odd.csv").write_text("who,what,when,name\n1,7,soon,Sea\n")
+    (folder / "odd.csv").write_text("who,what,when,name\n1,7,soon,Sea\n1,8,late,Sea\n")
     given = {"reader": "table", "data_path": "~/log.csv", "n_valid": 10, "n_test": 10}
 
     def planned(command="plan", n_train=16, **changes):

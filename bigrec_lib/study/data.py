@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -88,7 +88,10 @@ def check_source(job: PrepareData) -> int | None:
 
 
 def check_table(path: Path, titles_path: Path, columns: dict[str, str]) -> None:
-    """Have the reader read the head of a table. Raises StudyError for what it would refuse."""
+    """Have the reader read the head of a table. Raises StudyError for what it would refuse.
+
+    Whether the titles of the head are all in that of another file is not asked.
+    """
     named = {ours: columns.get(ours, ours) for ours in readers.TABLE[:4]} | columns
     listed = {"item": named["item"], "title": named["title"]}
     events = {ours: theirs for ours, theirs in named.items() if ours != "title"}
@@ -96,10 +99,11 @@ def check_table(path: Path, titles_path: Path, columns: dict[str, str]) -> None:
         try:
             small = shortened(path, Path(folder))
             check_columns(small, events)
-            readers.load("table", str(small), columns=events | {"title": named["item"]})
             listing = small if titles_path == path else shortened(titles_path, Path(folder))
             check_columns(listing, listed)
-            readers.read_table(small, listing, columns)
+            head = readers.read_table(small, listing, columns).events
+            if len(head) == count(path) or head.groupby("user").time.nunique().max() > 1:
+                readers.load("table", str(small), columns=events | {"title": named["item"]})
         except StudyError as error:
             raise StudyError(str(error).replace(f"{folder}/", "")) from None
 
@@ -137,7 +141,7 @@ def few_examples(job: PrepareData, rows: int | None) -> list[str]:
     ]
 
 
-def head(path: Path) -> Head:
+def head_of(path: Path) -> Head:
     """The first rows of a CSV, TSV, JSON-lines or Parquet file.
 
     Raises StudyError for a file that is not there or no such table.
@@ -247,10 +251,18 @@ def count(path: Path) -> int | None:
         return parquet(path).metadata.num_rows
     if path.suffix == ".gz" or path.stat().st_size > COUNTED:
         return None
+    status = path.stat()
+    return counted(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def counted(path: Path, size: int, changed: int) -> int:
+    """The rows of a text of so many bytes, changed at that time, at most."""
     lines, block = 0, b"\n"
-    with open(path, "rb") as stream, tqdm(desc=path.name, unit="B", delay=2, leave=False) as bar:
+    bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=2, leave=False)
+    with open(path, "rb") as stream, bar:
         for block in iter(partial(stream.read, 1 << 20), b""):
-            lines += max(block.count(b"\n"), block.count(b"\r"))
+            lines += block.count(b"\n") or block.count(b"\r")
             bar.update(len(block))
     names = kind(path) not in JSON
     return max(0, lines + (not block.rstrip(b"\0").endswith((b"\n", b"\r"))) - names)

@@ -79,11 +79,15 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
     study = file_of(name)
     if not path:
         raise StudyError(f"DATA, the path of the table, is missing: {USAGE}")
-    table = data.head(expanded(path))
-    titles = data.head(expanded(titles_path)) if titles_path else None
+    table = data.head_of(expanded(path))
+    titles = data.head_of(expanded(titles_path)) if titles_path else None
     check_size_and_names(table)
     roles = guess(table, titles, told(columns, table, titles))
-    show(table, titles, roles)
+    listed = {role: roles[role] for role in ("item", "title") if role in roles}
+    events = {role: column for role, column in roles.items() if role != "title"}
+    print_columns(path, table, events if titles else roles)
+    if titles:
+        print_columns(titles_path, titles, listed)
     missing = [role for role in TABLE[:4] if role not in roles]
     if missing:
         say = ",".join([*filter(None, [columns]), *(f"{role}=NAME" for role in missing)])
@@ -108,8 +112,10 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
 
 def file_of(name: str) -> Path:
     """Where a new study goes. Raises StudyError if it cannot be called so, or is there already."""
+    if not name:
+        raise StudyError(f"NAME, what the study is to be called, is missing: {USAGE}")
     if not re.fullmatch(studies.NAME, name):
-        raise StudyError(f"a study cannot be called {name!r}: {USAGE}")
+        raise StudyError(f"a study cannot be called {name!r}: take letters, digits, . - _")
     path = studies.ROOT / "studies" / f"{name}.yaml"
     if path.exists():
         raise StudyError(f"{shown(path)} exists: change it, delete it, or take another NAME")
@@ -310,17 +316,10 @@ def is_id(values: pd.Series) -> bool:
     return many and not (fractions or is_time(values) or is_text(values))
 
 
-def show(table: Head, titles: Head | None, roles: dict[str, str]) -> None:
-    """Print what each column seems to be, with a few of its values."""
-    events = {role: name for role, name in roles.items() if role != "title" or not titles}
-    print_columns(table, events)
-    if titles:
-        print_columns(titles, {role: roles[role] for role in ("item", "title") if role in roles})
-
-
-def print_columns(table: Head, roles: dict[str, str]) -> None:
+def print_columns(path: str, table: Head, roles: dict[str, str]) -> None:
+    """Print what each column of a table seems to be, with a few of its values."""
     rows = "" if table.rows is None else f", {table.rows:,} rows"
-    print(f"{table.path}{rows}")
+    print(f"{path}{rows}")
     width = max(map(len, table.values))
     for name in table.values:
         seems = " + ".join(role for role, column in roles.items() if column == name)

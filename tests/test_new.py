@@ -71,9 +71,10 @@ def test_names_say_what_columns_are(tmp_path, names):
     assert guessed(tmp_path, frame) == roles
 
 
-def test_names_in_a_foreign_order_do_not_mislead(tmp_path):
-    """A price of items, a name of users, a time that is none: what they hold speaks against it."""
+def test_names_that_only_sound_like_it_do_not_mislead(tmp_path):
+    """A price of items, a name of users, numbers of bookings, a time that is no moment."""
     frame = renamed(u="customer_id", i="item_id", t="ordered_at", n="item_name", price="item_price")
+    frame = frame.rename(columns={"order": "book_id"})
     frame.insert(0, "playtime", 3.5)
     frame.insert(0, "customer_name", "Ann Lee")
     assert guessed(tmp_path, frame) == {
@@ -225,7 +226,7 @@ def test_what_cannot_be_told_is_asked_for_with_the_command(project, capsys):
     assert "  -       a" in out and "  item    b" in out
     assert err == (
         "error: which column is user? Say it: make new NAME=shop DATA='my log.csv' "
-        'COLUMNS="time=c,user=NAME"\n'
+        'COLUMNS="time=c,user=COLUMN"\n'
     )
     assert not (project / "studies" / "shop.yaml").exists()
     assert batch.main(["new", "shop", "my log.csv", "--columns", "time=c,user=a"]) == 0
@@ -260,6 +261,12 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(project, capsys, words
     err = capsys.readouterr().err
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
     assert list((project / "studies").iterdir()) == []
+
+
+def test_a_name_that_yaml_takes_for_a_value_is_one_all_the_same(project):
+    renamed(u="user", i="item", t="time", n="no").to_csv("log.csv", index=False)
+    assert batch.main(["new", "on", "log.csv"]) == 0
+    assert studies.load("on").datasets["on"]["columns"]["title"] == "no"
 
 
 def test_paths_stay_as_they_can_be_found_again(project, monkeypatch):

@@ -24,6 +24,7 @@ from bigrec_lib.study.parameters import Parameters
 USAGE = "make new NAME=shop DATA=path.csv [TITLES=items.csv]"
 N_TRAIN, N_HELD_OUT = 256, 200  # of studies/quick.yaml; fewer where a table has fewer rows
 FEWEST = 20  # rows: with fewer, a split of 80 / 10 / 10 has next to nothing to hold out
+TITLES = ("item", "title")  # columns of a table of titles
 SHOWN = 3  # example values of a column
 
 NAMES = {  # of a column, in small letters without separators; the first that fits decides
@@ -48,7 +49,7 @@ FILE = """\
 # yaml-language-server: $schema=schema.json
 # Made by `make new NAME={name}` and yours to change; `make study STUDY={name}` runs it.
 datasets:
-  {name}:
+  {dataset}:
     reader: table
     data_path: {data}
 {titles}\
@@ -83,20 +84,20 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
     titles = data.head_of(expanded(titles_path)) if titles_path else None
     check_size_and_names(table)
     roles = guess(table, titles, told(columns, table, titles))
-    listed = {role: roles[role] for role in ("item", "title") if role in roles}
-    events = {role: column for role, column in roles.items() if role != "title"}
-    print_columns(path, table, events if titles else roles)
     if titles:
-        print_columns(titles_path, titles, listed)
+        print_columns(path, table, {r: name for r, name in roles.items() if r != "title"})
+        print_columns(titles_path, titles, {r: n for r, n in roles.items() if r in TITLES})
+    else:
+        print_columns(path, table, roles)
     missing = [role for role in TABLE[:4] if role not in roles]
     if missing:
-        say = ",".join([*filter(None, [columns]), *(f"{role}=NAME" for role in missing)])
+        asked = ",".join([*filter(None, [columns]), *(f"{role}=COLUMN" for role in missing)])
         where = f" TITLES={shlex.quote(titles_path)}" if titles_path else ""
         raise StudyError(
             f"which column is {' and which '.join(missing)}? Say it: make new NAME={name} "
-            f'DATA={shlex.quote(path)}{where} COLUMNS="{say}"'
+            f'DATA={shlex.quote(path)}{where} COLUMNS="{asked}"'
         )
-    text = written(name, kept(path), kept(titles_path), roles, table)
+    text = file_text(name, kept(path), kept(titles_path), roles, table)
     planned = checked(name, text)
     warnings = data.check(planned)
     write_text(text, study)
@@ -264,7 +265,8 @@ def may_be(role: str, name: str, values: pd.Series) -> bool:
         return is_time(values) or not is_number(values) or spelt(name) in ORDERS
     if role == "title":
         return not (is_number(values) or is_time(values))
-    return is_number(values) or not is_time(values)
+    repeats = values.nunique() < len(values)
+    return repeats and (is_number(values) or not is_time(values))
 
 
 def holds(
@@ -331,7 +333,7 @@ def examples(values: pd.Series) -> str:
     return " | ".join(f"{value:.30}" for value in values.dropna().drop_duplicates()[:SHOWN])
 
 
-def written(name: str, path: str, titles_path: str, roles: dict[str, str], table: Head) -> str:
+def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], table: Head) -> str:
     """The text of a study file."""
     titles = f"    titles_path: {inline(titles_path)}\n" if titles_path else ""
     names = spelt(f"{table.path.stem} {roles['item']} {roles['title']}")
@@ -339,6 +341,7 @@ def written(name: str, path: str, titles_path: str, roles: dict[str, str], table
     rows = table.rows or 10**9
     return FILE.format(
         name=name,
+        dataset=inline(name),
         data=inline(path),
         titles=titles,
         columns=inline(roles),

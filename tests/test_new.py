@@ -182,7 +182,7 @@ def test_a_head_of_one_day_says_nothing_against_a_table(tmp_path, monkeypatch):
     later = frame.assign(time="2024-01-03")
     path = tmp_path / "log.csv"
     pd.concat([frame, later]).to_csv(path, index=False)
-    data.check_table(path, path, {})
+    assert data.check_table(path, path, {}) == 600
 
 
 def test_a_new_study_differs_from_quick_in_its_data_alone(project, capsys):

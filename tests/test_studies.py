@@ -158,6 +158,8 @@ def shop(tmp_path, study_file, capsys, monkeypatch):
     }
     pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
     pd.DataFrame({"what": ["7"], "label": "Sea"}).to_parquet(folder / "titles.parquet")
+    (folder / "of").mkdir()
+    pd.DataFrame({"what": ["7"], "label": "Sea"}).to_csv(folder / "of" / "log.csv", index=False)
     (folder / "odd.csv").write_text("who,what,when,name\n1,7,soon,Sea\n1,8,late,Sea\n")
     given = {"reader": "table", "data_path": "~/log.csv", "n_valid": 10, "n_test": 10}
 
@@ -174,6 +176,7 @@ def shop(tmp_path, study_file, capsys, monkeypatch):
 def test_a_table_that_can_be_read_is_planned(shop):
     assert shop() == ""
     assert shop(titles_path="~/titles.parquet", columns=COLUMNS | {"title": "label"}) == ""
+    assert shop(titles_path="~/of/log.csv", columns=COLUMNS | {"title": "label"}) == ""
     assert shop(n_train=80) == "" and shop(n_train=100, columns=COLUMNS | {"split": "part"}) == ""
 
 
@@ -182,6 +185,7 @@ def test_a_table_that_can_be_read_is_planned(shop):
     [
         ({"data_path": "~/no.csv"}, r"data set shop: no file .*home/no.csv"),
         ({"titles_path": "~/no.csv"}, r"data set shop: no file .*home/no.csv"),
+        ({"titles_path": "~/no.parquet"}, r"data set shop: no file .*home/no.parquet"),
         (
             {"columns": COLUMNS | {"time": "day"}},
             r"no column 'day' \(time\): set .* who, what",

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import tempfile
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
@@ -83,29 +84,31 @@ def check_source(job: PrepareData) -> int | None:
         sources.Source(place)
         return None
     titles = Path(job.expanded(job.titles_path)) if job.titles_path else place
-    check_table(place, titles, job.columns)
-    return count(place)
+    return check_table(place, titles, job.columns)
 
 
-def check_table(path: Path, titles_path: Path, columns: dict[str, str]) -> None:
-    """Have the reader read the head of a table. Raises StudyError for what it would refuse.
+def check_table(path: Path, titles_path: Path, columns: dict[str, str]) -> int | None:
+    """Have the reader read the head of a table, and return how many rows the whole has (`count`).
 
-    Whether the titles of the head are all in that of another file is not asked.
+    Raises StudyError for what the reader would refuse. Whether a title is listed for every item
+    only the whole shows, and in a part nobody need be seen twice.
     """
     named = {ours: columns.get(ours, ours) for ours in readers.TABLE[:4]} | columns
     listed = {"item": named["item"], "title": named["title"]}
     events = {ours: theirs for ours, theirs in named.items() if ours != "title"}
-    with tempfile.TemporaryDirectory() as folder:
+    rows = count(path)
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):  # no bars
         try:
             small = shortened(path, Path(folder))
             check_columns(small, events)
-            listing = small if titles_path == path else shortened(titles_path, Path(folder))
+            listing = small if titles_path == path else shortened(titles_path, small.parent / "of")
             check_columns(listing, listed)
-            head = readers.read_table(small, listing, columns).events
-            if len(head) == count(path) or head.groupby("user").time.nunique().max() > 1:
+            seen = readers.read_table(small, listing, columns).events
+            if len(seen) == rows or seen.groupby("user").time.nunique().max() > 1:
                 readers.load("table", str(small), columns=events | {"title": named["item"]})
         except StudyError as error:
             raise StudyError(str(error).replace(f"{folder}/", "")) from None
+    return rows
 
 
 def check_columns(path: Path, wanted: dict[str, str]) -> None:
@@ -146,11 +149,17 @@ def head_of(path: Path) -> Head:
 
     Raises StudyError for a file that is not there or no such table.
     """
+    rows = count(path)
     with tempfile.TemporaryDirectory() as folder:
         values = parsed(shortened(path, Path(folder)))
     if not len(values):
         raise StudyError(f"{path} holds no rows")
-    return Head(path, values, count(path))
+    return Head(path, values, rows)
+
+
+def check_path(path: Path) -> None:
+    if not path.is_file():
+        raise StudyError(f"no file {path}: is this the right path?")
 
 
 def kind(path: Path) -> str:
@@ -160,6 +169,8 @@ def kind(path: Path) -> str:
 
 def shortened(path: Path, folder: Path) -> Path:
     """A copy of the head of a table in `folder`, under its own name."""
+    check_path(path)
+    folder.mkdir(exist_ok=True)
     small = folder / path.name
     if kind(path) == "parquet":
         rows = parquet(path)
@@ -177,8 +188,6 @@ def shortened(path: Path, folder: Path) -> Path:
 
 def parquet(path: Path) -> pq.ParquetFile:
     """A Parquet file, not yet read. Raises StudyError if it is none."""
-    if not path.is_file():
-        raise StudyError(f"no file {path}: is this the right path?")
     try:
         return pq.ParquetFile(path)
     except pa.ArrowException as error:
@@ -247,6 +256,7 @@ def objects(text: str, path: Path) -> pd.DataFrame:
 
 def count(path: Path) -> int | None:
     """How many rows a table has, at most; None if it is large or compressed text."""
+    check_path(path)
     if kind(path) == "parquet":
         return parquet(path).metadata.num_rows
     if path.suffix == ".gz" or path.stat().st_size > COUNTED:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import readers, sequences
 from bigrec_lib.study import batch, data, new, plan, studies
 
 TITLES = [
@@ -193,18 +194,22 @@ def test_a_new_study_differs_from_quick_in_its_data_alone(project, capsys):
     assert "10 to do" in said and said.endswith("next: make study STUDY=shop\n")
     text = (project / "studies" / "shop.yaml").read_text()
     study = yaml.safe_load(text)
+    given = study["datasets"]["shop"]
+    corpus = readers.load("table", "log.csv", columns=given["columns"])
+    samples = len(sequences.examples(corpus, 10, "any"))
+    assert 100 < samples < 200
     assert study["datasets"].pop("shop") == {
         "reader": "table",
         "data_path": "log.csv",
         "columns": {"user": "buyer", "item": "sku", "time": "bought_at", "title": "name"},
         "domain": "items",
         "first": "any",
-        "n_valid": 40,
-        "n_test": 40,
+        "n_valid": samples // 10,
+        "n_test": samples // 10,
     }
     quick = (new.Path(__file__).parent.parent / "studies" / "quick.yaml").read_text()
     assert text.splitlines()[0] == quick.splitlines()[0]
-    assert study == {**yaml.safe_load(quick), "datasets": {}, "n_train": [200]}
+    assert study == {**yaml.safe_load(quick), "datasets": {}, "n_train": [samples // 2]}
     number = int(said.partition("change line ")[2].partition(":")[0])
     assert "columns: {user: buyer" in text.splitlines()[number - 1]
 

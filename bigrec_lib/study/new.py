@@ -19,7 +19,7 @@ from bigrec_lib.files import StudyError, write_text
 from bigrec_lib.method.readers import TABLE
 from bigrec_lib.study import data, plan, studies
 from bigrec_lib.study.data import Head
-from bigrec_lib.study.parameters import Parameters
+from bigrec_lib.study.parameters import Parameters, PrepareData
 
 USAGE = "make new NAME=shop DATA=path.csv [TITLES=items.csv]"
 N_TRAIN, N_HELD_OUT = 256, 200  # of studies/quick.yaml; fewer where a table has fewer rows
@@ -338,7 +338,7 @@ def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], tab
     titles = f"    titles_path: {inline(titles_path)}\n" if titles_path else ""
     names = spelt(f"{table.path.stem} {roles['item']} {roles['title']}")
     domains = [domain for domain, pattern in DOMAINS.items() if re.search(pattern, names)]
-    rows = table.rows or 10**9
+    samples = most_samples(table, roles["user"])
     return FILE.format(
         name=name,
         dataset=inline(name),
@@ -346,9 +346,21 @@ def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], tab
         titles=titles,
         columns=inline(roles),
         domain=(domains or ["items"])[0],
-        held_out=min(N_HELD_OUT, rows // 10),
-        n_train=min(N_TRAIN, rows // 2),
+        held_out=min(N_HELD_OUT, max(1, samples // 10)),
+        n_train=min(N_TRAIN, max(1, samples // 2)),
     )
+
+
+def most_samples(table: Head, user: str) -> int:
+    """How many samples a table gives at most; 10^9 for a large one.
+
+    Where the head is the whole, a user of two rows or more gives one, or one for each row that has
+    a full history (sequences.examples, first='any').
+    """
+    if table.rows != len(table.values):
+        return 10**9 if table.rows is None else table.rows
+    rows = table.values[user].value_counts()
+    return int((rows - PrepareData().history).clip(lower=1)[rows > 1].sum())
 
 
 def inline(value: object) -> str:

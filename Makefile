@@ -6,10 +6,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study plan verify report lab test fast faults cluster lint bench lock
+.PHONY: study new plan verify report lab test fast faults cluster lint bench lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
+
+new: .venv/ready  ## begin studies/$(NAME).yaml for your own table: NAME=shop DATA=path.csv [TITLES=items.csv] [COLUMNS="user=buyer,…"]
+	@python -m bigrec_lib.study.batch new "$$NAME" "$$DATA" --titles "$$TITLES" $(if $(findstring =,$(COLUMNS)),--columns "$$COLUMNS")
 
 plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
 	@python -m bigrec_lib.study.batch plan $(STUDY)

@@ -186,18 +186,18 @@ def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
     assert states["02_tune_llm"].startswith("done")
 
 
-def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project):
+def test_a_failing_job_ends_with_one_line_and_keeps_its_notebook(project, tmp_path):
     path = project / "studies" / "toy.yaml"
     original = path.read_text()
     study = yaml.safe_load(original)
-    study["datasets"] = {"broken": {"reader": "ml-100k", "data_path": "no/such/folder"}}
+    study["datasets"] = {"broken": {"reader": "ml-100k", "data_path": str(tmp_path)}}
     path.write_text(yaml.safe_dump(study))
     done = batch(project, "study", "toy", check=False)
     path.write_text(original)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     executed = "runs/toy/logs/broken.01_prepare_data.ipynb"
-    assert last.startswith("error: 01_prepare_data, cell") and "no/such/folder" in last
+    assert last.startswith("error: 01_prepare_data, cell") and str(tmp_path) in last
     assert executed in last and (project / executed).exists()
     assert not (project / "runs/toy/broken/data/manifest.json").exists()
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from bigrec_lib.study import batch, plan, studies
 from bigrec_lib.study.parameters import NOTEBOOKS
 
 ROOT = Path(__file__).parent.parent
@@ -39,3 +40,21 @@ def test_links_within_the_docs_lead_to_headings_or_anchors():
             headings = re.findall(r"^#+ (.+)$", target, re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
             assert anchor in slugs or f'id="{anchor}"' in target, f"{name}: {page}#{anchor}"
+
+
+def test_what_make_new_says_of_the_table_shown(tmp_path, monkeypatch, capsys):
+    """The first rows are those of the README; the rows after them repeat the last one's form."""
+    for module in (plan, studies):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README, re.MULTILINE)
+    (table,) = (block for block in blocks if "customer,product_id" in block)
+    (said,) = (block for block in blocks if "next: make study STUDY=shop" in block)
+    head = re.sub(r"^    ", "", table, flags=re.MULTILINE).strip()
+    later = [f"{n},C0055,P-79,2024-04-01T{n % 24:02}:00:00,Old Road" for n in range(1561)]
+    (tmp_path / "shop.csv").write_text("\n".join([head, *later]) + "\n")
+    (tmp_path / "studies").mkdir()
+    assert batch.main(["new", "shop", "~/shop.csv"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    wanted = [line[4:] for line in said.splitlines() if line != "    …"]
+    assert [line for line in wanted if "one after" not in line and line not in printed] == []

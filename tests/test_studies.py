@@ -4,17 +4,19 @@ import os
 import re
 import tomllib
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.study import batch, parameters, runner, studies
+from bigrec_lib.study import batch, data, parameters, plan, runner, studies
 
 
 @pytest.fixture
 def study_file(tmp_path, monkeypatch):
     """Write a study file into a project of its own."""
-    for module in (batch, runner, studies):
+    for module in (batch, plan, runner, studies):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "studies").mkdir()
 
@@ -127,13 +129,103 @@ def test_an_unknown_reader_is_refused_before_anything_runs(study_file):
 def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
     films = {"films": {"reader": "ml-100k", "data_path": "${FILMS}/data"}}
     monkeypatch.delenv("FILMS", raising=False)
-    with pytest.raises(StudyError, match=r"films is \$\{FILMS\}/data: set this variable"):
+    with pytest.raises(StudyError, match=r"data_path of films is \$\{FILMS\}/data: set this var"):
         study_file(datasets=films)
+    with pytest.raises(StudyError, match=r"titles_path of films is \$FILMS: set this variable"):
+        study_file(datasets={"films": {"reader": "table", "titles_path": "$FILMS"}})
     monkeypatch.setenv("FILMS", str(tmp_path))
     prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
     assert prepare.expanded(prepare.data_path) == f"{tmp_path}/data" and str(tmp_path) not in str(
         prepare
     )
+
+
+COLUMNS = {"user": "who", "item": "what", "time": "when", "title": "name"}
+
+
+@pytest.fixture
+def shop(tmp_path, study_file, capsys, monkeypatch):
+    """Plan a study of a table of 100 rows, with changes of its data set; what is said on stderr."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    log = {
+        "who": np.arange(100) % 9,
+        "what": "7",
+        "when": range(100),
+        "name": "Sea",
+        "part": "train",
+    }
+    pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
+    pd.DataFrame({"what": ["7"], "label": "Sea"}).to_parquet(folder / "titles.parquet")
+    (folder / "of").mkdir()
+    pd.DataFrame({"what": ["7"], "label": "Sea"}).to_csv(folder / "of" / "log.csv", index=False)
+    (folder / "odd.csv").write_text("who,what,when,name\n1,7,soon,Sea\n1,8,late,Sea\n")
+    given = {"reader": "table", "data_path": "~/log.csv", "n_valid": 10, "n_test": 10}
+
+    def planned(command="plan", n_train=16, **changes):
+        study_file(datasets={"shop": given | {"columns": COLUMNS} | changes}, n_train=[n_train])
+        code = batch.main([command, "toy"])
+        said = capsys.readouterr()
+        assert (code == 1) == said.err.startswith("error: ") and bool(code) != bool(said.out)
+        return said.err
+
+    return planned
+
+
+def test_a_table_that_can_be_read_is_planned(shop):
+    assert shop() == ""
+    assert shop(titles_path="~/titles.parquet", columns=COLUMNS | {"title": "label"}) == ""
+    assert shop(titles_path="~/of/log.csv", columns=COLUMNS | {"title": "label"}) == ""
+    assert shop(n_train=80) == "" and shop(n_train=100, columns=COLUMNS | {"split": "part"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_path": "~/no.csv"}, r"data set shop: no file .*home/no.csv"),
+        ({"titles_path": "~/no.csv"}, r"data set shop: no file .*home/no.csv"),
+        ({"titles_path": "~/no.parquet"}, r"data set shop: no file .*home/no.parquet"),
+        (
+            {"columns": COLUMNS | {"time": "day"}},
+            r"no column 'day' \(time\): set .* who, what",
+        ),
+        ({"titles_path": "~/titles.parquet"}, r"titles.parquet has no column 'name' \(title\)"),
+        ({"columns": COLUMNS | {"day": "when"}}, "columns: day is none of user"),
+        ({"columns": COLUMNS | {"split": "name"}}, "unknown split 'Sea'"),
+        ({"data_path": "~/odd.csv"}, "time 'soon'"),
+        ({"n_train": 81}, "n_train is 81, but the 100 rows of shop give at most 80"),
+        ({"reader": "ml-100k"}, "columns are for the reader 'table'"),
+        ({"reader": "ml-100k", "columns": {}, "data_path": "~/no"}, "no folder or zip .*home/no"),
+        (
+            {"reader": "amazon-2018", "columns": {}, "data_path": ""},
+            "cannot be fetched: set",
+        ),
+        ({"data_path": ""}, "table cannot be fetched: set data_path"),
+    ],
+)
+def test_data_that_cannot_do_is_refused_before_anything_runs(shop, changes, message, tmp_path):
+    for command in ("plan", "study"):
+        said = shop(command, **changes)
+        assert re.search(f"^error: studies/toy.yaml: .*{message}", said) and said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_more_examples_than_a_table_gives_are_warned_of(shop):
+    assert shop(n_test=11) == (
+        "warning: n_test of shop is 11, but its 100 rows give at most 10: no more are drawn\n"
+    )
+
+
+def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, tmp_path):
+    for name, rows in (("a", 100), ("b", 50)):
+        frame = pd.DataFrame({"user": 1, "item": "7", "time": range(rows), "title": "Sea"})
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    datasets = {n: {"reader": "table", "data_path": str(tmp_path / f"{n}.csv")} for n in "ab"}
+    sizes = [{"n_train": [41], "seeds": [0]}]
+    study = study_file(datasets=datasets, joint={"datasets": ["a", "b"], "sizes": sizes})
+    with pytest.raises(StudyError, match="n_train is 41, but the 50 rows of b give at most 40"):
+        data.check(studies.jobs("toy", study))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ jobs           one notebook's run: lock, begin, finish
 results        ranks, lists and metrics: written one way, read one way
 steps          the heavy cells of 02 and 03 as functions
 studies        study files: what they may say, the jobs they ask for
+data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it
 report         published notebooks -> one page
 publish        runs/<study> -> results/<study>
 plan           what is done, stale or missing, why, how long the rest takes
+new            begin a study of one's own table: guess its columns, write the file
 runner         one job of a batch
 verify         a published study checked against itself
 batch          run a study: `python -m bigrec_lib.study.batch`

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
 from bigrec_lib.method import assets
-from bigrec_lib.study import manifests, plan, publish, runner, studies, verify
+from bigrec_lib.study import data, manifests, new, plan, publish, runner, studies, verify
 from bigrec_lib.study.parameters import (
     NOTEBOOKS,
     Analysis,
@@ -51,6 +51,18 @@ def fetch_assets(planned: dict[str, Parameters]) -> None:
             wanted = job.reader or job.dataset
         if wanted in assets.DATA | assets.MODELS:
             assets.fetch(str(wanted))
+
+
+def checked(name: str) -> dict[str, Parameters]:
+    """The jobs of a study whose file and data were looked at; warnings go to stderr."""
+    planned = studies.jobs(name, studies.load(name))
+    try:
+        warnings = data.check(planned)
+    except StudyError as error:
+        raise StudyError(f"studies/{name}.yaml: {error}") from None
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return planned
 
 
 def snakemake(name: str, *options: str) -> bool:
@@ -134,7 +146,7 @@ def run_study(name: str, *options: str) -> None:
 
     options: passed to Snakemake, such as `--cores 1`.
     """
-    planned = studies.jobs(name, studies.load(name))
+    planned = checked(name)
     results = ROOT / "results" / name
     with only_one(name):
         wait_for_orphans(name)
@@ -202,6 +214,11 @@ def parser() -> argparse.ArgumentParser:
         ("collect", "publish the rows of all steps (used by the batch)"),
     ):
         commands.add_parser(command, help=meaning).add_argument("name")
+    one = commands.add_parser("new", help="begin a study of your own table (`make new`)")
+    one.add_argument("name")
+    one.add_argument("data", help="path of the table")
+    one.add_argument("--titles", default="", help="path of the table of titles")
+    one.add_argument("--columns", default="", help="what they are: user=buyer,time=bought_at")
     commands.add_parser("schema", help="print the JSON schema of study files")
     for command, meaning in (
         ("notebook", "run one job of a study (used by the batch)"),
@@ -222,7 +239,9 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     if command.command == "study":
         run_study(name, *(options or ("--cores", "all")))
     elif command.command == "plan":
-        print(plan.table(plan.states(studies.jobs(name, studies.load(name)))))
+        print(plan.table(plan.states(checked(name))))
+    elif command.command == "new":
+        new.begin(name, command.data, command.titles, command.columns)
     elif command.command == "verify":
         print(verify.study(ROOT / "results" / name))
     elif command.command == "report":

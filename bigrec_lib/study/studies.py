@@ -175,11 +175,13 @@ def check_data(job: parameters.PrepareData) -> None:
     if reader not in readers.READERS:
         known = ", ".join(readers.READERS)
         raise StudyError(f"unknown reader {reader!r} of {job.dataset}: choose one of {known}")
-    if "$" in os.path.expandvars(job.data_path):
-        raise StudyError(
-            f"data_path of {job.dataset} is {job.data_path}: set this variable of the "
-            "environment to the folder of the data"
-        )
+    for name in ("data_path", "titles_path"):
+        path = getattr(job, name)
+        if "$" in os.path.expandvars(path):
+            raise StudyError(
+                f"{name} of {job.dataset} is {path}: set this variable of the environment to the "
+                "folder of the data"
+            )
 
 
 def jobs(name: str, study: Study) -> dict[str, Parameters]:

@@ -1,0 +1,278 @@
+"""A study's data before anything runs: is it there, can its head be read, has it rows enough?
+
+Whatever the size of a table, only its head is read; its lines are counted while it is below 1 GB.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import tempfile
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import assets, readers, sequences, sources
+from bigrec_lib.study.parameters import Parameters, PrepareData, TuneLLM
+
+HEAD = 1 << 20  # bytes of a text that count as its head ...
+ROWS = 10_000  # ... and rows of any table
+COUNTED = 10**9  # bytes of a text whose lines are counted
+SEPARATORS = ",\t;|"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+JSON = ("jsonl", "ndjson", "json")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first rows of a table.
+
+    values: (rows, columns) str or None, under the names in the file. rows: how many the whole
+    table has (lines in quotes count, too), or None if counting them would take long.
+    """
+
+    path: Path
+    values: pd.DataFrame
+    rows: int | None
+
+
+def check(planned: dict[str, Parameters]) -> list[str]:
+    """Look at the data of every job of a study; what is odd but can run, a sentence each.
+
+    Raises StudyError, in one line, for data that is not there, that its reader cannot read, or
+    that is too little for the training samples asked for.
+    """
+    prepared = {job.dataset: job for job in planned.values() if isinstance(job, PrepareData)}
+    found: list[str] = []
+    rows: dict[str, int | None] = {}
+    for dataset, job in prepared.items():
+        try:
+            rows[dataset] = check_source(job)
+        except (StudyError, OSError) as error:
+            raise StudyError(f"data set {dataset}: {error}") from None
+        found += few_examples(job, rows[dataset])
+    for tuning in planned.values():
+        if isinstance(tuning, TuneLLM):
+            for dataset in tuning.learnt:
+                check_samples(tuning.n_train, prepared[dataset], rows[dataset])
+    return found
+
+
+def check_source(job: PrepareData) -> int | None:
+    """Raise StudyError unless a data set is where it should be, and a table's head can be read.
+
+    Returns the number of rows, or None where that is not known.
+    """
+    reader, place = job.reader or job.dataset, Path(job.expanded(job.data_path))
+    if reader != "table" and (job.titles_path or job.columns):
+        raise StudyError(f"titles_path and columns are for the reader 'table', not for {reader}")
+    if not job.data_path:
+        if reader not in assets.DATA:
+            raise StudyError(f"{reader} cannot be fetched: set data_path to its folder or file")
+        return None
+    if reader != "table":
+        sources.Source(place)
+        return None
+    titles = Path(job.expanded(job.titles_path)) if job.titles_path else place
+    return check_table(place, titles, job.columns)
+
+
+def check_table(path: Path, titles_path: Path, columns: dict[str, str]) -> int | None:
+    """Have the reader read the head of a table, and return how many rows the whole has (`count`).
+
+    Raises StudyError for what the reader would refuse. Whether a title is listed for every item
+    only the whole shows, and in a part nobody need be seen twice.
+    """
+    named = {ours: columns.get(ours, ours) for ours in readers.TABLE[:4]} | columns
+    listed = {"item": named["item"], "title": named["title"]}
+    events = {ours: theirs for ours, theirs in named.items() if ours != "title"}
+    rows = count(path)
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):  # no bars
+        try:
+            small = shortened(path, Path(folder))
+            check_columns(small, events)
+            listing = small if titles_path == path else shortened(titles_path, small.parent / "of")
+            check_columns(listing, listed)
+            seen = readers.read_table(small, listing, columns).events
+            if len(seen) == rows or seen.groupby("user").time.nunique().max() > 1:
+                readers.load("table", str(small), columns=events | {"title": named["item"]})
+        except StudyError as error:
+            raise StudyError(str(error).replace(f"{folder}/", "")) from None
+    return rows
+
+
+def check_columns(path: Path, wanted: dict[str, str]) -> None:
+    """Raise StudyError for columns that a table lacks."""
+    there = list(parsed(path))
+    missing = [f"{theirs!r} ({ours})" for ours, theirs in wanted.items() if theirs not in there]
+    if missing:
+        raise StudyError(
+            f"{path.name} has no column {', '.join(missing)}: set `columns` to some of "
+            f"{', '.join(there)}"
+        )
+
+
+def check_samples(n_train: int, job: PrepareData, rows: int | None) -> None:
+    """Raise StudyError if a data set of so many rows cannot give the training samples asked for."""
+    most = rows if rows is None or "split" in job.columns else int(rows * sequences.SHARES[0])
+    if most is not None and n_train > most:
+        raise StudyError(
+            f"n_train is {n_train}, but the {rows} rows of {job.dataset} give at most {most} "
+            "training samples: lower n_train"
+        )
+
+
+def few_examples(job: PrepareData, rows: int | None) -> list[str]:
+    """A sentence for n_valid and n_test each if a table cannot give as many examples."""
+    if rows is None or "split" in job.columns:
+        return []
+    return [
+        f"{name} of {job.dataset} is {getattr(job, name)}, but its {rows} rows give at most "
+        f"{rows // 10}: no more are drawn"
+        for name in ("n_valid", "n_test")
+        if getattr(job, name) > rows // 10
+    ]
+
+
+def head_of(path: Path) -> Head:
+    """The first rows of a CSV, TSV, JSON-lines or Parquet file.
+
+    Raises StudyError for a file that is not there or no such table.
+    """
+    rows = count(path)
+    with tempfile.TemporaryDirectory() as folder:
+        values = parsed(shortened(path, Path(folder)))
+    if not len(values):
+        raise StudyError(f"{path} holds no rows")
+    return Head(path, values, rows)
+
+
+def check_path(path: Path) -> None:
+    if not path.is_file():
+        raise StudyError(f"no file {path}: is this the right path?")
+
+
+def kind(path: Path) -> str:
+    """The ending of a file's name that says what is in it: csv, parquet, …"""
+    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+def shortened(path: Path, folder: Path) -> Path:
+    """A copy of the head of a table in `folder`, under its own name."""
+    check_path(path)
+    folder.mkdir(exist_ok=True)
+    small = folder / path.name
+    if kind(path) == "parquet":
+        rows = parquet(path)
+        batches = list(islice(rows.iter_batches(ROWS), 1))
+        pq.write_table(pa.Table.from_batches(batches, rows.schema_arrow), small)
+        return small
+    with sources.opened(path) as stream:
+        content = stream.read(HEAD)
+        if stream.peek(1):
+            wide = content.startswith(UTF16)
+            content = whole_lines(decoded(content).encode() if wide else content)
+    small.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    return small
+
+
+def parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file, not yet read. Raises StudyError if it is none."""
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise StudyError(f"{path} is no Parquet file: {error}") from None
+
+
+def whole_lines(content: bytes) -> bytes:
+    """The beginning of a text that ends with a line, and not within quotes.
+
+    >>> whole_lines(b'a,b' + bytes([10]) + b'1,"x' + bytes([10]) + b'y')
+    b'a,b\\n'
+    """
+    end = last = content.rfind(b"\n") + 1
+    quotes = content.count(b'"', 0, end)
+    while end and quotes % 2:
+        start = content.rfind(b"\n", 0, end - 1) + 1
+        quotes -= content.count(b'"', start, end)
+        end = start
+    return content[: end or last or len(content)]
+
+
+def parsed(path: Path) -> pd.DataFrame:
+    """The values of a small table, (rows, columns) str or None. Raises StudyError if it is none."""
+    if kind(path) == "parquet":
+        rows = parquet(path).read().to_pandas()
+        return rows.astype(object).map(str).where(rows.notna(), None)
+    with sources.opened(path) as stream:
+        content = stream.read()
+    text = decoded(content)
+    if kind(path) in JSON:
+        return objects(text, path)
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    try:
+        first, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    except (csv.Error, ValueError) as error:
+        raise StudyError(f"{path.name} is no table with a line of names on top: {error}") from None
+    whole = [[value or None for value in row] for row in rows[:ROWS] if len(row) == len(first)]
+    frame = pd.DataFrame(whole, columns=pd.Index(first, dtype=object), dtype=object)
+    return frame.loc[:, ~frame.columns.duplicated()]
+
+
+def decoded(content: bytes) -> str:
+    """A text in UTF-8 or UTF-16, with or without a mark at its beginning, or else in CP1252."""
+    if content.startswith(UTF16):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def objects(text: str, path: Path) -> pd.DataFrame:
+    """The values of JSON objects, one a line. Raises StudyError if a line is none."""
+    rows = []
+    for number, line in enumerate(text.splitlines()[:ROWS], 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise StudyError(f"{path.name}, line {number}: not one JSON object a line")
+        rows.append({name: None if v is None else str(v) for name, v in record.items()})
+    frame = pd.DataFrame(rows, dtype=object)
+    return frame.where(frame.notna(), None)
+
+
+def count(path: Path) -> int | None:
+    """How many rows a table has, at most; None if it is large or compressed text."""
+    check_path(path)
+    if kind(path) == "parquet":
+        return parquet(path).metadata.num_rows
+    if path.suffix == ".gz" or path.stat().st_size > COUNTED:
+        return None
+    status = path.stat()
+    return counted(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def counted(path: Path, size: int, changed: int) -> int:
+    """The rows of a text of so many bytes, changed at that time, at most."""
+    lines, block = 0, b"\n"
+    bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=2, leave=False)
+    with open(path, "rb") as stream, bar:
+        for block in iter(partial(stream.read, 1 << 20), b""):
+            lines += block.count(b"\n") or block.count(b"\r")
+            bar.update(len(block))
+    names = kind(path) not in JSON
+    return max(0, lines + (not block.rstrip(b"\0").endswith((b"\n", b"\r"))) - names)

@@ -1,0 +1,378 @@
+"""Begin a study of one's own table: `make new NAME=shop DATA=path.csv`.
+
+What the columns are is guessed, first from their names, then from what they hold, and shown; what
+cannot be told is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from bigrec_lib.files import StudyError, write_text
+from bigrec_lib.method.readers import TABLE
+from bigrec_lib.study import data, plan, studies
+from bigrec_lib.study.data import Head
+from bigrec_lib.study.parameters import Parameters, PrepareData
+
+USAGE = "make new NAME=shop DATA=path.csv [TITLES=items.csv]"
+N_TRAIN, N_HELD_OUT = 256, 200  # of studies/quick.yaml; fewer where a table has fewer rows
+FEWEST = 20  # rows: with fewer, a split of 80 / 10 / 10 has next to nothing to hold out
+TITLES = ("item", "title")  # columns of a table of titles
+SHOWN = 3  # example values of a column
+
+NAMES = {  # of a column, in small letters without separators; the first that fits decides
+    "split": r"^(split|fold|subset|partition)$",
+    "rating": r"rating|stars|score|^overall$|bewertung|sterne",
+    "time": r"(time|timestamp|date|datum|zeit|fecha|when)$|^(time|date|datum|fecha|pos|position|ts)"
+    r"|(bought|ordered|created|played|seen|watched)(at|on)$",
+    "user": r"user|customer|client|buyer|member|visitor|reviewer|player|account|session|kunde"
+    r"|nutzer|usuario|utilisateur|^who$|^uid$",
+    "title": r"title|titel|name|bezeichnung|titre|titulo|nombre|^nom",
+    "item": r"item|product|sku|asin|isbn|article|artikel|movie|film|book|game|track|song|video"
+    r"|recipe|produkt|produit|buch|libro|^what$|^iid$",
+}
+NUMBERED = r"\b(id|nr|no|num|key|code)$|(id|nr|nummer|number)$"  # an id, whatever else it says
+ORDERS = ("time", "timestamp", "pos", "position", "ts", "when")  # may hold any numbers
+DOMAINS = {"movies": r"movie|film", "games": r"game"}
+DATE = r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ,].*)?"
+EPOCHS = [(7e8 * unit, 4.1e9 * unit) for unit in (1, 1e3, 1e6, 1e9)]  # s to ns, 1992 to 2099
+DAYS = (19_000_101, 20_991_231)  # 20240131
+
+FILE = """\
+# yaml-language-server: $schema=schema.json
+# Made by `make new NAME={name}` and yours to change; `make study STUDY={name}` runs it.
+datasets:
+  {dataset}:
+    reader: table
+    data_path: {data}
+{titles}\
+    columns: {columns}  # what it is: its name
+    domain: {domain}  # what the prompts call it: movies, games or items
+    first: any  # users with two rows or more give samples; full: only those with eleven or more
+    n_valid: {held_out}  # validation examples, for γ and settings
+    n_test: {held_out}  # test examples, for every number in the report
+n_train: [{n_train}]  # training samples; [64, 256, 1024] gives a curve
+seeds: [0]  # [0, 1, 2] shows how much is chance
+llm: {{model: smollm2-135m-instruct, quantisation: nf4}}  # or a Hugging Face id, or a folder
+baselines: {{}}  # conventional models on the same samples; which, see 06_train_baselines below
+notebooks:
+  02_tune_llm: {{epochs: 1, batch_size: 4}}
+  03_generate_titles: {{beams: 4}}
+  05_reweight_by_statistics: {{collaborative: sasrec-ce}}
+  06_train_baselines: {{models: [item-knn, markov, sasrec-ce], collaborative: [sasrec-ce]}}
+"""
+
+
+def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> None:
+    """Look at a table, print what its columns seem to be, write `studies/<name>.yaml`, and plan.
+
+    columns: what the user knows better, as "user=buyer,time=bought_at".
+    Raises StudyError if there is such a study, if the table cannot be read, has too few rows, or
+    does not show which columns are user, item, time and title; nothing is written then.
+    """
+    study = file_of(name)
+    if not path:
+        raise StudyError(f"DATA, the path of the table, is missing: {USAGE}")
+    table = data.head_of(expanded(path))
+    titles = data.head_of(expanded(titles_path)) if titles_path else None
+    check_size_and_names(table)
+    roles = guess(table, titles, told(columns, table, titles))
+    if titles:
+        print_columns(path, table, {r: name for r, name in roles.items() if r != "title"})
+        print_columns(titles_path, titles, {r: n for r, n in roles.items() if r in TITLES})
+    else:
+        print_columns(path, table, roles)
+    missing = [role for role in TABLE[:4] if role not in roles]
+    if missing:
+        asked = ",".join([*filter(None, [columns]), *(f"{role}=COLUMN" for role in missing)])
+        where = f" TITLES={shlex.quote(titles_path)}" if titles_path else ""
+        raise StudyError(
+            f"which column is {' and which '.join(missing)}? Say it: make new NAME={name} "
+            f'DATA={shlex.quote(path)}{where} COLUMNS="{asked}"'
+        )
+    text = file_text(name, kept(path), kept(titles_path), roles, table)
+    planned = checked(name, text)
+    warnings = data.check(planned)
+    write_text(text, study)
+    lines = text.splitlines()
+    number = next(n for n, line in enumerate(lines) if line.startswith("    columns:"))
+    print(f"\nwritten: {shown(study)}. If a column is not what it seems, change line {number + 1}:")
+    print(lines[number].partition("  #")[0] + "\n")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    print(plan.table(plan.states(planned)))
+    print(f"\nnext: make study STUDY={name}")
+
+
+def file_of(name: str) -> Path:
+    """Where a new study goes. Raises StudyError if it cannot be called so, or is there already."""
+    if not name:
+        raise StudyError(f"NAME, what the study is to be called, is missing: {USAGE}")
+    if not re.fullmatch(studies.NAME, name):
+        raise StudyError(f"a study cannot be called {name!r}: take letters, digits, . - _")
+    path = studies.ROOT / "studies" / f"{name}.yaml"
+    if path.exists():
+        raise StudyError(f"{shown(path)} exists: change it, delete it, or take another NAME")
+    return path
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(studies.ROOT).as_posix()
+
+
+def expanded(path: str) -> Path:
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
+def kept(path: str) -> str:
+    """A path as a study file has it: from the project's folder, or absolute; ~ and $ stay."""
+    if not path or path[0] == "~" or "$" in path:
+        return path
+    place = Path(path).resolve()
+    inside = place.is_relative_to(studies.ROOT)
+    return place.relative_to(studies.ROOT).as_posix() if inside else str(place)
+
+
+def told(columns: str, table: Head, titles: Head | None) -> dict[str, str]:
+    """`user=buyer,time=bought_at` as what a column is -> its name. Raises StudyError if unclear."""
+    roles = {}
+    for part in filter(None, columns.split(",")):
+        role, _, column = (word.strip() for word in part.partition("="))
+        there = list((titles or table if role == "title" else table).values)
+        if role not in TABLE:
+            raise StudyError(f"COLUMNS: {role!r} is none of {', '.join(TABLE)}")
+        if column not in there:
+            raise StudyError(f"COLUMNS: no column {column!r} for {role}: one of {', '.join(there)}")
+        roles[role] = column
+    return roles
+
+
+def check_size_and_names(table: Head) -> None:
+    """Raise StudyError for a table that is too small, or whose first line seems to be data."""
+    if table.rows is not None and table.rows < FEWEST:
+        raise StudyError(f"{table.path} has {table.rows} rows: a study needs hundreds")
+    values = [name for name in table.values if re.fullmatch(rf"-?\d[\d.]*|{DATE}", name)]
+    if values and not any(map(called, table.values)):
+        raise StudyError(
+            f"{table.path}: {values[0]!r} in its first line is no name of a column: put a line "
+            "such as user,item,time,title on top"
+        )
+
+
+Columns = dict[str, pd.Series]  # name -> the values that are there
+
+
+def columns_of(table: Head) -> Columns:
+    return {name: table.values[name].dropna() for name in table.values}
+
+
+def guess(table: Head, titles: Head | None, known: dict[str, str]) -> dict[str, str]:
+    """What a column is (readers.TABLE) -> its name, as far as it shows, beside what is known.
+
+    Names decide first; then dates, texts, and ids that repeat, if only one column is left that
+    fits. Titles may stand in a table of their own, which calls the items as the other does.
+    """
+    columns = columns_of(table)
+    listed = columns_of(titles) if titles else columns
+    shared = {name: values for name, values in columns.items() if name in listed}
+    if not shared:
+        raise StudyError(
+            f"{table.path} and the file of titles have no column of one name: call that of the "
+            "items the same in both"
+        )
+    places = dict.fromkeys(NAMES, columns) | {"item": shared, "title": listed}
+    roles = dict(known)
+    for role in NAMES:
+        name = by_name(role, left(places[role], roles))
+        if name and role not in roles:
+            roles[role] = name
+    for role in ("time", "title", "item", "user"):
+        rows = (titles if titles and role == "item" else table).values
+        fitting = [
+            name
+            for name, values in left(places[role], roles).items()
+            if holds(role, name, values, rows, roles)
+        ]
+        if role not in roles and len(fitting) == 1:
+            roles[role] = fitting[0]
+    if not titles and "title" not in roles and is_text(columns.get(roles.get("item", ""))):
+        roles["title"] = roles["item"]
+    if not titles and "item" not in roles and "title" in roles:
+        roles["item"] = roles["title"]
+    return {role: roles[role] for role in TABLE if role in roles}
+
+
+def left(columns: Columns, roles: dict[str, str]) -> Columns:
+    """The columns that have no role yet."""
+    return {name: values for name, values in columns.items() if name not in roles.values()}
+
+
+def by_name(role: str, columns: Columns) -> str:
+    """The column whose name says best that it has a role its values allow; '' if none does."""
+    fitting = [n for n, values in columns.items() if called(n) == role and may_be(role, n, values)]
+
+    def worse(name: str) -> tuple:
+        if role in ("user", "item"):
+            return not re.search(NUMBERED, spelt(name)), len(name)
+        if role == "title":
+            other = "name" in spelt(name), not re.search(NAMES["item"], spelt(name))
+            return *other, len(name)
+        return (not is_time(columns[name]),)
+
+    return min(fitting, key=worse, default="")
+
+
+def spelt(name: str) -> str:
+    """A column's name in small letters without accents, its words separated by spaces.
+
+    >>> spelt("Künstler-Name"), spelt("userId")
+    ('kunstler name', 'user id')
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
+    return " ".join(re.split(r"[\W_]+", words.lower())).strip()
+
+
+def called(name: str) -> str:
+    """What a column is by its name; '' if that says nothing.
+
+    >>> [called(name) for name in ("CustomerID", "product_name", "Bestelldatum", "ArtikelNr", "x")]
+    ['user', 'title', 'time', 'item', '']
+    """
+    words = spelt(name)
+    squeezed = words.replace(" ", "")
+    said = [role for role, pattern in NAMES.items() if re.search(pattern, squeezed)]
+    if re.search(NUMBERED, words):
+        said = [role for role in said if role not in ("rating", "time")]
+        said = ["item" if role == "title" else role for role in said]  # title_id
+    return (said or [""])[0]
+
+
+def may_be(role: str, name: str, values: pd.Series) -> bool:
+    """Whether a column's values do not speak against what its name says."""
+    if role == "split":
+        return bool(values.isin(["train", "valid", "test"]).all())
+    if role == "rating":
+        return is_number(values)
+    if role == "time":
+        return is_time(values) or not is_number(values) or spelt(name) in ORDERS
+    if role == "title":
+        return not (is_number(values) or is_time(values))
+    repeats = values.nunique() < len(values)
+    return repeats and (is_number(values) or not is_time(values))
+
+
+def holds(
+    role: str, name: str, values: pd.Series, rows: pd.DataFrame, roles: dict[str, str]
+) -> bool:
+    """Whether a column whose name says nothing holds times, titles, or ids of items or users.
+
+    An item has one title; what an item has one of, such as a brand, is no user.
+    """
+    if role == "time":
+        return is_time(values)
+    if role == "title":
+        return is_text(values)
+    if role == "item":
+        return is_id(values) and "title" in roles and decides(name, roles["title"], rows)
+    return is_id(values) and "item" in roles and not decides(roles["item"], name, rows)
+
+
+def decides(name: str, other: str, rows: pd.DataFrame) -> bool:
+    """Whether equal values in one column go with equal values in another."""
+    return bool((rows.groupby(name)[other].nunique() <= 1).all())
+
+
+def is_number(values: pd.Series) -> bool:
+    return len(values) > 0 and bool(pd.to_numeric(values, errors="coerce").notna().all())
+
+
+def is_time(values: pd.Series) -> bool:
+    """Whether values are dates, or numbers that could be times since 1970 in some unit."""
+    if not len(values):
+        return False
+    if is_number(values):
+        numbers = pd.to_numeric(values)
+        return any(numbers.between(*bounds).all() for bounds in [*EPOCHS, DAYS])
+    return bool(values.str.fullmatch(DATE).all())
+
+
+def is_text(values: pd.Series | None) -> bool:
+    """Whether most values have several words."""
+    if values is None or not len(values) or is_time(values):
+        return False
+    return values.str.contains(r"[^\W\d_]\S*\s+\S").mean() > 0.5
+
+
+def is_id(values: pd.Series) -> bool:
+    """Whether values repeat, are many all the same, and are no texts, times or fractions."""
+    many = len(values) / 100 < values.nunique() < len(values)
+    fractions = is_number(values) and bool((pd.to_numeric(values) % 1 != 0).any())
+    return many and not (fractions or is_time(values) or is_text(values))
+
+
+def print_columns(path: str, table: Head, roles: dict[str, str]) -> None:
+    """Print what each column of a table seems to be, with a few of its values."""
+    rows = "" if table.rows is None else f", {table.rows:,} rows"
+    print(f"{path}{rows}")
+    width = max(map(len, table.values))
+    for name in table.values:
+        seems = " + ".join(role for role, column in roles.items() if column == name)
+        print(f"  {seems or '-':6}  {name:{width}}  {examples(table.values[name])}".rstrip())
+
+
+def examples(values: pd.Series) -> str:
+    """A few values of a column, for reading."""
+    return " | ".join(f"{value:.30}" for value in values.dropna().drop_duplicates()[:SHOWN])
+
+
+def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], table: Head) -> str:
+    """The text of a study file."""
+    titles = f"    titles_path: {inline(titles_path)}\n" if titles_path else ""
+    names = spelt(f"{table.path.stem} {roles['item']} {roles['title']}")
+    domains = [domain for domain, pattern in DOMAINS.items() if re.search(pattern, names)]
+    samples = most_samples(table, roles["user"])
+    return FILE.format(
+        name=name,
+        dataset=inline(name),
+        data=inline(path),
+        titles=titles,
+        columns=inline(roles),
+        domain=(domains or ["items"])[0],
+        held_out=min(N_HELD_OUT, max(1, samples // 10)),
+        n_train=min(N_TRAIN, max(1, samples // 2)),
+    )
+
+
+def most_samples(table: Head, user: str) -> int:
+    """How many samples a table gives at most; 10^9 for a large one.
+
+    Where the head is the whole, a user of two rows or more gives one, or one for each row that has
+    a full history (sequences.examples, first='any').
+    """
+    if table.rows != len(table.values):
+        return 10**9 if table.rows is None else table.rows
+    rows = table.values[user].value_counts()
+    return int((rows - PrepareData().history).clip(lower=1)[rows > 1].sum())
+
+
+def inline(value: object) -> str:
+    """A value in one line of YAML."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6
+    )
+    return text.removesuffix("...\n").strip()
+
+
+def checked(name: str, text: str) -> dict[str, Parameters]:
+    """The jobs of a study file that is not written yet."""
+    study = studies.Study(**yaml.safe_load(text))
+    studies.check(name, study)
+    return studies.jobs(name, study)

@@ -196,29 +196,33 @@ NOBODY = np.empty(0)
 
 
 def ladder(group: pd.DataFrame, methods: list[str]) -> Ladder:
-    """NDCG@20 over training sizes, mean of `methods`.
+    """NDCG@20 over training sizes, mean of `methods`: sizes, seeds and examples that all have.
 
-    Only sizes, seeds and examples that all the methods have. A size with fewer seeds than three
-    others is left out: it would cost those their seeds.
+    group: ranks of one data set.
     """
-    tables = by_size(group, methods)
-    if len(tables) < 2:
+    rows = enough_seeds(mean_of_methods(group[group.n_train > 0], methods))
+    if rows.n_train.nunique() < 2:
         gap = f"two training sizes or more of {', '.join(methods)}"
         return Ladder(NOBODY, np.empty((0, 0, 0)), NOBODY, gap)
+    tables = significance.crossed(rows, "ndcg", by="n_train")
     sizes = sorted(tables)
     values = np.stack([tables[size].to_numpy() for size in sizes])
     return Ladder(np.log2(sizes), values, significance.users_of(tables[sizes[0]]))
 
 
-def by_size(group: pd.DataFrame, methods: list[str]) -> dict[int, pd.DataFrame]:
-    """Training size -> seeds x examples, as `ladder` has them."""
-    group = group[group.method.isin(methods) & (group.n_train > 0)]
-    cells = group.groupby(["n_train", "seed", "user", "example"], as_index=False)
+def mean_of_methods(group: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """Mean NDCG@20 of methods where all have it: columns n_train, seed, user, example, ndcg."""
+    cells = group[group.method.isin(methods)].groupby(
+        ["n_train", "seed", "user", "example"], as_index=False
+    )
     mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
-    mean = mean[mean.methods == len(methods)]
-    seeds = mean.groupby("n_train").seed.nunique()
-    mean = mean[mean.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
-    return significance.crossed(mean, "ndcg", by="n_train") if len(mean) else {}
+    return mean[mean.methods == len(methods)].drop(columns="methods")
+
+
+def enough_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without the sizes with fewer seeds than three others, which would cost those theirs."""
+    seeds = rows.groupby("n_train").seed.nunique()
+    return rows[rows.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
 
 
 def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
@@ -232,37 +236,27 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
     if setting:
         tuned = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
         own = pd.concat([own[own.n_train == main_size(own)], tuned[tuned.method == "bigrec"]])
-    cells = own[["n_train", "seed"]].drop_duplicates()
-    models = plain[plain.method.isin(CONVENTIONAL)].merge(cells, on=["n_train", "seed"])
+    runs = own[["n_train", "seed"]].drop_duplicates()
+    models = plain[plain.method.isin(CONVENTIONAL)].merge(runs, on=["n_train", "seed"])
     sizes = models.groupby("method").n_train.nunique()
     trained = list(sizes.index[sizes == models.n_train.nunique()])
-    of_models = models[models.method.isin(trained)]
-    mean = of_models.groupby(["n_train", "seed", "user", "example"], as_index=False)
-    mean = mean.agg(ndcg=("ndcg", "mean"), count=("method", "nunique"))
-    both = pd.concat(
-        [
-            own.assign(of="bigrec"),
-            mean[mean["count"] == len(trained)].assign(of="conventional"),
-        ]
-    )
-    shared = both.groupby(["n_train", "seed"]).of.nunique()
-    shared = shared[shared == 2].reset_index()[["n_train", "seed"]]
-    seeds = shared.groupby("n_train").seed.nunique()
-    kept = shared[shared.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
-    if kept.n_train.nunique() < 2:
+    theirs = mean_of_methods(models, trained)
+    shared = theirs[["n_train", "seed"]].drop_duplicates()
+    both = pd.concat([own.assign(of="bigrec"), theirs.assign(of="conventional")])
+    rows = enough_seeds(both.merge(shared, on=["n_train", "seed"]))
+    if rows.n_train.nunique() < 2:
         words = f" of the setting {setting}" if setting else ""
         gap = f"BIGRec{words} and conventional models at two training sizes with the same seeds"
-        return Ladders(NOBODY, np.empty(0), np.empty(0), NOBODY, gap)
-    cells = both.merge(kept, on=["n_train", "seed"])
-    cells = cells.assign(cell=list(zip(cells.of, cells.n_train, strict=True)))
-    tables = significance.crossed(cells, "ndcg", by="cell")
-    sizes = sorted(set(kept.n_train))
+        return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
+    rows = rows.assign(cell=list(zip(rows.of, rows.n_train, strict=True)))
+    tables = significance.crossed(rows, "ndcg", by="cell")
+    steps = sorted(rows.n_train.unique())
     bigrec, conventional = (
-        np.stack([tables[of, size].to_numpy() for size in sizes])
+        np.stack([tables[of, size].to_numpy() for size in steps])
         for of in ("bigrec", "conventional")
     )
-    users = significance.users_of(next(iter(tables.values())))
-    return Ladders(np.log2(sizes), bigrec, conventional, users)
+    users = significance.users_of(tables["bigrec", steps[0]])
+    return Ladders(np.log2(steps), bigrec, conventional, users)
 
 
 # --------------------------------------------------------------------- lists and popularity

@@ -346,6 +346,12 @@ def own_or_theirs(
 # ------------------------------------------------------------------------------- the choice of γ
 
 
+def at(swept: tuple[np.ndarray, np.ndarray], gammas: np.ndarray, gamma: float) -> pd.DataFrame:
+    """Columns rank and ties at one γ of the grid, from `ranks`."""
+    (column,) = np.flatnonzero(gammas == gamma)
+    return grounding.frame(*(counts[:, column] for counts in swept))
+
+
 def curves(
     rank: np.ndarray, ties: np.ndarray, gammas: np.ndarray, ks: Sequence[int] = metrics.KS
 ) -> pd.DataFrame:

@@ -141,6 +141,89 @@ def test_beams_by_hand():
     found = np.array([[[0.1, 0.5, 0.9], [0.9, 0.2, 0.3]]])  # one example, two beams, three items
     assert grounding.nearest_beam(found).tolist() == [[0.1, 0.2, 0.3]]
     assert grounding.interleaved(found).argsort().tolist() == [[0, 1, 2]]
+    weighted = grounding.weighted_beams(found, np.log([[0.6, 0.2]]))  # softmax: 3/4 and 1/4
+    assert weighted == pytest.approx(np.array([[0.3, 0.425, 0.75]]))
+
+
+def keys_by_loops(by_beam, scores):
+    """What `grounding.merged` gives, one example and one candidate at a time."""
+    keys = {way: np.empty((len(by_beam), by_beam.shape[2])) for way in WAYS}
+    for example, (rows, row_scores) in enumerate(zip(by_beam, scores, strict=True)):
+        chances = [np.exp(score - max(row_scores)) for score in row_scores]
+        chances = [chance / sum(chances) for chance in chances]
+        for item in range(by_beam.shape[2]):
+            own = [row[item] for row in rows]
+            turns = [(row < row[item]).sum() * len(rows) + b for b, row in enumerate(rows)]
+            total = 0.0
+            for chance, distance in zip(chances, own, strict=True):
+                total += chance * distance
+            found = (min(own), min(turns), total)
+            for way, key in zip(WAYS, found, strict=True):
+                keys[way][example, item] = key
+    return keys
+
+
+WAYS = ("nearest-beam", "interleaved", "weighted-beams")
+
+
+def test_all_beams_rank_and_list_as_plain_loops_do_whatever_the_blocks(monkeypatch):
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((40, 3)).astype(np.float32)
+    vectors[[5, 29]] = vectors[11]
+    queries = rng.standard_normal((25, 4, 3)).astype(np.float32)
+    scores, targets = np.log(rng.random((25, 4))), rng.choice([5, 11, 29, 7], 25)
+    scores[:5] = -1.0  # beams that weigh the same
+    by_beam = np.sqrt(np.square(queries[:, :, None].astype(np.float64) - vectors).sum(3))
+    wanted = keys_by_loops(by_beam, scores)
+    for columns in (4096, 7):
+        monkeypatch.setattr(grounding, "COLUMNS", columns)
+        ranks, lists = grounding.all_beams(queries, vectors, scores, targets, 8)
+        for way in WAYS:
+            own = wanted[way][np.arange(25), targets][:, None]
+            assert ranks[way]["rank"].tolist() == (wanted[way] < own).sum(1).tolist()
+            assert ranks[way]["ties"].tolist() == ((wanted[way] == own).sum(1) - 1).tolist()
+            order = np.argsort(wanted[way], axis=1, kind="stable")[:, :8]
+            assert lists[way].tolist() == order.tolist()
+            assert set(ranks[way].ties) == {0, 2}
+
+
+def test_namesakes_of_the_target_tie_with_it_under_all_beams(monkeypatch):
+    monkeypatch.setattr(grounding, "COLUMNS", 33)
+    queries, vectors, targets = adversarial(576)
+    targets %= 50  # titles with an exact duplicate, and a near one that is no tie
+    beams = np.stack([queries, np.roll(queries, 1, axis=0)], axis=1)
+    ranks, _ = grounding.all_beams(beams, vectors, np.log(np.full((80, 2), 0.5)), targets, 1)
+    assert (ranks["weighted-beams"].ties == 1).all()
+
+
+def test_a_title_that_is_written_for_everybody_gives_way_to_one_that_is_not():
+    titles = np.array([["Heat", "Alien"], ["Heat", "Alien"], ["Heat", "Heat"]])
+    scores = np.array([[-0.1, -0.5], [-0.1, -2.0], [-0.1, -0.1]])
+    prior = np.array([["Heat", "Heat"], ["Heat", "Fargo"]])  # log 4 = 1.39 against log 1 = 0
+    assert grounding.contrastive(titles, scores, prior).tolist() == [1, 0, 0]
+
+
+def test_lists_without_what_was_seen_agree_with_the_ranks():
+    queries, vectors, targets = adversarial(8)
+    rng = np.random.default_rng(6)
+    near = grounding.nearest(queries, vectors, 300)[0]
+    seen = [rng.choice(row[:30], size=rng.integers(0, 11), replace=False) for row in near]
+    lists = grounding.unseen(near[:, :31], seen, targets, 20)
+    for row, found, items, target in zip(near, lists, seen, targets, strict=True):
+        wanted = [item for item in row if item == target or item not in items]
+        assert found.tolist() == wanted[:20]
+    assert any(target in items for target, items in zip(targets, seen, strict=True))
+    assert grounding.unseen(np.array([[4, 2, 3]]), [np.array([2])], np.array([0]), 3).tolist() == [
+        [4, 3]
+    ]
+
+
+def test_the_first_of_some_keys_are_those_of_a_stable_sort():
+    keys = np.random.default_rng(7).integers(0, 6, (50, 30)).astype(float)
+    keys[:, 3] = -np.inf
+    for k in (1, 7, 30, 40):
+        wanted = keys.argsort(axis=1, kind="stable")[:, :k]
+        assert grounding.first(keys, k).tolist() == wanted.tolist()
 
 
 def test_bm25_finds_shared_words_and_a_text_without_words_matches_nothing():
@@ -170,3 +253,5 @@ def test_bad_input_is_named():
     assert grounding.texts(generations, [1]).tolist() == [["a", "b"]]
     with pytest.raises(GroundingError, match="example 2"):
         grounding.texts(generations, [1, 2])
+    with pytest.raises(GroundingError, match="example 2"):
+        grounding.beam_scores(generations.assign(score=-0.5), [1, 2])

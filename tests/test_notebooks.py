@@ -126,6 +126,43 @@ def test_metrics_follow_from_the_ranks(project):
     assert row.value.tolist() == [pytest.approx(ndcg, abs=1e-12)] and row.n.tolist() == [20]
 
 
+def test_injections_keep_their_contract(project):
+    results = project / "results" / "toy"
+    ranks = pd.read_parquet(results / "ranks.parquet").query("split == 'test'")
+    ranks = {method: rows.set_index("example") for method, rows in ranks.groupby("method")}
+    names = ("popularity", "popularity-all", "collaborative")
+    assert {f"{model}+{name}" for model in ("bigrec", "sasrec-ce") for name in names} <= set(ranks)
+    history = pd.read_parquet(results / "examples.parquet").set_index("example").history.map(len)
+    for name in (*names, "both"):
+        plain, unseen = ranks[f"bigrec+{name}"], ranks[f"bigrec+{name}-unseen"]
+        fewer = plain["rank"] - unseen["rank"]
+        assert fewer.between(0, history[plain.index]).all() and fewer.any()
+    (manifest,) = project.glob("runs/toy/toy/*/reweighting/manifest.json")
+    facts = json.loads(manifest.read_text())["facts"]
+    assert facts["gamma"] == facts["gammas"]["popularity"]
+    assert set(facts["gammas"]) == {*names, "both", *(f"sasrec-ce+{name}" for name in names)}
+    curves = pd.read_parquet(results / "curves.parquet")
+    assert set(curves[curves.metric.isin(["HR", "NDCG"])].weights) == {"popularity"}
+    for name, shares in curves[curves.metric == "own"].groupby("weights"):
+        assert {0.0, facts["gammas"][name]} <= set(shares.gamma) and set(shares.k) == {20}
+        assert shares.value[shares.gamma == 0].tolist() == [1.0]
+
+
+def test_bigrecs_lists_agree_with_its_ranks(project):
+    results = project / "results" / "toy"
+    group = pd.read_parquet(results / "items.parquet").title_group.to_numpy()
+    target = pd.read_parquet(results / "examples.parquet").set_index("example").target
+    ranks = pd.read_parquet(results / "ranks.parquet").query("split == 'test' and ties == 0")
+    rank_of = ranks.set_index(["method", "example"])["rank"]
+    lists = pd.read_parquet(results / "lists.parquet").set_index(["method", "example"])["items"]
+    both = [key for key in lists.index.intersection(rank_of.index) if key[0].startswith("bigrec")]
+    for method, example in both:
+        places = np.flatnonzero(group[lists[method, example]] == group[target[example]])
+        rank = rank_of[method, example]
+        assert places.tolist() == [rank] * int(rank < 20), method
+    assert len({method for method, _ in both}) == 10
+
+
 def test_what_is_published(project):
     results = project / "results" / "toy"
     assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}

@@ -54,3 +54,15 @@ def test_p5_is_tuned_as_bigrec_is_but_for_what_has_a_name_of_its_own():
     settings, default = p.p5_settings, parameters.TuneLLM().settings
     assert (settings["epochs"], settings["batch_size"], settings["seed"]) == (3, 2, 5)
     assert {k for k in default if settings[k] != default[k]} == {"epochs", "batch_size", "seed"}
+
+
+@pytest.mark.parametrize("model", ["collaborative", "comparator"])
+def test_conventional_scores_are_waited_for_only_where_they_are_of_the_same_samples(model):
+    p = parameters.ReweightByStatistics(root="/p", dataset="films", **{model: "dros"})
+    run = p.runs / "films" / "n256-s0" / "baselines"
+    assert p.inputs["06_train_baselines"] == run and p.scores("dros") == run / "scores" / "dros"
+    assert p.scores("") is None
+    for other in ({"n_train": 0}, {"tuned_on": "games"}, {"tuned_on": "films+games"}, {model: ""}):
+        elsewhere = p.model_copy(update=other)
+        assert "06_train_baselines" not in elsewhere.inputs
+        assert elsewhere.same_samples == (model in other)

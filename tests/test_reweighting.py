@@ -19,8 +19,8 @@ def by_formula(found, targets, weights, gamma):
     return (pulled < own).sum(1), (pulled == own).sum(1) - 1
 
 
-def by_definition(logs, targets, weights, gamma):
-    """Rank and ties from a < γ b, pair by pair."""
+def by_definition(logs, targets, weights, gamma, seen=None):
+    """Rank and ties from a < γ b, pair by pair; the target is no rival, nor is what was seen."""
     rank, ties = [], []
     for row, target in enumerate(targets):
         own = weights if weights.ndim == 1 else weights[row]
@@ -29,13 +29,16 @@ def by_definition(logs, targets, weights, gamma):
             a = logs[row] - logs[row, target]
         b[np.isnan(a)] = 0  # both at D̂ = 0, whatever their weights
         a[np.isnan(a)] = 0
-        rank.append((a < gamma * b).sum())
-        ties.append((a == gamma * b).sum() - 1)
+        rivals = np.arange(len(a)) != target
+        if seen is not None:
+            rivals &= ~np.isin(np.arange(len(a)), seen[row])
+        rank.append((a < gamma * b)[rivals].sum())
+        ties.append((a == gamma * b)[rivals].sum())
     return np.array(rank), np.array(ties)
 
 
-def swept(found, targets, weights, grid):
-    """`reweighting.ranks` on given distances (n, I): each row's candidates lie on a line."""
+def swept(found, targets, weights, grid, seen=None):
+    """`ranks_of_distances`, which `ranks` must agree with: each row's candidates lie on a line."""
     rows = [
         reweighting.ranks(
             np.zeros((1, 1)),
@@ -43,11 +46,14 @@ def swept(found, targets, weights, grid):
             targets[row : row + 1],
             weights if weights.ndim == 1 else weights[row : row + 1],
             grid,
+            seen=None if seen is None else seen[row : row + 1],
         )
         for row in range(len(found))
     ]
-    rank, ties = zip(*rows, strict=True)
-    return np.concatenate(rank), np.concatenate(ties)
+    of_lines = [np.concatenate(parts).tolist() for parts in zip(*rows, strict=True)]
+    rank, ties = reweighting.ranks_of_distances(found, targets, weights, grid, seen=seen)
+    assert of_lines == [rank.tolist(), ties.tolist()]
+    return rank, ties
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -78,13 +84,16 @@ def test_the_sweep_is_exact_where_everything_ties(data):
     weights = np.array(data.draw(row))
     targets = np.array([data.draw(st.integers(0, items - 1)) for _ in range(rows)])
     grid = np.array(sorted(data.draw(st.sets(st.sampled_from([0, 0.5, 1, 2, 3, 50]), min_size=1))))
-    rank, ties = swept(found, targets, weights, grid)
+    history = st.lists(st.integers(0, items - 1), max_size=4)
+    seen = [np.array(data.draw(history), dtype=int) for _ in range(rows)]
     with np.errstate(divide="ignore"):
         logs = np.log(found - found.min(1, keepdims=True))
-    for column, gamma in enumerate(grid):
-        wanted = by_definition(logs, targets, weights, gamma)
-        assert rank[:, column].tolist() == wanted[0].tolist()
-        assert ties[:, column].tolist() == wanted[1].tolist()
+    for out in (None, seen):
+        rank, ties = swept(found, targets, weights, grid, out)
+        for column, gamma in enumerate(grid):
+            wanted = by_definition(logs, targets, weights, gamma, out)
+            assert rank[:, column].tolist() == wanted[0].tolist()
+            assert ties[:, column].tolist() == wanted[1].tolist()
 
 
 def test_the_nearest_stays_first_and_a_row_without_distances_ties_throughout():
@@ -109,6 +118,82 @@ def test_ranks_from_embeddings_are_those_of_the_formula(monkeypatch):
         wanted = by_formula(found, targets, weights.astype(np.float64), gamma)
         assert rank[:, column].tolist() == wanted[0].tolist()
     assert not ties.any()
+
+
+def test_scores_with_their_signs_changed_are_distances(monkeypatch):
+    monkeypatch.setattr(reweighting, "SWEPT", 11 * 40)  # blocks of 8, 8 and 7 rows
+    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    rng = np.random.default_rng(5)
+    scores = rng.standard_normal((23, 40)).astype(np.float32)
+    targets, weights = rng.integers(0, 40, 23), rng.random((23, 40))
+    scores[0, targets[0]] = 9
+    scores[:, 20:25], weights[:, 20:25] = scores[:, :5], weights[:, :5]
+    before = 0.7 * np.log1p(weights[0])
+    rank, ties = reweighting.ranks_of_distances(
+        -scores, targets, weights, reweighting.GAMMAS, before
+    )
+    scaled = 1 - reweighting.minmax(scores.astype(np.float64))
+    for column, gamma in enumerate(reweighting.GAMMAS):
+        keys = scaled * (1 + weights) ** -gamma * (1 + weights[0]) ** -0.7
+        own = np.take_along_axis(keys, targets[:, None], 1)
+        equal = np.isclose(keys, own, rtol=1e-9, atol=0)  # duplicates, or D̂ = 0
+        assert rank[:, column].tolist() == ((keys < own) & ~equal).sum(1).tolist()
+        assert ties[:, column].tolist() == (equal.sum(1) - 1).tolist()
+    assert ties.any() and (scaled[np.arange(23), targets] == 0).any()
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_what_was_seen_is_left_out_of_ranks_from_embeddings(per_row, monkeypatch):
+    monkeypatch.setattr(reweighting, "SWEPT", 11 * 40)
+    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    rng = np.random.default_rng(6)
+    queries, vectors = rng.standard_normal((23, 6)), rng.standard_normal((40, 6))
+    vectors[30:], weights = vectors[:10], rng.random((23, 40) if per_row else 40)
+    weights[..., 30:] = weights[..., :10]
+    targets, seen = rng.integers(0, 40, 23), [rng.integers(0, 40, size) for size in range(23)]
+    grid = np.array([0.0, 0.3, 7])
+    rank, ties = reweighting.ranks(queries, vectors, targets, weights, grid, seen=seen)
+    found = np.linalg.norm(queries[:, None] - vectors, axis=2)
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    for column, gamma in enumerate(grid):
+        wanted = by_definition(logs, targets, weights, gamma, seen)
+        assert rank[:, column].tolist() == wanted[0].tolist()
+        assert ties[:, column].tolist() == wanted[1].tolist()
+    assert ties.any() and any(target in out for target, out in zip(targets, seen, strict=True))
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_a_list_is_bigrecs_own_at_first_and_that_of_the_weights_in_the_end(per_row, monkeypatch):
+    monkeypatch.setattr(reweighting, "BLOCK", 160)
+    rng = np.random.default_rng(7)
+    queries, vectors = rng.standard_normal((15, 6)), rng.standard_normal((40, 6))
+    weights = rng.random((15, 40) if per_row else 40)
+    gammas = np.array([0.0, 2.0, 1e6])
+    curve = reweighting.own_or_theirs(queries, vectors, weights, gammas, 5)
+    found = np.linalg.norm(queries[:, None] - vectors, axis=2)
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    lists = {
+        "own": found.argsort(1)[:, :5],
+        "theirs": np.broadcast_to(-weights, found.shape).argsort(1)[:, :5],
+    }
+    shares = {"own": [], "theirs": []}
+    for gamma in gammas:
+        shown = (logs - gamma * np.log1p(weights)).argsort(1)[:, :5]
+        for name, rows in lists.items():
+            common = [len({*a} & {*b}) / 5 for a, b in zip(shown, rows, strict=True)]
+            shares[name].append(np.mean(common))
+    assert list(curve) == ["gamma", "metric", "k", "value", "n"]
+    for name, values in shares.items():
+        rows = curve[curve.metric == name]
+        assert rows.gamma.tolist() == gammas.tolist() and set(rows.k) == {5} and set(rows.n) == {15}
+        assert rows.value.tolist() == pytest.approx(values)
+    assert shares["own"][0] == 1 and shares["theirs"][2] >= 0.8
+
+
+def test_thinned_gammas_are_on_the_grid():
+    assert np.isin(reweighting.THIN, reweighting.GAMMAS).all() and len(reweighting.THIN) == 24
 
 
 def test_weights_by_hand():

@@ -112,7 +112,7 @@ def make_project(folder, data, llm, **changes):
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
-            "05_reweight_by_statistics": {"collaborative": "dros"},
+            "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
         },
         **changes,

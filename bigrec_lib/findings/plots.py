@@ -295,3 +295,30 @@ def overlaps(shares) -> plt.Figure:
     plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axis.grid(visible=False)
     return figure
+
+
+# 05_reweight_by_statistics, again
+
+
+def own_or_theirs(curves, gammas: dict[str, float]) -> plt.Figure:
+    """Whose the first 20 are, over γ, one panel for each weights, with the chosen γ.
+
+    curves: `reweighting.own_or_theirs` with a column weights; gammas: weights -> the chosen γ.
+    """
+    size = (WIDTH * 0.65 * max(2, len(gammas)), 3.0)
+    figure, axes = plt.subplots(1, len(gammas), figsize=size, sharey=True, squeeze=False)
+    for axis, (weights, gamma) in zip(axes[0], gammas.items(), strict=True):
+        shares = curves[curves.weights == weights]
+        for metric, colour, marker in (("own", "bigrec", "o"), ("theirs", "popularity", "v")):
+            line = shares[shares.metric == metric]
+            name = {"own": "BIGRec's own list", "theirs": "list of the weights alone"}[metric]
+            axis.plot(
+                line.gamma, line.value, marker, ls="-", ms=3, color=colour_of(colour), label=name
+            )
+        axis.axvline(gamma, color="0.25", linestyle="--", linewidth=1)
+        gamma_axis(axis)
+        axis.set(title=weights, xlim=(0, shares.gamma.max()), ylim=(0, 1.02))
+    axes[0][0].set_ylabel("share of the first 20 in common")
+    axes[0][0].legend()
+    figure.tight_layout()
+    return figure

@@ -15,7 +15,7 @@ fp64, from differences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,14 +38,19 @@ class GroundingError(StudyError):
 # -------------------------------------------------------------------------------- distances
 
 
-def distances(queries, vectors) -> np.ndarray:
+def distances(queries, vectors, targets: np.ndarray | None = None) -> np.ndarray:
     """L2 distance of every query to every candidate, (n, I) float64; an exact match gives 0.
 
-    queries: (n, d), vectors: (I, d), arrays or tensors of floats.
+    queries: (n, d), vectors: (I, d), arrays or tensors of floats. targets: (n,) candidates; what
+    is as near as a query's target gets exactly its distance.
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     same_width(queries, vectors)
-    squares, _ = squared_distances(queries, vectors, torch.zeros(len(queries)))
+    goal = torch.zeros(len(queries), dtype=torch.float64)
+    if targets is not None:
+        wanted = checked_targets(targets, len(queries), len(vectors))
+        goal = squared_distance(queries, torch.arange(len(queries)), vectors, wanted)
+    squares, _ = squared_distances(queries, vectors, goal)
     parts = [squared for _, squared in blocks(squares, len(queries))]
     return torch.cat(parts, dim=1).sqrt_().numpy()
 
@@ -168,8 +173,8 @@ def products(
         right = vectors[start : start + COLUMNS].float() - shift  # (m, d)
         norms = right.square().sum(1)  # (m,)
         error = rounding(queries.shape[1]) * (left_norms.sqrt() + norms.max().sqrt()).square()
-        for first in range(0, len(queries), ROWS):
-            rows = slice(first, first + ROWS)
+        for low in range(0, len(queries), ROWS):
+            rows = slice(low, low + ROWS)
             score = torch.addmm(norms, left[rows], right.T, alpha=-2)
             yield rows, start, score, left_norms[rows], error[rows]
 
@@ -238,34 +243,60 @@ def texts(generations: pd.DataFrame, examples: Sequence[int]) -> np.ndarray:
     generations: columns example, beam, text. Raises GroundingError for an example without all
     its beams.
     """
-    wide = generations.pivot(index="example", columns="beam", values="text").reindex(examples)
+    return of_beams(generations, examples, "text").map(prompts.title_of).to_numpy().astype(str)
+
+
+def beam_scores(generations: pd.DataFrame, examples: Sequence[int]) -> np.ndarray:
+    """The beams' scores, mean log-probabilities per token, (n, B) float64; else as `texts`."""
+    return of_beams(generations, examples, "score").to_numpy(np.float64)
+
+
+def of_beams(generations: pd.DataFrame, examples: Sequence[int], column: str) -> pd.DataFrame:
+    """A column of the generations, a row an example, a column a beam."""
+    wide = generations.pivot(index="example", columns="beam", values=column).reindex(examples)
     missing = wide.isna().any(axis=1).to_numpy()
     if missing.any():
         raise GroundingError(
             f"example {examples[int(missing.argmax())]} has not all its generations: generate the "
             "titles again"
         )
-    return wide.map(prompts.title_of).to_numpy().astype(str)
+    return wide
 
 
-def beam_ranks(
-    queries: np.ndarray,
-    vectors: np.ndarray,
-    targets: np.ndarray,
-    merge: Callable[[np.ndarray], np.ndarray],
-) -> pd.DataFrame:
-    """Each target's place when all beams count: columns rank and ties, int32.
+def all_beams(
+    queries: np.ndarray, vectors: np.ndarray, scores: np.ndarray, targets: np.ndarray, k: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+    """The catalogue ranked by all beams of an example together, in each of the `merged` ways.
 
-    queries: (n, B, d), vectors: (I, d), targets: (n,). merge: `nearest_beam` or `interleaved`.
+    queries: (n, B, d), vectors: (I, d), scores: (n, B) of the beams, targets: (n,).
+    Gives two dictionaries by the name of the way: each target's place (columns rank and ties,
+    int32), and the first k candidates (n, k) int64; of equals the one with the smaller number
+    comes first.
     """
-    beams, d = queries.shape[1:]
+    n, beams, d = queries.shape
     step = max(1, 2**23 // (beams * len(vectors)))
-    parts = []
-    for start in tqdm(range(0, len(queries), step), desc=merge.__name__, unit="block"):
-        block = queries[start : start + step]
-        by_beam = distances(block.reshape(-1, d), vectors).reshape(len(block), beams, -1)
-        parts.append(counted(merge(by_beam), targets[start : start + step]))
-    return pd.concat(parts, ignore_index=True)
+    places: dict[str, list[pd.DataFrame]] = {}
+    lists: dict[str, list[np.ndarray]] = {}
+    for start in tqdm(range(0, n, step), desc="all beams", unit="block"):
+        rows = slice(start, start + step)
+        block, goals = queries[rows].reshape(-1, d), targets[rows].repeat(beams)
+        by_beam = distances(block, vectors, goals).reshape(-1, beams, len(vectors))
+        for way, keys in merged(by_beam, scores[rows]).items():
+            places.setdefault(way, []).append(counted(keys, targets[rows]))
+            lists.setdefault(way, []).append(first(keys, k))
+    return (
+        {way: pd.concat(parts, ignore_index=True) for way, parts in places.items()},
+        {way: np.concatenate(parts) for way, parts in lists.items()},
+    )
+
+
+def merged(by_beam: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Keys (n, I) of each way to merge the beams, from distances (n, B, I) and scores (n, B)."""
+    return {
+        "nearest-beam": nearest_beam(by_beam),
+        "interleaved": interleaved(by_beam),
+        "weighted-beams": weighted_beams(by_beam, scores),
+    }
 
 
 def nearest_beam(by_beam: np.ndarray) -> np.ndarray:
@@ -284,6 +315,27 @@ def interleaved(by_beam: np.ndarray) -> np.ndarray:
     beams = by_beam.shape[1]
     places = rankdata(by_beam, method="min", axis=2).astype(np.int64) - 1  # (n, B, I)
     return (places * beams + np.arange(beams)[:, None]).min(axis=1)
+
+
+def weighted_beams(by_beam: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Keys (n, I) from distances (n, B, I) and scores (n, B): a candidate's mean distance.
+
+    A beam weighs as much as the softmax of the example's scores says.
+    """
+    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    return (chances[:, :, None] * by_beam).sum(axis=1)
+
+
+def contrastive(titles: np.ndarray, scores: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The beam of each example that is likely for it, and rare elsewhere, (n,) int64.
+
+    titles: (n, B) of `texts`, scores: (n, B), prior: (m, B) titles of many examples. Taken is the
+    beam with the highest score less log(1 + how often its title is in the prior); of equals the
+    first. This way is ours: the paper takes the first beam.
+    """
+    often = pd.Series(prior.ravel()).value_counts().reindex(titles.ravel(), fill_value=0)
+    return (scores - np.log1p(often.to_numpy().reshape(titles.shape))).argmax(axis=1)
 
 
 # ------------------------------------------------------------------------------ other retrieval
@@ -309,9 +361,39 @@ def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray
     row, column = np.nonzero(rough <= limit)
     pairs = queries, torch.from_numpy(row), vectors, torch.from_numpy(column)
     far = squared_distance(*pairs).sqrt_().numpy()
-    order = np.lexsort((far, row))  # stable: among equals, by number
-    top = order[np.arange(len(row)) - np.searchsorted(row, row) < k]
+    top = smallest(row, far, k)
     return column[top].reshape(-1, k), far[top].reshape(-1, k)
+
+
+def first(keys: np.ndarray, k: int) -> np.ndarray:
+    """The k candidates with the smallest keys, (n, k) int64, from keys (n, I), smallest first.
+
+    Of equal keys the candidate with the smaller number comes first. k is at most I.
+    """
+    k = min(k, keys.shape[1])
+    row, column = np.nonzero(keys <= np.partition(keys, k - 1, axis=1)[:, k - 1 : k])
+    return column[smallest(row, keys[row, column], k)].reshape(-1, k)
+
+
+def smallest(row: np.ndarray, key: np.ndarray, k: int) -> np.ndarray:
+    """Which of some pairs (row, key) hold the k smallest keys of each row, in order; the first of
+    equals. row: (P,) rising, each number at least k times; key: (P,)."""
+    order = np.lexsort((key, row))
+    return order[np.arange(len(row)) - np.searchsorted(row, row) < k]
+
+
+def unseen(
+    lists: np.ndarray, seen: Sequence[np.ndarray], targets: np.ndarray, k: int
+) -> np.ndarray:
+    """The first k of longer lists (n, K) without what each user has seen; the target stays in.
+
+    (n, k), or as many columns as every list has left. seen, targets: as in `ranks`.
+    """
+    out = np.stack([np.isin(*each) for each in zip(lists, seen, strict=True)])  # (n, K)
+    out &= lists != targets[:, None]
+    left = min(k, int((~out).sum(1).min()))
+    kept = np.argsort(out, axis=1, kind="stable")[:, :left]
+    return np.take_along_axis(lists, kept, axis=1)
 
 
 def bm25(generated: Sequence[str], titles: Sequence[str]) -> np.ndarray:

@@ -16,12 +16,13 @@ The nearest candidate has D̂ = 0 and stays at 0: reweighting cannot displace it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from numba import njit, prange
+from torch import Tensor
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
@@ -30,6 +31,7 @@ from bigrec_lib.method import grounding, metrics
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity where it is not alone
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
+THIN = np.r_[np.arange(10) / 10, 1:5, 5, 7, 10, 15, 20, 30, 40, 50, 70, 99]  # for lists, (24,)
 BLOCK = 2**22  # distances at a time where whole rows are sorted, 32 MB
 SWEPT = 35_000_000  # distances at a time in a sweep, 280 MB
 
@@ -78,16 +80,19 @@ def log_distances(distances: np.ndarray) -> np.ndarray:
     In a row of equal distances no candidate is nearer than another: D̂ is 0 throughout.
     Raises ReweightingError for distances that are not finite.
     """
-    if not np.isfinite(distances).all():
-        raise ReweightingError("a distance is NaN or infinite: embed its texts again")
     with np.errstate(divide="ignore"):
-        return np.log(minmax(np.asarray(distances, dtype=np.float64)))
+        return np.log(minmax(checked_distances(distances)))
 
 
 def reweighted(logs: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     """log D̃ (n, I) from log D̂ (n, I) and W, (I,) or (n, I). Apply it again for a second W."""
     checked_weights(weights, logs.shape)
     return logs - gamma * strengths(weights)
+
+
+Logs = tuple[Tensor, Iterator[tuple[slice, Tensor]]]
+"""log D̂, but for a constant of each row, which no rank depends on: those of some examples' targets
+(n,), and block by block of all candidates, some columns and theirs (n, m)."""
 
 
 def ranks(
@@ -97,59 +102,124 @@ def ranks(
     weights: np.ndarray,
     gammas: np.ndarray,
     before: np.ndarray | None = None,
+    seen: Sequence[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank and ties of each target at every γ, (N, G) int32 each, from embeddings.
 
     queries: (N, d); vectors: (I, d); targets: (N,); weights: W, (I,) or (N, I); gammas: (G,).
     before: γ log(1 + W) of weights that have been applied already, (I,) or (N, I).
+    seen: candidates to leave out, per query; the target always stays in. D̂ stays what it is.
     Memory besides the arguments: SWEPT distances.
     Raises ReweightingError for no queries, bad weights or gammas, GroundingError for bad vectors.
     """
-    if not len(queries):
-        raise ReweightingError("there is no example to rank: the split is empty")
+    checked_split(queries)
     queries = grounding.checked(queries, "queries")
     vectors = grounding.checked(vectors, "vectors")
     grounding.same_width(queries, vectors)
+    wanted = grounding.checked_targets(targets, len(queries), len(vectors))
+
+    def logs_of(rows: slice) -> Logs:
+        some = queries[rows]
+        goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, wanted[rows])
+        squares, lowest = grounding.squared_distances(some, vectors, goal)
+        low = lowest.sqrt_()
+        blocks = grounding.blocks(squares, len(some))
+        logs = ((columns, above(block.sqrt_(), low[:, None])) for columns, block in blocks)
+        return above(goal.sqrt_(), low), logs
+
     shape = len(queries), len(vectors)
+    return sweep(logs_of, shape, wanted.numpy(), weights, gammas, before, seen)
+
+
+def ranks_of_distances(
+    distances: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    gammas: np.ndarray,
+    before: np.ndarray | None = None,
+    seen: Sequence[np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`ranks` from distances (N, I), or from anything that is small for a good candidate.
+
+    From the scores of a model with their signs changed, D̂ is 1 - minmax(score).
+    Raises ReweightingError for no row, for distances that are not finite, bad weights or gammas.
+    """
+    checked_split(distances)
+    wanted = grounding.checked_targets(targets, *distances.shape).numpy()
+
+    def logs_of(rows: slice) -> Logs:
+        some = checked_distances(distances[rows])
+        goal = torch.from_numpy(of_targets(some, wanted[rows]))
+        found = torch.from_numpy(some)
+        low = found.amin(1)
+        blocks = found.split(grounding.COLUMNS, dim=1)
+        starts = range(0, found.shape[1], grounding.COLUMNS)
+        logs = (
+            (slice(start, start + grounding.COLUMNS), above(block.contiguous(), low[:, None]))
+            for start, block in zip(starts, blocks, strict=True)
+        )
+        return above(goal, low), logs
+
+    return sweep(logs_of, distances.shape, wanted, weights, gammas, before, seen)
+
+
+def sweep(
+    logs_of: Callable[[slice], Logs],
+    shape: tuple[int, int],
+    targets: np.ndarray,
+    weights: np.ndarray,
+    gammas: np.ndarray,
+    before: np.ndarray | None,
+    seen: Sequence[np.ndarray] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank and ties of each target at every γ, (N, G) int32 each; arguments as in `ranks`.
+
+    logs_of: what measures some of the examples, as many as fit into memory. shape: (N, I).
+    """
     checked_weights(weights, shape)
     grid = checked_gammas(gammas)
-    wanted = grounding.checked_targets(targets, *shape)
     weights = np.atleast_2d(weights)
     before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
-    nearer, ties = np.zeros((2, len(queries), len(grid) + 1), dtype=np.int32)
-    parts = -(-len(queries) * len(vectors) // SWEPT)
-    with tqdm(total=len(queries), desc="γ sweep", unit="example") as bar:
-        for numbers in np.array_split(np.arange(len(queries)), min(parts, len(queries))):
+    seen = [np.empty(0)] * shape[0] if seen is None else seen
+    nearer, ties = np.zeros((2, shape[0], len(grid) + 1), dtype=np.int32)
+    parts = -(-shape[0] * shape[1] // SWEPT)
+    with tqdm(total=shape[0], desc="γ sweep", unit="example") as bar:
+        for numbers in np.array_split(np.arange(shape[0]), min(parts, shape[0])):
             rows = slice(numbers[0], numbers[-1] + 1)
-            examples = queries[rows], vectors, wanted[rows]
+            some = targets[rows]
+            out = grounding.left_out(seen[rows], torch.from_numpy(some))
             applied = of_rows(weights, rows), of_rows(before, rows)
-            count_some(*examples, *applied, grid, nearer[rows], ties[rows])
+            count_some(logs_of(rows), some, *applied, out, grid, nearer[rows], ties[rows])
             bar.update(len(numbers))
     return totals(nearer, ties)
 
 
 def count_some(
-    queries: torch.Tensor,
-    vectors: torch.Tensor,
-    targets: torch.Tensor,
+    logs: Logs,
+    targets: np.ndarray,
     weights: np.ndarray,
     before: np.ndarray,
+    out: tuple[Tensor, Tensor],
     grid: np.ndarray,
     nearer: np.ndarray,
     ties: np.ndarray,
 ) -> None:
     """Apply `count` to the whole catalogue for examples whose distances fit into memory.
 
-    weights, before: (n, I), or (1, I) if they serve all examples; the others as in `count`.
+    weights, before: (n, I), or (1, I) if they serve all examples; out: pairs (example, candidate)
+    to leave out; the others as in `count`. What is left out is infinitely far.
     """
-    goal = grounding.squared_distance(queries, torch.arange(len(queries)), vectors, targets)
-    squares, low = grounding.squared_distances(queries, vectors, goal)
-    own_logs = above(goal, low).numpy() - of_targets(before, targets.numpy())
-    own_strength = strengths(of_targets(weights, targets.numpy()))
-    for columns, squared in grounding.blocks(squares, len(queries)):
-        logs = above(squared, low[:, None]).numpy()
-        logs -= before[:, columns]
-        count(logs, strengths(weights[:, columns]), own_logs, own_strength, grid, nearer, ties)
+    own, blocks = logs
+    own_logs = own.numpy() - of_targets(before, targets)
+    own_strength = strengths(of_targets(weights, targets))
+    row, column = out
+    for columns, block in blocks:
+        here = (column >= columns.start) & (column < columns.stop)
+        block[row[here], column[here] - columns.start] = torch.inf
+        pulled = block.numpy()
+        pulled -= before[:, columns]
+        strength = strengths(weights[:, columns])
+        count(pulled, strength, own_logs, own_strength, grid, nearer, ties)
 
 
 def strengths(weights: np.ndarray) -> np.ndarray:
@@ -157,10 +227,9 @@ def strengths(weights: np.ndarray) -> np.ndarray:
     return np.log1p(np.asarray(weights, dtype=np.float64))
 
 
-def above(squared: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-    """log(D - min D) from squares, in their place: log D̂ but for a constant of the row, which no
-    rank depends on."""
-    return squared.sqrt_().sub_(low.sqrt()).clamp_(min=0).log_()
+def above(distances: Tensor, low: Tensor) -> Tensor:
+    """log(D - min D) of `Logs`, in the place of the distances."""
+    return distances.sub_(low).clamp_(min=0).log_()
 
 
 def of_rows(matrix: np.ndarray, rows: slice) -> np.ndarray:
@@ -234,19 +303,53 @@ def nearest(
 
     Arguments as in `ranks`; of equal candidates the one with the smaller number comes first.
     """
-    lists = np.empty((len(queries), min(k, len(vectors))), dtype=np.int64)
+    before = np.zeros(len(vectors)) if before is None else before
+    lists = [
+        grounding.first(reweighted(logs - of_rows(np.atleast_2d(before), rows), pull, gamma), k)
+        for rows, logs, pull in logs_and_weights(queries, vectors, weights)
+    ]
+    return np.concatenate(lists)
+
+
+def logs_and_weights(
+    queries, vectors, weights: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Some examples at a time: their rows, log D̂ (n, I), and W, (n, I) or (1, I)."""
     step = max(1, BLOCK // len(vectors))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         logs = log_distances(grounding.distances(queries[rows], vectors))
-        if before is not None:
-            logs -= of_rows(np.atleast_2d(before), rows)
-        keys = reweighted(logs, of_rows(np.atleast_2d(weights), rows), gamma)
-        lists[rows] = np.argsort(keys, axis=1, kind="stable")[:, :k]
-    return lists
+        yield rows, logs, of_rows(np.atleast_2d(weights), rows)
+
+
+def own_or_theirs(
+    queries, vectors, weights: np.ndarray, gammas: np.ndarray, k: int = 20
+) -> pd.DataFrame:
+    """Whose the first k are at each γ: columns gamma, metric, k, value, n.
+
+    Metric 'own': the share of them that is among the first k at γ = 0; 'theirs': the share that is
+    among the k largest weights. Arguments as in `ranks`.
+    """
+    shared = np.zeros((len(gammas), 2))
+    blocks = logs_and_weights(queries, vectors, weights)
+    for _, logs, pull in tqdm(blocks, desc="own or theirs", unit="block"):
+        own = grounding.first(logs, k)
+        theirs = np.broadcast_to(grounding.first(-pull, k), own.shape)
+        for number, gamma in enumerate(gammas):
+            shown = grounding.first(reweighted(logs, pull, gamma), k)
+            shared[number] += [metrics.overlap(shown, each).sum() for each in (own, theirs)]
+    shares = pd.DataFrame(shared / len(queries), columns=["own", "theirs"]).assign(gamma=gammas)
+    long = shares.melt("gamma", var_name="metric")
+    return long.assign(k=k, n=len(queries))[["gamma", "metric", "k", "value", "n"]]
 
 
 # ------------------------------------------------------------------------------- the choice of γ
+
+
+def at(swept: tuple[np.ndarray, np.ndarray], gammas: np.ndarray, gamma: float) -> pd.DataFrame:
+    """Columns rank and ties at one γ of the grid, from `ranks`."""
+    (column,) = np.flatnonzero(gammas == gamma)
+    return grounding.frame(*(counts[:, column] for counts in swept))
 
 
 def curves(
@@ -308,6 +411,19 @@ def pairs(
 
 
 # ------------------------------------------------------------------------------------ bad input
+
+
+def checked_split(rows) -> None:
+    """Refuse no examples at all."""
+    if not len(rows):
+        raise ReweightingError("there is no example to rank: the split is empty")
+
+
+def checked_distances(distances: np.ndarray) -> np.ndarray:
+    """A copy in float64; refuse what is not finite."""
+    if not np.isfinite(distances).all():
+        raise ReweightingError("a distance is NaN or infinite: embed or score its example again")
+    return np.array(distances, dtype=np.float64)
 
 
 def checked_weights(weights: np.ndarray, shape: tuple[int, int]) -> None:

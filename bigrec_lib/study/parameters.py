@@ -452,31 +452,34 @@ class ReweightByStatistics(TunedParameters):
     notebook = "05_reweight_by_statistics"
 
     collaborative: str = ""
+    comparator: str = ""
 
     @property
     def output(self) -> Path:
         return self.folder("reweighting")
 
     @property
+    def same_samples(self) -> bool:
+        """Whether the adapter learnt samples of this data set alone, as the study's own does.
+
+        Then their statistics, and conventional models that learnt the same, can be injected.
+        """
+        return self.n_train > 0 and not self.tuned_on and not self.setting
+
+    @property
     def baselines(self) -> Path:
         """Where 06 trained conventional models on the same samples."""
         return self.runs / self.dataset / self.plain / "baselines"
 
-    @property
-    def scores(self) -> Path | None:
-        """The scores of the conventional model that pulls titles nearer; None for none.
-
-        The LLM as it is, and one tuned on other data sets or under another setting, have no model
-        of the same samples.
-        """
-        if not self.collaborative or not self.n_train or self.tuned_on or self.setting:
-            return None
-        return self.baselines / "scores" / self.collaborative
+    def scores(self, model: str) -> Path | None:
+        """The scores that 06 kept of a model; None without a model, or without the same samples."""
+        return self.baselines / "scores" / model if model and self.same_samples else None
 
     @property
     def inputs(self) -> dict[str, Path]:
-        weights = {"06_train_baselines": self.baselines} if self.scores else {}
-        return super().inputs | {"04_ground_to_items": self.grounding} | weights
+        conventional = self.scores(self.collaborative) or self.scores(self.comparator)
+        scored = {"06_train_baselines": self.baselines} if conventional else {}
+        return super().inputs | {"04_ground_to_items": self.grounding} | scored
 
 
 class TrainBaselines(RunParameters, ModelParameters):

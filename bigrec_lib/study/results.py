@@ -6,7 +6,8 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
     ranks.parquet        split, method, example, rank, ties
     lists.parquet        method, example, items: its first candidates on the test split, best first
     generations.parquet  split, example, beam, text, score
-    curves.parquet       split, gamma, metric, k, value, n: metrics over the γ of popularity
+    curves.parquet       split, weights, gamma, metric, k, value, n: HR and NDCG over the γ of
+                         popularity; 'own' and 'theirs' of all weights (`reweighting.own_or_theirs`)
     grid.csv             conventional models: each point of the grid, and which was chosen
     data.csv             what, value: a data set in numbers
     items.parquet        item, title, title_group, train_count

@@ -11,15 +11,17 @@ from bigrec_lib.study.parameters import TrainBaselines
 PAD = 9  # of nine candidates
 
 
-def windows_of(rows, users=None, n_items=PAD, length=3) -> Windows:
+def windows_of(rows, users=None, n_items=PAD, length=3, times=None) -> Windows:
     """Windows from lists of items, the last of which is the target."""
     users = range(len(rows)) if users is None else users
+    times = range(len(rows)) if times is None else times
     table = pa.table(
         {
             "example": pa.array(range(len(rows)), pa.int64()),
             "user": pa.array(users, pa.int32()),
             "history": pa.array([row[:-1] for row in rows], pa.list_(pa.int32())),
             "target": pa.array([row[-1] for row in rows], pa.int32()),
+            "time": pa.array(times, pa.int64()),
         }
     )
     return windows.windows(table, np.arange(n_items), length)
@@ -35,7 +37,7 @@ def markov_corpus(n, sure=0.8, n_items=20, length=5, seed=0):
     rows = rng.integers(n_items, size=(n, length + 1))
     for at in range(length):
         rows[:, at + 1] = np.where(rng.random(n) < sure, successor[rows[:, at]], rows[:, at + 1])
-    return Windows(np.arange(n), rows[:, :-1], rows[:, -1], n_items)
+    return Windows(np.arange(n), np.arange(n), rows[:, :-1], rows[:, -1], n_items)
 
 
 def settings_with(*some, **changes) -> Settings:

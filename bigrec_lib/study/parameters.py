@@ -495,7 +495,7 @@ class TrainBaselines(RunParameters, ModelParameters):
     epochs: Count = 50
     patience: Count = 5
     batch_size: Count = 256
-    collaborative: list[Baseline] = ["sasrec-ce", "dros"]
+    collaborative: list[Baseline] = ["sasrec-ce", "gru4rec-ce"]
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     p5_epochs: Positive = 1
     p5_learning_rate: Positive = 1e-3

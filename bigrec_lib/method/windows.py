@@ -69,8 +69,9 @@ class Windows:
 
 
 def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
-    """Examples (columns user, time, history, target) with the newest `length` items of their histories.
+    """Examples as windows of the newest `length` items of their histories.
 
+    table: columns example, user, history, target, time.
     of_item: (items,) the candidate of each item, from `prepared.candidates`.
     Raises BaselineError for an empty history.
     """

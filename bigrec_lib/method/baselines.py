@@ -127,7 +127,7 @@ def markov(learnt: Windows, smoothing: float) -> Scorer:
 STATISTICS: dict[str, tuple[Callable[[Windows, float], Scorer], tuple[float, ...]]] = {
     "recent-popularity": (recently_popular, (0.01, 0.03, 0.1, 0.3, 0.6, 1.0)),
     "item-knn": (item_knn, (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)),
-    "markov": (markov, (1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0)),
+    "markov": (markov, (1.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)),
 }
 """Method -> what makes its scorer, and the values of its one setting that are tried."""
 

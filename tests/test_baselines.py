@@ -1,6 +1,7 @@
 """Baselines: statistics by hand; settings chosen once, and kept."""
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -28,15 +29,46 @@ def test_popularity_counts_a_user_once():
     assert baselines.popularity(samples).tolist() == [1, 2, 1, 1, 0, 1, 0, 0, 0]
 
 
-def test_recent_popularity_sees_the_latest_and_settles_ties_by_all():
-    samples = windows_of([[0, 1], [0, 1], [0, 1], [2, 3], [1, 4]])
-    score = baselines.recently_popular(samples, 0.4)(samples.histories[:1])[0]
+def test_recent_popularity_goes_by_time_and_settles_ties_by_all():
+    rows = [[0, 1], [0, 1], [0, 1], [2, 3], [1, 4]]
+    samples = windows_of(rows, times=[0, 1, 2, 100, 120])
+    score = baselines.recently_popular(samples, 0.2)(samples.histories[:1])[0]
     assert np.argsort(-score, kind="stable")[:5].tolist() == [1, 2, 3, 4, 0]
+    latest = baselines.recently_popular(samples, 0.1)(samples.histories[:1])[0]
+    assert latest.round().tolist() == [0, 1, 0, 0, 1, 0, 0, 0, 0]
+    whole = baselines.recently_popular(samples, 1.0)(samples.histories[:1])[0]
+    assert (np.argsort(-whole, kind="stable") == np.argsort(-baselines.popularity(samples))).all()
+
+
+def test_recent_popularity_needs_times_and_says_so(capsys):
+    samples = markov_corpus(100)
+    models = ["recent-popularity", "markov"]
+    assert baselines.forms(models, samples, full=True) == models
+    days = replace(samples, times=samples.times // 20)
+    assert baselines.forms(models, days, full=True) == ["markov"]
+    assert "100 samples have 5 different times" in capsys.readouterr().out
+
+
+def test_models_that_learn_steps_have_two_forms_unless_they_learn_from_everything():
+    models = ["item-knn", "markov", "sasrec-ce"]
+    found = baselines.forms(models, markov_corpus(100), full=False)
+    assert found == ["item-knn", "markov", "markov-last", "sasrec-ce", "sasrec-ce-last"]
+    assert baselines.forms(models, markov_corpus(100), full=True) == models
+
+
+def test_random_is_the_same_again_and_favours_nobody():
+    rng = np.random.default_rng(0)
+    histories = rng.integers(20, size=(3000, 10))
+    score = baselines.random(20, seed=1)
+    assert (score(histories[5:9]) == score(histories)[5:9]).all()
+    assert (score(histories) != baselines.random(20, seed=2)(histories)).any()
+    times_first = np.bincount(score(histories).argmax(1), minlength=20)
+    assert abs(times_first - 150).max() < 4.5 * math.sqrt(150)
 
 
 def test_markov_by_hand():
     samples = windows_of([[0, 1], [0, 1], [0, 2], [1, 3]])
-    prior = np.array([3, 3, 1, 1, 0, 0, 0, 0, 0]) / 8
+    prior = np.array([0, 2, 1, 1, 0, 0, 0, 0, 0]) / 4
     score = baselines.markov(samples, 2.0)(np.array([[PAD, PAD, 0]]))[0]
     counts = np.array([0, 2, 1, 0, 0, 0, 0, 0, 0])
     assert score == pytest.approx((counts + 2 * prior) / 5)
@@ -93,6 +125,21 @@ def test_the_best_point_on_validation_is_chosen(method, tmp_path):
     assert windows.valid_ndcg(found.score, valid) == pytest.approx(found.grid.valid_ndcg.max())
 
 
+@pytest.mark.parametrize("model", ["markov", "caser-ce"])
+def test_the_last_form_learns_targets_and_the_plain_one_every_step(model, tmp_path):
+    samples, valid = markov_corpus(200), markov_corpus(100, seed=1)
+    points = grid([0.01], [0.0], [0.0], [16], epochs=2)
+    tries = baselines.settings_of(model, points)
+    for method, learnt in ((model + "-last", samples), (model, windows.steps(samples))):
+        found = baselines.search(method, points, samples, valid, tmp_path / method)
+        curves = [
+            baselines.attempt(tmp_path / "a.safetensors", model, settings, learnt, valid, "cpu")
+            for settings in tries
+        ]
+        assert found.grid.valid_ndcg.tolist() == [curve.valid_ndcg.max() for curve in curves]
+        assert set(found.grid.method) == {method}
+
+
 @pytest.mark.parametrize("method", ["item-knn", "gru4rec-ce", "dros"])
 def test_what_was_tried_is_kept_and_not_tried_again(method, tmp_path, monkeypatch):
     samples, valid = markov_corpus(200), markov_corpus(100, seed=1)
@@ -116,7 +163,8 @@ def test_what_was_tried_is_kept_and_not_tried_again(method, tmp_path, monkeypatc
 
 
 def test_unknown_methods_are_refused_and_parameters_name_the_known(tmp_path):
-    with pytest.raises(BaselineError, match="choose from"):
-        baselines.search("itemknn", [], markov_corpus(10), markov_corpus(10), tmp_path)
+    for method in ("itemknn", "item-knn-last"):
+        with pytest.raises(BaselineError, match="choose from"):
+            baselines.search(method, [], markov_corpus(10), markov_corpus(10), tmp_path)
     known = [*baselines.STATISTICS, *networks.NETWORKS, "p5"]
     assert list(get_args(Baseline)) == known

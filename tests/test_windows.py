@@ -23,12 +23,14 @@ def test_windows_keep_the_newest_items_as_candidates_filled_up_on_the_left():
             "user": [3, 4],
             "history": pa.array([[0, 1, 2, 3], [4]], pa.list_(pa.int32())),
             "target": [2, 0],
+            "time": pa.array([30, 50], pa.int64()),
         }
     )
     of_item = np.array([0, 1, 2, 2, 3])  # items 2 and 3 are namesakes
     found = windows.windows(table, of_item, 3)
     assert found.histories.tolist() == [[1, 2, 2], [4, 4, 3]] and found.n_items == 4
     assert found.targets.tolist() == [2, 0] and found.users.tolist() == [3, 4]
+    assert found.times.tolist() == [30, 50]
     again = windows.windows(pa.concat_tables([table, table]).slice(1, 2), of_item, 3)
     assert again.histories.tolist() == [[4, 4, 3], [1, 2, 2]]
 
@@ -52,7 +54,7 @@ def test_steps_are_every_step_once_a_user_with_its_longest_history():
         (5, (1, 2, 3), 4),
         (6, (0,), 1),
     }
-    assert len(found) == 5
+    assert len(found) == 5 and set(found.times[found.users == 6]) == {2}
     assert all((h[1:][h[:-1] != PAD] != PAD).all() for h in found.histories)  # filled on the left
 
 
@@ -68,7 +70,7 @@ def test_no_step_reaches_into_the_future():
 def test_ranks_lists_and_scores_agree_over_blocks(monkeypatch, tmp_path):
     monkeypatch.setattr(windows, "BLOCK", 7)
     samples = markov_corpus(30)
-    score = baselines.markov(samples, 100.0)
+    score = baselines.markov(windows.steps(samples), 100.0)
     windows.save_scores(score, samples, tmp_path / "a" / "valid.npy")
     whole = windows.load_scores(tmp_path / "a", "valid")
     assert whole.shape == (30, 20) and whole.dtype == np.float32
@@ -78,6 +80,37 @@ def test_ranks_lists_and_scores_agree_over_blocks(monkeypatch, tmp_path):
     listed = windows.lists(score, samples, 5)
     for row, scores in zip(listed, whole, strict=True):
         assert row.tolist() == sorted(range(20), key=lambda i: (-scores[i], i))[:5]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unseen_ranks_by_brute_force(seed, monkeypatch):
+    """Histories that repeat titles, are short, or hold the target; scores that tie."""
+    monkeypatch.setattr(windows, "BLOCK", 7)
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(PAD, size=rng.integers(2, 7)).tolist() for _ in range(40)]
+    samples = windows_of(rows, length=5)
+    table = rng.integers(4, size=(PAD + 1, PAD)).astype(np.float32)
+
+    def score(histories):
+        return table[histories[:, -1]]
+
+    found = windows.ranks(score, samples, unseen=True)
+    plain = windows.ranks(score, samples)
+    for at, (history, target) in enumerate(zip(samples.histories, samples.targets, strict=True)):
+        scores = table[history[-1]]
+        others = [i for i in range(PAD) if i not in history and i != target]
+        assert found["rank"][at] == sum(scores[i] > scores[target] for i in others)
+        assert found.ties[at] == sum(scores[i] == scores[target] for i in others)
+    assert found.dtypes.tolist() == [np.int32, np.int32]
+    assert (found["rank"] <= plain["rank"]).all() and (found["rank"] < plain["rank"]).any()
+
+
+def test_keys_without_end_are_ranked_too():
+    samples = windows_of([[0, 1, 2]])
+    keys = np.full((1, PAD), np.inf, dtype=np.float32)
+    keys[0, [0, 4]] = -1
+    assert windows.ranks_of_keys(keys, samples).to_numpy().tolist() == [[2, PAD - 3]]
+    assert windows.ranks_of_keys(keys, samples, True).to_numpy().tolist() == [[1, PAD - 4]]
 
 
 def test_scores_that_were_not_kept_are_missed_by_name(tmp_path):

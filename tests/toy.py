@@ -9,7 +9,12 @@ import numpy as np
 import yaml
 
 ROOT = Path(__file__).parent.parent
-BASELINES = {"models": ["markov", "sasrec-ce", "dros", "p5"], "dropouts": [0.2], "epochs": 2}
+BASELINES = {
+    "models": ["markov", "sasrec-ce", "dros", "p5"],
+    "dropouts": [0.2],
+    "epochs": 2,
+    "collaborative": ["sasrec-ce", "dros"],
+}
 WORDS = "Red Blue Night Day River Moon Star City King Queen Lost Last Silent Golden Iron".split()
 
 

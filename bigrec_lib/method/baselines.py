@@ -1,11 +1,14 @@
 """Conventional recommenders under BIGRec's protocol: same samples, catalogue, examples and ties.
 
+Yardsticks     random, popularity: there is nothing to choose.
 Statistics     recent popularity, item kNN, Markov chain: nothing is trained.
 Networks       GRU4Rec, Caser, SASRec, DROS (`networks`).
 
 Each learns from the windows of its samples. A window holds several steps "these items, then that
-one", and every network may learn from each of them, as BIGRec's LLM may read them all
-(`windows.steps`). Settings are chosen on the validation examples, and what was trained is kept.
+one". Networks and the Markov chain learn each of them (`windows.steps`): the same interactions as
+BIGRec's LLM. In their form '-last' they learn only the last step of each window, its target: the
+same targets as the LLM. Settings are chosen on the validation examples, as many points for each
+network, and what was trained is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from bigrec_lib.method.networks import HEADS, NETWORKS, Diverged, Settings
 from bigrec_lib.method.windows import BaselineError, Scorer, Windows, steps, valid_ndcg
 
 GRID = ("learning_rate", "weight_decay", "dropout", "width")  # what is chosen on validation
+FEW_TIMES = 10  # different ones; with so few, samples are not in the order of their time
 
 # ----------------------------------------------------------------------------------- statistics
 
@@ -55,11 +59,30 @@ def most_popular(samples: Windows) -> Scorer:
     return always(popularity(samples))
 
 
+def random(n_items: int, seed: int) -> Scorer:
+    """Scores that are drawn anew for each history, and are the same whenever it is asked again."""
+
+    def score(histories: np.ndarray) -> np.ndarray:
+        drawn = [np.random.default_rng([seed, *row]).random(n_items) for row in histories]
+        return np.array(drawn, dtype=np.float32)
+
+    return score
+
+
 def recently_popular(samples: Windows, share: float) -> Scorer:
-    """What most users have in the latest share of the samples; between equals, in all of them."""
-    recent = popularity(samples.take(slice(-math.ceil(share * len(samples)), None)))
+    """What most users have in the samples of the latest share of their time span.
+
+    Between equals, in all samples.
+    """
+    first, last = samples.times.min(), samples.times.max()
+    recent = popularity(samples.take(samples.times >= last - share * (last - first)))
     overall = popularity(samples)
     return always(recent + overall / (overall.sum() + 1))
+
+
+def timed(samples: Windows) -> bool:
+    """Whether the samples have times that tell the latest of them from the others."""
+    return len(np.unique(samples.times)) > FEW_TIMES
 
 
 def always(scores: np.ndarray) -> Scorer:
@@ -86,13 +109,12 @@ def item_knn(samples: Windows, decay: float) -> Scorer:
     return score
 
 
-def markov(samples: Windows, smoothing: float) -> Scorer:
-    """The chance of each next item after the newest one, smoothed by popularity (Dirichlet)."""
-    seen = steps(samples)
-    size = (samples.n_items, samples.n_items)
-    pairs = (seen.histories[:, -1], seen.targets)
-    follows = sparse.csr_array((np.ones(len(seen)), pairs), shape=size)
-    prior = popularity(samples) / popularity(samples).sum()
+def markov(learnt: Windows, smoothing: float) -> Scorer:
+    """The chance of each next item after the newest one, smoothed by that after any (Dirichlet)."""
+    size = (learnt.n_items, learnt.n_items)
+    pairs = (learnt.histories[:, -1], learnt.targets)
+    follows = sparse.csr_array((np.ones(len(learnt)), pairs), shape=size)
+    prior = np.bincount(learnt.targets, minlength=learnt.n_items) / len(learnt)
 
     def score(histories: np.ndarray) -> np.ndarray:
         counts = follows[histories[:, -1]].toarray()
@@ -103,11 +125,33 @@ def markov(samples: Windows, smoothing: float) -> Scorer:
 
 
 STATISTICS: dict[str, tuple[Callable[[Windows, float], Scorer], tuple[float, ...]]] = {
-    "recent-popularity": (recently_popular, (0.01, 0.03, 0.1, 0.3)),
-    "item-knn": (item_knn, (0.3, 0.6, 0.8, 1.0)),
-    "markov": (markov, (1.0, 100.0, 1000.0, 10000.0)),
+    "recent-popularity": (recently_popular, (0.01, 0.03, 0.1, 0.3, 0.6, 1.0)),
+    "item-knn": (item_knn, (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)),
+    "markov": (markov, (1.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)),
 }
 """Method -> what makes its scorer, and the values of its one setting that are tried."""
+
+LAST = "-last"
+STEPWISE = ("markov", *NETWORKS)  # those that learn steps, and so have a form LAST
+
+
+def forms(models: Sequence[str], samples: Windows, full: bool) -> list[str]:
+    """The methods to search: each model, and unless `full` its form LAST if it has one.
+
+    Leaves out recent popularity, and says so, if the samples have no real times.
+    """
+    methods = []
+    for model in models:
+        if model == "recent-popularity" and not timed(samples):
+            print(
+                f"recent-popularity is left out: {len(samples):,} samples have "
+                f"{len(np.unique(samples.times))} different times, so none is recent"
+            )
+            continue
+        methods.append(model)
+        if model in STEPWISE and not full:
+            methods.append(model + LAST)
+    return methods
 
 
 # -------------------------------------------------------------------------- the choice of settings
@@ -155,38 +199,47 @@ def search(
     valid: Windows,
     folder: Path,
     device: str = "cpu",
-    every_step: bool = True,
 ) -> Found:
     """Try a method's settings and keep what has the best validation NDCG@20.
 
-    points: the settings of a network; a statistic has its own. every_step: whether a network
-    learns every step of the windows, or only the last, the target of each sample.
+    method: of STATISTICS or NETWORKS, or one of STEPWISE in its form LAST. points: the settings of
+    a network; a statistic has its own.
     Each point is stored in `folder` as soon as it is tried, and not tried again. A run that
     diverges stays in the table, without a value. Raises BaselineError if every point diverges, for
     an unknown method and for an empty grid; StudyError if `folder` holds other work.
     """
-    tries = settings_of(method, points)
+    model = model_of(method)
+    tries = settings_of(model, points)
     identity = {
         "method": method,
         "tries": json.loads(json.dumps([shown(settings) for settings in tries])),
         "samples": samples.digest,
         "valid": valid.digest,
-        "every_step": every_step,
     }
     claim(folder / "work.json", identity)
-    learnt = steps(samples) if method in NETWORKS and every_step else samples
+    learnt = steps(samples) if method in STEPWISE else samples
     results = [
-        stored(folder / f"{number}.json", method, settings, learnt, valid, device)
+        stored(folder / f"{number}.json", model, settings, learnt, valid, device)
         for number, settings in enumerate(tries)
     ]
     best = best_of(method, results)
     for number in set(range(len(tries))) - {best}:
         remove(folder / f"{number}.safetensors")
     return Found(
-        scorer_of(method, tries[best], learnt, folder / f"{best}.safetensors", device),
+        scorer_of(model, tries[best], learnt, folder / f"{best}.safetensors", device),
         rows_of(method, tries, results).assign(chosen=np.arange(len(tries)) == best),
         pd.DataFrame(results[best]["curve"]).astype({"train_loss": float}).assign(method=method),
         sum(result["seconds"] for result in results),
+    )
+
+
+def model_of(method: str) -> str:
+    """A method without its form. Raises BaselineError if there is no such method."""
+    if method in [*STATISTICS, *NETWORKS, *(model + LAST for model in STEPWISE)]:
+        return method.removesuffix(LAST)
+    names = ", ".join([*STATISTICS, *NETWORKS])
+    raise BaselineError(
+        f"unknown method {method!r}: choose from {names}; of {', '.join(STEPWISE)} also '...{LAST}'"
     )
 
 
@@ -214,15 +267,12 @@ def rows_of(
     return pd.DataFrame(rows).astype({"valid_ndcg": float})
 
 
-def settings_of(method: str, points: Sequence[Settings]) -> list[Settings | float]:
+def settings_of(model: str, points: Sequence[Settings]) -> list[Settings | float]:
     """The settings to try: those of the grid, or the values of a statistic."""
-    if method in STATISTICS:
-        return list(STATISTICS[method][1])
-    if method not in NETWORKS:
-        names = ", ".join([*STATISTICS, *NETWORKS])
-        raise BaselineError(f"unknown method {method!r}: choose from {names}")
+    if model in STATISTICS:
+        return list(STATISTICS[model][1])
     if not points:
-        raise BaselineError(f"{method}: the grid is empty")
+        raise BaselineError(f"{model}: the grid is empty")
     return list(points)
 
 
@@ -239,7 +289,7 @@ def searched(settings: Settings | float) -> dict[str, Any]:
 
 def stored(
     path: Path,
-    method: str,
+    model: str,
     settings: Settings | float,
     learnt: Windows,
     valid: Windows,
@@ -253,7 +303,7 @@ def stored(
         began = time.perf_counter()
         try:
             curve = attempt(
-                path.with_suffix(".safetensors"), method, settings, learnt, valid, device
+                path.with_suffix(".safetensors"), model, settings, learnt, valid, device
             )
         except Diverged as error:
             print(f"left out: {error}, with {searched(settings)}")
@@ -271,7 +321,7 @@ def stored(
 
 def attempt(
     weights: Path,
-    method: str,
+    model: str,
     settings: Settings | float,
     learnt: Windows,
     valid: Windows,
@@ -279,19 +329,19 @@ def attempt(
 ) -> pd.DataFrame:
     """Train a network and write its weights, or evaluate a statistic; the curve of validation."""
     if isinstance(settings, Settings):
-        model, curve = networks.train(method, learnt, valid, settings, device)
-        networks.save(model, weights)
+        network, curve = networks.train(model, learnt, valid, settings, device)
+        networks.save(network, weights)
         return curve
-    score = STATISTICS[method][0](learnt, settings)
+    score = STATISTICS[model][0](learnt, settings)
     return pd.DataFrame(
         [{"epoch": 0, "train_loss": math.nan, "valid_ndcg": valid_ndcg(score, valid)}]
     )
 
 
 def scorer_of(
-    method: str, settings: Settings | float, learnt: Windows, weights: Path, device: str
+    model: str, settings: Settings | float, learnt: Windows, weights: Path, device: str
 ) -> Scorer:
-    """A method as a scorer, with the settings that were chosen."""
+    """A model as a scorer, with the settings that were chosen."""
     if isinstance(settings, Settings):
-        return networks.scorer(networks.load(method, weights, learnt, settings, device))
-    return STATISTICS[method][0](learnt, settings)
+        return networks.scorer(networks.load(model, weights, learnt, settings, device))
+    return STATISTICS[model][0](learnt, settings)

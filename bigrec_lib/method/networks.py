@@ -81,6 +81,7 @@ class GRU4Rec(Network):
     def __init__(self, n_items: int, length: int, settings: Settings):
         super().__init__(n_items, length, settings)
         self.gru = nn.GRU(settings.width, settings.width, batch_first=True)
+        self.out = nn.Linear(settings.width, settings.width)
 
     def states(self, histories: Tensor) -> Tensor:
         """After each item, the oldest first, (B, L, d); those beyond the newest mean nothing."""
@@ -92,7 +93,7 @@ class GRU4Rec(Network):
 
     def encode(self, histories: Tensor) -> Tensor:
         newest = (histories != self.n_items).sum(1) - 1
-        return self.dropout(self.states(histories)[torch.arange(len(newest)), newest])
+        return self.out(self.states(histories)[torch.arange(len(newest)), newest])
 
 
 class Caser(Network):

@@ -83,7 +83,7 @@ def identifiers(windows: Windows) -> list[str]:
     follow in the order of the catalogue. All numbers have the same number of digits.
 
     >>> users, histories = np.array([4, 2, 4]), np.array([[1], [3], [0]])
-    >>> identifiers(Windows(users, histories, targets=np.array([2, 1, 1]), n_items=4))
+    >>> identifiers(Windows(users, np.arange(3), histories, np.array([2, 1, 1]), n_items=4))
     ['1003', '1001', '1002', '1000']
     """
     by_user = windows.rows[np.argsort(windows.users, kind="stable")].ravel()

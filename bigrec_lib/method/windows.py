@@ -34,10 +34,11 @@ class Windows:
     """Samples in numbers of candidates, in the order of their time.
 
     A history shorter than the window is filled up on the left with the number I, which is no
-    candidate.
+    candidate. times are those of the targets.
     """
 
     users: np.ndarray  # (n,) int32
+    times: np.ndarray  # (n,) int64
     histories: np.ndarray  # (n, L) int64, newest last
     targets: np.ndarray  # (n,) int64
     n_items: int
@@ -52,20 +53,25 @@ class Windows:
 
     def take(self, chosen) -> Windows:
         return Windows(
-            self.users[chosen], self.histories[chosen], self.targets[chosen], self.n_items
+            self.users[chosen],
+            self.times[chosen],
+            self.histories[chosen],
+            self.targets[chosen],
+            self.n_items,
         )
 
     @property
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        arrays = (self.users, self.histories, self.targets)
+        arrays = (self.users, self.times, self.histories, self.targets)
         data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
         return hashlib.sha256(f"{self.histories.shape} {self.n_items} ".encode() + data).hexdigest()
 
 
 def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
-    """Examples (columns user, history, target) with the newest `length` items of their histories.
+    """Examples as windows of the newest `length` items of their histories.
 
+    table: columns example, user, history, target, time.
     of_item: (items,) the candidate of each item, from `prepared.candidates`.
     Raises BaselineError for an empty history.
     """
@@ -78,6 +84,7 @@ def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
     real = np.arange(length) >= length - sizes[:, None]
     return Windows(
         users=table["user"].to_numpy(),
+        times=table["time"].to_numpy(),
         histories=np.where(real, values[np.maximum(place, 0)], pad),
         targets=of_item[table["target"].to_numpy()],
         n_items=pad,
@@ -87,7 +94,8 @@ def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
 def steps(samples: Windows) -> Windows:
     """Every step "these items, then that one" inside the windows, each once a user.
 
-    Windows of one user overlap: of equal steps the one with the longest history is kept.
+    Windows of one user overlap: of equal steps the one with the longest history is kept. Its time
+    is that of the sample it is taken from.
     """
     rows, length = samples.rows, samples.histories.shape[1]
     row, at = np.nonzero(rows[:, :-1] != samples.n_items)
@@ -100,6 +108,7 @@ def steps(samples: Windows) -> Windows:
     padded = np.pad(rows, ((0, 0), (length - 1, 0)), constant_values=samples.n_items)
     return Windows(
         users=samples.users[row],
+        times=samples.times[row],
         histories=padded[row[:, None], at[:, None] + np.arange(length)],
         targets=rows[row, at + 1],
         n_items=samples.n_items,
@@ -112,15 +121,40 @@ def scores(score: Scorer, samples: Windows) -> np.ndarray:
     return np.concatenate([score(samples.histories[at : at + BLOCK]) for at in blocks])
 
 
-def ranks(score: Scorer, samples: Windows) -> pd.DataFrame:
-    """Each target's place among all candidates: columns rank and ties, int32."""
-    from bigrec_lib.method import grounding  # which loads torch
+def ranks(score: Scorer, samples: Windows, unseen: bool = False) -> pd.DataFrame:
+    """Each target's place among the candidates: columns rank and ties, int32.
 
+    unseen: leave out the titles of the history (`ranks_of_keys`).
+    """
     parts = []
     for at in range(0, len(samples), BLOCK):
         block = samples.take(slice(at, at + BLOCK))
-        parts.append(grounding.counted(-score(block.histories), block.targets))
+        parts.append(ranks_of_keys(-score(block.histories), block, unseen))
     return pd.concat(parts, ignore_index=True)
+
+
+def ranks_of_keys(keys: np.ndarray, samples: Windows, unseen: bool = False) -> pd.DataFrame:
+    """`ranks` from keys (n, I), smaller is better.
+
+    unseen: what stands in the history is no candidate, but for the target, which always is.
+    """
+    from bigrec_lib.method import grounding  # which loads torch
+
+    frame = grounding.counted(keys, samples.targets)
+    if unseen:
+        row, seen = left_out(samples)
+        goal = keys[row, samples.targets[row]]
+        for column, gone in (("rank", keys[row, seen] < goal), ("ties", keys[row, seen] == goal)):
+            frame[column] -= np.bincount(row[gone], minlength=len(samples)).astype(np.int32)
+    return frame
+
+
+def left_out(samples: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (window, candidate) of what stands in a history, each once, without the target."""
+    real = (samples.histories != samples.n_items) & (samples.histories != samples.targets[:, None])
+    row, at = np.nonzero(real)
+    pairs = np.unique(np.column_stack((row, samples.histories[row, at])), axis=0)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def valid_ndcg(score: Scorer, valid: Windows) -> float:

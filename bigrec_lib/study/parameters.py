@@ -495,14 +495,14 @@ class TrainBaselines(RunParameters, ModelParameters):
     n_train: Count = 256
     full: bool = False
     models: list[Baseline] = []
-    learning_rates: Annotated[list[Positive], Field(min_length=1)] = [1e-3, 5e-3]
+    learning_rates: Annotated[list[Positive], Field(min_length=1)] = [1e-3, 3e-3]
     weight_decays: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [0.0]
-    dropouts: Annotated[list[Share], Field(min_length=1)] = [0.2, 0.5]
+    dropouts: Annotated[list[Share], Field(min_length=1)] = [0.2, 0.4, 0.6]
     widths: Annotated[list[Count], Field(min_length=1)] = [64]
-    epochs: Count = 50
-    patience: Count = 5
+    epochs: Count = 200
+    patience: Count = 6
     batch_size: Count = 256
-    collaborative: list[Baseline] = ["sasrec-ce", "dros"]
+    collaborative: list[Baseline] = ["sasrec-ce", "gru4rec-ce"]
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     p5_epochs: Positive = 1
     p5_learning_rate: Positive = 1e-3

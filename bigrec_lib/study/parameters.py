@@ -310,8 +310,8 @@ class PrepareData(DatasetParameters):
         return self.data
 
     def expanded(self, path: str) -> str:
-        """A path with its ${VARIABLES} taken from the environment."""
-        place = os.path.expandvars(path)
+        """A path with its ${VARIABLES} taken from the environment, and `~` as the user's home."""
+        place = os.path.expanduser(os.path.expandvars(path))
         if "$" in place:
             raise StudyError(f"{path}, the place of {self.dataset}: set the variable")
         return place

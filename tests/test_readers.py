@@ -25,12 +25,15 @@ from toy_datasets import (
     lines,
     load_tables,
     put,
+    seqrec_frames,
     shown,
     write_1m,
     write_100k,
     write_2014,
     write_amazon,
     write_csv,
+    write_frame,
+    write_seqrec,
     write_split,
     write_tables,
 )
@@ -106,6 +109,89 @@ def test_a_pickle_is_read_without_running_it(tmp_path):
         pickle.dump({"_mgr": 1}, file)
     with pytest.raises(DataError, match="not the table of movieId, .* it should be"):
         readers.load("ml-latest-small", str(tmp_path))
+
+
+def test_the_zips_of_seqrec_are_read_without_running_them(tmp_path):
+    """Another class, another pickle, another table: refused, with the names of file and class."""
+    write_seqrec(tmp_path, FILMS, EVENTS)
+    good = (tmp_path / "item2title.pkl").read_bytes()
+
+    def refused(content, message, file="item2title.pkl"):
+        (tmp_path / file).write_bytes(content)
+        path = shutil.make_archive(str(tmp_path.parent / "bad"), "zip", tmp_path)
+        for place in (path, str(tmp_path)):
+            with pytest.raises(DataError, match=message):
+                readers.load("food", place)
+        (tmp_path / file).write_bytes(good)
+
+    class Hostile:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/done",)
+
+    refused(pickle.dumps(Hostile()), "item2title.pkl asks for posix.system: .* refused")
+    assert not (tmp_path / "done").exists()
+    renamed = good.replace(b"BlockManager", b"BlockMonager")
+    refused(renamed, r"item2title.pkl asks for pandas.core.internals.managers.BlockMonager")
+    refused(good.replace(b"\x05numpy\x94", b"\x05posix\x94"), "asks for posix.dtype")
+    refused(pickle.dumps(["a", "list"]), "not the table of ItemID, Title it should be")
+    refused(good[:-50], "not the table of ItemID, Title it should be")
+    refused((tmp_path / "user2item.pkl").read_bytes(), "it should be: KeyError.'Title'")
+    refused(b"\x80\x05K\x01r\xff\xff\xff\xff.", "not the table")  # place 2^32 of its memory
+    frame = pd.DataFrame({"ItemID": [1, 2], "Title": ["A", "B"]})
+    refused(pickle.dumps(frame), "item2title.pkl asks for pandas")  # as pandas 3 names its classes
+    lists, _ = seqrec_frames(FILMS, EVENTS)
+    good = (tmp_path / "user2item.pkl").read_bytes()
+    for changed, message in [
+        (lists.assign(ItemID=["10", [9], [8]]), "user2item.pkl: ItemID does not hold a list"),
+        (
+            lists.assign(Timestamp=[[1], [2], [3]]),
+            "user 11 has not as many times as items .* 2 oth",
+        ),
+        (lists.map(lambda v: [None] * len(v) if isinstance(v, list) else v), "ItemID holds None"),
+        (lists.assign(UserID=[1.0, 2.0, 3.0]), "user2item.pkl: UserID holds 1.0, not whole numb"),
+    ]:
+        write_frame(tmp_path / "changed.pkl", changed)
+        refused((tmp_path / "changed.pkl").read_bytes(), message, "user2item.pkl")
+    (tmp_path / "changed.pkl").unlink()
+    assert len(readers.load("food", str(tmp_path)).interactions) == len(WANTED)
+
+
+def test_a_data_set_of_seqrec_is_as_large_as_its_summary_says(tmp_path):
+    for what, wrong in [("user_size", 4), ("item_size", 3), ("interactions", 7)]:
+        write_seqrec(tmp_path, FILMS, EVENTS, **{what: wrong})
+        with pytest.raises(
+            DataError, match=f"summary.json says .*'{what}': {wrong}.* tables hold "
+        ):
+            readers.load("seqrec", str(tmp_path))
+    for text in ("[]", "{", '{"user_size": 3}', "1", "[" * 100_000):
+        put(tmp_path / "summary.json", text)
+        with pytest.raises(DataError, match="summary.json has no numbers of user_size, item_size"):
+            readers.load("seqrec", str(tmp_path))
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(DataError, match="no file .*summary.json"):
+        readers.load("seqrec", str(tmp_path))
+
+
+def test_titles_and_ids_of_seqrec_may_be_texts_and_numbers(tmp_path):
+    write_seqrec(tmp_path, FILMS, EVENTS)
+    titles = pd.DataFrame({"ItemID": [7, 8, 9, 10], "Title": [1917, None, "  A &amp;\n B ", 2.5]})
+    write_frame(tmp_path / "item2title.pkl", titles)
+    corpus = readers.load("seqrec", str(tmp_path))
+    assert corpus.items.title.tolist() == ["2.5", "1917", "A & B"]
+    assert corpus.drops["items without a title"] == 1
+    lists, titles = seqrec_frames(FILMS, EVENTS)
+    lists["ItemID"] = lists["ItemID"].map(lambda items: [f"0{item}" for item in items])
+    write_frame(tmp_path / "user2item.pkl", lists.assign(UserID=["a", "b", "c"]))
+    write_frame(
+        tmp_path / "item2title.pkl", titles.assign(ItemID=("0" + titles.ItemID.astype(str)))
+    )
+    assert readers.load("seqrec", str(tmp_path)).items.item_id.tolist() == ["010", "07", "08", "09"]
+
+
+def test_lists_of_equal_lengths_stay_lists(tmp_path):
+    events = [(user, item, 5, 900_000_000 + int(item)) for user in "123" for item in ("9", "10")]
+    write_seqrec(tmp_path, FILMS, events)
+    assert len(readers.load("seqrec", str(tmp_path)).interactions) == 6
 
 
 def test_python_literals_are_not_evaluated(tmp_path):
@@ -273,6 +359,14 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     put(tmp_path / "amazon" / "Movies_and_TV_5.json.gz", " " * 1_000_000)
     with pytest.raises(DataError, match=r"Movies_and_TV_5.json.gz unpacks to far more"):
         readers.load("amazon-2018", str(tmp_path / "amazon"))
+    write_seqrec(tmp_path / "seqrec", FILMS, EVENTS)
+    (tmp_path / "seqrec" / "user2item.pkl").write_bytes(bytes(1_000_000))
+    path = str(tmp_path / "seqrec.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in (tmp_path / "seqrec").iterdir():
+            archive.write(file, file.name)
+    with pytest.raises(DataError, match=r"user2item.pkl unpacks to far more"):
+        readers.load("seqrec", path)
     with lzma.open(tmp_path / "movielens.pkl.compress", "wb") as file:
         file.write(bytes(1_000_000))
     with pytest.raises(DataError, match=r"movielens.pkl.compress unpacks to far more"):

@@ -131,8 +131,10 @@ def delimited(
 
 def count_lines(content: bytes) -> int:
     """Lines of a text that are not empty."""
-    ends = content.count(b"\n") + (not content.endswith(b"\n"))
-    return ends - len(re.findall(rb"^\n", content, re.MULTILINE)) if content else 0
+    ends = content.count(b"\n") + (bool(content) and not content.endswith(b"\n"))
+    if b"\n\n" in content or content.startswith(b"\n"):
+        ends -= len(re.findall(rb"^\n", content, re.MULTILINE))
+    return ends
 
 
 def quoted_records(content: bytes, name: str, sep: str) -> int | None:

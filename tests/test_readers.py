@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -38,9 +39,12 @@ from toy_datasets import (
     write_tables,
 )
 
+from bigrec_lib import files
 from bigrec_lib.method import assets, readers, sequences, sources
 from bigrec_lib.method.corpus import DataError
-from bigrec_lib.study import parameters, studies
+from bigrec_lib.study import parameters, provenance, studies
+
+REAL = os.environ.get("BIGREC_SEQREC", "")  # a folder of the real zips, to read them by hand
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -145,7 +149,7 @@ def test_the_zips_of_seqrec_are_read_without_running_them(tmp_path):
         (lists.assign(ItemID=["10", [9], [8]]), "user2item.pkl: ItemID does not hold a list"),
         (
             lists.assign(Timestamp=[[1], [2], [3]]),
-            "user 11 has not as many times as items .* 2 oth",
+            "3 of 3 users, 11 among them, have not as many",
         ),
         (lists.map(lambda v: [None] * len(v) if isinstance(v, list) else v), "ItemID holds None"),
         (lists.assign(UserID=[1.0, 2.0, 3.0]), "user2item.pkl: UserID holds 1.0, not whole numb"),
@@ -170,6 +174,20 @@ def test_a_data_set_of_seqrec_is_as_large_as_its_summary_says(tmp_path):
     (tmp_path / "summary.json").unlink()
     with pytest.raises(DataError, match="no file .*summary.json"):
         readers.load("seqrec", str(tmp_path))
+
+
+@pytest.mark.skipif(not REAL, reason="BIGREC_SEQREC is not set to a folder of the real zips")
+@pytest.mark.parametrize("name", ["movielens-1m", "amazon2018-game", "food"])
+def test_the_real_zips_of_seqrec_are_read_within_seconds(name):
+    path, start = Path(REAL, f"{name}.zip"), perf_counter()
+    assert assets.DATA[name].digest == files.sha256(path)
+    corpus = readers.load(name, str(path))
+    seconds = perf_counter() - start
+    with zipfile.ZipFile(path) as archive:
+        summary = json.loads(archive.read("summary.json"))
+    sizes = corpus.interactions.user.nunique(), len(corpus.items), len(corpus.interactions)
+    print(f"{name}: {sizes} in {seconds:.1f} s, peak so far {provenance.peak_memory_gb():.2f} GB")
+    assert sizes == tuple(summary[what] for what in ("user_size", "item_size", "interactions"))
 
 
 def test_titles_and_ids_of_seqrec_may_be_texts_and_numbers(tmp_path):

@@ -108,7 +108,8 @@ def read_movielens(source: Source) -> Raw:
         titles_file = events_file = PICKLED
         names = {"movieId": "item", "userId": "user", "timestamp": "time"}
         ratings = pickled_frame(source, PICKLED, [*names, "title", "year", "rating"])
-        ratings = ratings.rename(columns=names).astype({"item": "str", "user": "str"})
+        texts = {"item": "str", "user": "str", "title": "str"}
+        ratings = ratings.rename(columns=names).astype(texts)
         films = ratings[["item", "title", "year"]].drop_duplicates("item")
         films = films.assign(year=films.year.map("{:.0f}".format).where(films.year.notna()))
     else:
@@ -146,8 +147,8 @@ def read_seqrec(source: Source, domain: str) -> Raw:
     uneven = lists.UserID[lengths != lists.Timestamp.map(len)]
     if len(uneven):
         raise DataError(
-            f"{events_file}: user {uneven.iloc[0]} has not as many times as items (so do "
-            f"{len(uneven) - 1} others): take the file as it was published"
+            f"{events_file}: {len(uneven)} of {len(lists)} users, {uneven.iloc[0]} among them, "
+            "have not as many times as items: take the file as it was published"
         )
     items, stamps = (list(chain.from_iterable(lists[name])) for name in ("ItemID", "Timestamp"))
     events = pd.DataFrame(

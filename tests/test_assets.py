@@ -4,15 +4,18 @@ import errno
 import hashlib
 import http.server
 import io
+import shutil
 import threading
 import urllib.error
 import urllib.request
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from toy_datasets import EVENTS, FILMS, WANTED, shown, write_seqrec
 
-from bigrec_lib.method import assets
+from bigrec_lib.method import assets, readers
 from bigrec_lib.method.assets import AssetError, Wheel
 
 MEMBERS = {"pack/data.tsv": b"a\tb\n1\t2\n", "pack/other.bin": b"\0" * 100}
@@ -202,6 +205,17 @@ def test_an_archive_that_is_not_what_was_published_leaves_nothing(publisher, mon
     with pytest.raises(AssetError, match="404.*download it by hand"):
         assets.fetch("toy-archive")
     assert cached(publisher) == []
+
+
+def test_a_data_set_of_seqrec_is_fetched_and_read(publisher, monkeypatch):
+    write_seqrec(publisher / "food", FILMS, EVENTS)
+    path = Path(shutil.make_archive(str(publisher / "food"), "zip", publisher / "food"))
+    monkeypatch.setattr(Archives, "content", path.read_bytes())
+    offered = assets.seqrec("food", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert offered.url.endswith("/data/food/proc.zip") and len(offered.url.split("/")[5]) == 40
+    url = assets.DATA["toy-archive"].url
+    monkeypatch.setitem(assets.DATA, "food", replace(offered, url=url))
+    assert shown(readers.load("food")) == WANTED
 
 
 def test_the_hashes_of_the_archives_are_hashes():

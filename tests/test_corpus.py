@@ -65,7 +65,7 @@ def test_filters_are_off_unless_asked_for_and_count_what_they_take(tmp_path):
 
 
 def plainly(titles, events, filters):
-    """Interactions as (user id, item id, time) and what was left out, by loops."""
+    """Interactions as (user id, item id, time), or why there are none; what was left out."""
     names = {}
     for item, title in titles:
         names.setdefault(item, clean_title(title))
@@ -83,6 +83,13 @@ def plainly(titles, events, filters):
         else:
             rows.append((user, item, rating, time))
     liked = [row for row in rows if row[2] > filters.positive_only]
+    good = [name for name in names.values() if len(name) >= max(filters.min_title, 1)]
+    if not liked:
+        return "no interaction is left", count
+    if not any(a[0] == b[0] and a[3] != b[3] for a in liked for b in liked):
+        return "no user has two interactions at different times", count
+    if len(set(good)) == 1 < len(good):
+        return "items are called", count
     count["interactions rated too low"] = len(rows) - len(liked)
     return sorted(((u, i, t) for u, i, _, t in liked), key=lambda row: (row[0], row[2])), count
 
@@ -100,14 +107,17 @@ def test_any_corpus_is_that_of_plain_loops(titles, events, positive_only, min_ti
         "items",
         pd.DataFrame(titles, columns=["item", "title"]),
         pd.DataFrame(events, columns=["user", "item", "rating", "time"]),
+        "titles.csv",
+        "events.csv",
     )
     wanted, count = plainly(titles, events, filters)
-    if not wanted:
-        with pytest.raises(DataError, match="no interaction is left"):
+    if isinstance(wanted, str):
+        with pytest.raises(DataError, match=wanted):
             corpora.assemble("any", raw, filters)
         return
     corpus = corpora.assemble("any", raw, filters)
     check_corpus(corpus)
+    assert corpus.unit == "order"
     users = sorted({user for user, _, _ in wanted})
     assert [(users[user], item, time) for user, item, time in shown(corpus)] == wanted
     assert {what: n for what, n in corpus.drops.items() if what in count} == {
@@ -145,3 +155,50 @@ def test_the_core_is_that_of_a_plain_loop(pairs, k):
 )
 def test_clean_titles(raw, clean):
     assert clean_title(raw) == clean
+
+
+def assembled(titles, times, **columns):
+    """The corpus of one user who meets each title once, at these times."""
+    ids = [f"{number:03}" for number in range(len(titles))]
+    events = pd.DataFrame({"user": "u", "item": ids, "time": times} | columns)
+    listed = pd.DataFrame({"item": ids, "title": titles})
+    raw = corpora.Raw("items", listed, events, "titles.csv", "log.csv")
+    return corpora.assemble("mine", raw, Filters())
+
+
+def test_times_that_order_nothing_are_refused():
+    with pytest.raises(DataError, match=r"log.csv: no user has two .* \(3 interactions, 1 times"):
+        assembled(["A", "B", "C"], [5, 5, 5])
+    with pytest.raises(DataError, match="no user has two interactions at different times"):
+        assembled(["A", "B", "C"], [1, 2, 3], user=["u", "v", "w"])
+    assert shown(assembled(["A", "B", "C"], [5, 5, 4])) == [
+        (0, "002", 4),
+        (0, "000", 5),
+        (0, "001", 5),
+    ]
+
+
+def test_times_that_are_still_to_come_are_kept_and_counted():
+    ahead = "interactions dated in the future, kept"
+    for later in ("2999-01-01", "2999-01-01T00:00:00.5Z"):
+        corpus = assembled(["A", "B", "C"], ["2020-01-01", later, later])
+        assert corpus.drops[ahead] == 2 and len(corpus.interactions) == 3
+    assert ahead not in assembled(["A", "B"], ["2020-01-01", "2020-01-02"]).drops
+    assert ahead not in assembled(["A", "B"], [1, 90_000_000]).drops  # an order
+
+
+def test_titles_that_tell_little_are_counted_or_refused():
+    with pytest.raises(DataError, match="titles.csv: all 3 items are called 'Film', so there is"):
+        assembled(["Film", "Film ", "&#70;ilm"], [1, 2, 3])
+    drops = assembled(["Film", "Film", "Heat", "Fargo"], [1, 2, 3, 4]).drops
+    assert drops["items all called 'Film', kept"] == 2
+    drops = assembled(["1917", "300", "Heat", "10,5"], [1, 2, 3, 4]).drops
+    assert drops["items whose title is a mere number, kept"] == 3
+    kept = assembled(["Heat", "Heat", "Fargo", "1917", "Se7en"], [1, 2, 3, 4, 5]).drops
+    assert not [what for what in kept if "kept" in what]
+
+
+def test_a_missing_id_is_named_with_its_row():
+    for gap in ("", None):
+        with pytest.raises(DataError, match="log.csv: row 2 has no user"):
+            assembled(["A", "B", "C"], [1, 2, 3], user=["u", gap, "w"])

@@ -10,11 +10,13 @@ import zipfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
 import pytest
 from toy_datasets import (
+    DOMAINS,
     EVENTS,
     FILMS,
     NATIVE,
@@ -24,19 +26,25 @@ from toy_datasets import (
     lines,
     load_tables,
     put,
+    seqrec_frames,
     shown,
     write_1m,
     write_100k,
     write_2014,
     write_amazon,
     write_csv,
+    write_frame,
+    write_seqrec,
     write_split,
     write_tables,
 )
 
+from bigrec_lib import files
 from bigrec_lib.method import assets, readers, sequences, sources
 from bigrec_lib.method.corpus import DataError
-from bigrec_lib.study import parameters, studies
+from bigrec_lib.study import parameters, provenance, studies
+
+REAL = os.environ.get("BIGREC_SEQREC", "")  # a folder of the real zips, to read them by hand
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -53,7 +61,7 @@ def test_every_native_format_gives_the_same_corpus(tmp_path, name, packed):
     assert corpus.items.title.tolist() == [
         "Killers, The (1946)", "Star Wars: Episode IV (1977)", "Amélie (2001)", "Heat (1995)",
     ]  # fmt: skip
-    assert corpus.domain == ("games" if "games" in name else "movies")
+    assert corpus.domain == DOMAINS.get(reader, "movies") and corpus.unit == "s"
     assert corpus.drops["repeated interactions"] == 1
     assert corpus.drops.get("listed items without a review", 1) == 1
     interactions = corpus.interactions
@@ -68,7 +76,7 @@ def test_a_study_takes_every_name_of_the_registry():
     assert set(assets.DATA) <= set(readers.READERS)
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "jsonl", "json.gz", "parquet"])
 def test_a_table_of_ones_own(tmp_path, kind):
     write_tables(tmp_path, kind)
     corpus = load_tables(tmp_path, kind)
@@ -103,8 +111,105 @@ def test_a_pickle_is_read_without_running_it(tmp_path):
     assert not (tmp_path / "done").exists()
     with lzma.open(tmp_path / "movielens.pkl.compress", "wb") as file:
         pickle.dump({"_mgr": 1}, file)
-    with pytest.raises(DataError, match="not the table it should be"):
+    with pytest.raises(DataError, match="not the table of movieId, .* it should be"):
         readers.load("ml-latest-small", str(tmp_path))
+
+
+def test_the_zips_of_seqrec_are_read_without_running_them(tmp_path):
+    """Another class, another pickle, another table: refused, with the names of file and class."""
+    write_seqrec(tmp_path, FILMS, EVENTS)
+    good = (tmp_path / "item2title.pkl").read_bytes()
+
+    def refused(content, message, file="item2title.pkl"):
+        (tmp_path / file).write_bytes(content)
+        path = shutil.make_archive(str(tmp_path.parent / "bad"), "zip", tmp_path)
+        for place in (path, str(tmp_path)):
+            with pytest.raises(DataError, match=message):
+                readers.load("food", place)
+        (tmp_path / file).write_bytes(good)
+
+    class Hostile:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/done",)
+
+    refused(pickle.dumps(Hostile()), "item2title.pkl asks for posix.system: .* refused")
+    assert not (tmp_path / "done").exists()
+    renamed = good.replace(b"BlockManager", b"BlockMonager")
+    refused(renamed, r"item2title.pkl asks for pandas.core.internals.managers.BlockMonager")
+    refused(good.replace(b"\x05numpy\x94", b"\x05posix\x94"), "asks for posix.dtype")
+    refused(pickle.dumps(["a", "list"]), "not the table of ItemID, Title it should be")
+    refused(good[:-50], "not the table of ItemID, Title it should be")
+    refused((tmp_path / "user2item.pkl").read_bytes(), "it should be: KeyError.'Title'")
+    refused(b"\x80\x05K\x01r\xff\xff\xff\xff.", "not the table")  # place 2^32 of its memory
+    frame = pd.DataFrame({"ItemID": [1, 2], "Title": ["A", "B"]})
+    refused(pickle.dumps(frame), "item2title.pkl asks for pandas")  # as pandas 3 names its classes
+    lists, _ = seqrec_frames(FILMS, EVENTS)
+    good = (tmp_path / "user2item.pkl").read_bytes()
+    for changed, message in [
+        (lists.assign(ItemID=["10", [9], [8]]), "user2item.pkl: ItemID does not hold a list"),
+        (
+            lists.assign(Timestamp=[[1], [2], [3]]),
+            "3 of 3 users, 11 among them, have not as many",
+        ),
+        (lists.map(lambda v: [None] * len(v) if isinstance(v, list) else v), "ItemID holds None"),
+        (lists.assign(UserID=[1.0, 2.0, 3.0]), "user2item.pkl: UserID holds 1.0, not whole numb"),
+    ]:
+        write_frame(tmp_path / "changed.pkl", changed)
+        refused((tmp_path / "changed.pkl").read_bytes(), message, "user2item.pkl")
+    (tmp_path / "changed.pkl").unlink()
+    assert len(readers.load("food", str(tmp_path)).interactions) == len(WANTED)
+
+
+def test_a_data_set_of_seqrec_is_as_large_as_its_summary_says(tmp_path):
+    for what, wrong in [("user_size", 4), ("item_size", 3), ("interactions", 7)]:
+        write_seqrec(tmp_path, FILMS, EVENTS, **{what: wrong})
+        with pytest.raises(
+            DataError, match=f"summary.json says .*'{what}': {wrong}.* tables hold "
+        ):
+            readers.load("seqrec", str(tmp_path))
+    for text in ("[]", "{", '{"user_size": 3}', "1", "[" * 100_000):
+        put(tmp_path / "summary.json", text)
+        with pytest.raises(DataError, match="summary.json has no numbers of user_size, item_size"):
+            readers.load("seqrec", str(tmp_path))
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(DataError, match="no file .*summary.json"):
+        readers.load("seqrec", str(tmp_path))
+
+
+@pytest.mark.skipif(not REAL, reason="BIGREC_SEQREC is not set to a folder of the real zips")
+@pytest.mark.parametrize("name", ["movielens-1m", "amazon2018-game", "food"])
+def test_the_real_zips_of_seqrec_are_read_within_seconds(name):
+    path, start = Path(REAL, f"{name}.zip"), perf_counter()
+    assert assets.DATA[name].digest == files.sha256(path)
+    corpus = readers.load(name, str(path))
+    seconds = perf_counter() - start
+    with zipfile.ZipFile(path) as archive:
+        summary = json.loads(archive.read("summary.json"))
+    sizes = corpus.interactions.user.nunique(), len(corpus.items), len(corpus.interactions)
+    print(f"{name}: {sizes} in {seconds:.1f} s, peak so far {provenance.peak_memory_gb():.2f} GB")
+    assert sizes == tuple(summary[what] for what in ("user_size", "item_size", "interactions"))
+
+
+def test_titles_and_ids_of_seqrec_may_be_texts_and_numbers(tmp_path):
+    write_seqrec(tmp_path, FILMS, EVENTS)
+    titles = pd.DataFrame({"ItemID": [7, 8, 9, 10], "Title": [1917, None, "  A &amp;\n B ", 2.5]})
+    write_frame(tmp_path / "item2title.pkl", titles)
+    corpus = readers.load("seqrec", str(tmp_path))
+    assert corpus.items.title.tolist() == ["2.5", "1917", "A & B"]
+    assert corpus.drops["items without a title"] == 1
+    lists, titles = seqrec_frames(FILMS, EVENTS)
+    lists["ItemID"] = lists["ItemID"].map(lambda items: [f"0{item}" for item in items])
+    write_frame(tmp_path / "user2item.pkl", lists.assign(UserID=["a", "b", "c"]))
+    write_frame(
+        tmp_path / "item2title.pkl", titles.assign(ItemID=("0" + titles.ItemID.astype(str)))
+    )
+    assert readers.load("seqrec", str(tmp_path)).items.item_id.tolist() == ["010", "07", "08", "09"]
+
+
+def test_lists_of_equal_lengths_stay_lists(tmp_path):
+    events = [(user, item, 5, 900_000_000 + int(item)) for user in "123" for item in ("9", "10")]
+    write_seqrec(tmp_path, FILMS, events)
+    assert len(readers.load("seqrec", str(tmp_path)).interactions) == 6
 
 
 def test_python_literals_are_not_evaluated(tmp_path):
@@ -174,7 +279,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     [
         ("1\t2\t3\tyesterday\n", "row 1 has time 'yesterday'"),
         ("1\t9\t3\t4\n1\t9\t3\tinf\n", "row 2 has time 'inf'"),
-        ("1\t9\t3\t4\n1\t9\t3\t\n", "row 2 has time nan"),
+        ("1\t9\t3\t4\n1\t9\t3\t\n", "u.data: row 2 has no time \\(missing in 1 of 2 rows"),
         ("1\t9\t3\t4\n\t9\t3\t5\n", "row 2 has no user"),
         ("1\t\t3\t4\n", "row 1 has no item"),
         ("1,2,3,4\n", "not a table of user, item, rating, time separated by"),
@@ -191,9 +296,7 @@ def test_bad_rows_are_named(tmp_path, text, message):
 
 
 def test_other_bad_files_are_named(tmp_path):
-    write_1m(tmp_path / "dat", FILMS, EVENTS)  # Latin-1, as ml-1m; ml-10m is in UTF-8
-    with pytest.raises(DataError, match="movies.dat is not a table .*UTF8"):
-        readers.load("ml-10m", str(tmp_path / "dat"))
+    write_1m(tmp_path / "dat", FILMS, EVENTS)
     put(tmp_path / "dat" / "ratings.dat", "1:2:3:4:5:6:7\n")
     with pytest.raises(DataError, match=r"ratings.dat is not a table .*'::'"):
         readers.load("ml-10m", str(tmp_path / "dat"))
@@ -213,7 +316,7 @@ def test_other_bad_files_are_named(tmp_path):
         ('{"reviewerID": ["u"], "asin": "9"}', r"line 1: reviewerID is \['u'\]"),
         ("[]", "line 1: no JSON object"),
         ("[" * 100_000, "line 1: no JSON object"),
-        ('{"reviewerID": "u", "asin": "9"}', "row 1 has time"),
+        ('{"reviewerID": "u", "asin": "9"}', "row 1 has no time"),
         ("", "holds no rows"),
     ]:
         write_amazon(tmp_path / "amazon", FILMS, EVENTS)
@@ -238,7 +341,7 @@ def test_bad_tables_are_named(tmp_path):
             readers.load("table", str(log))
     with pytest.raises(DataError, match="columns: users is none of user, item"):
         readers.load("table", str(log), columns={"users": "who"})
-    with pytest.raises(DataError, match=r"no .csv, .tsv or .parquet"):
+    with pytest.raises(DataError, match=r"no .csv, .tsv, .jsonl or .parquet"):
         readers.load("table", str(tmp_path))
     with pytest.raises(DataError, match="no file .*absent.csv"):
         readers.load("table", str(tmp_path / "absent.csv"))
@@ -274,6 +377,14 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     put(tmp_path / "amazon" / "Movies_and_TV_5.json.gz", " " * 1_000_000)
     with pytest.raises(DataError, match=r"Movies_and_TV_5.json.gz unpacks to far more"):
         readers.load("amazon-2018", str(tmp_path / "amazon"))
+    write_seqrec(tmp_path / "seqrec", FILMS, EVENTS)
+    (tmp_path / "seqrec" / "user2item.pkl").write_bytes(bytes(1_000_000))
+    path = str(tmp_path / "seqrec.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in (tmp_path / "seqrec").iterdir():
+            archive.write(file, file.name)
+    with pytest.raises(DataError, match=r"user2item.pkl unpacks to far more"):
+        readers.load("seqrec", path)
     with lzma.open(tmp_path / "movielens.pkl.compress", "wb") as file:
         file.write(bytes(1_000_000))
     with pytest.raises(DataError, match=r"movielens.pkl.compress unpacks to far more"):
@@ -324,14 +435,14 @@ def outcome(read) -> str:
     return "corpus"
 
 
-@pytest.mark.parametrize("name", [*NATIVE, "zip", "csv", "parquet"])
+@pytest.mark.parametrize("name", [*NATIVE, "zip", "csv", "tsv", "jsonl", "parquet"])
 def test_a_damaged_file_gives_a_corpus_or_a_clear_refusal(tmp_path, name):
     rng = np.random.default_rng(sum(name.encode()))
     films, seen = FILMS | {"6": ("Se7en", 1995)}, Counter()
     events = [*EVENTS, *(("3", item, 4, 900_000_100 + int(item)) for item in films)]
     for turn in range(100):
         folder = tmp_path / str(turn)
-        if name in ("csv", "parquet"):
+        if name in ("csv", "tsv", "jsonl", "parquet"):
             damaged = rng.choice(write_tables(folder, name, films, events))
             damage(damaged, rng)
             seen[outcome(lambda at=folder: load_tables(at, name))] += 1

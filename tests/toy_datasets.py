@@ -84,15 +84,13 @@ def write_csv(folder, films, events):
 
 
 class AsPandas2(pickle._Pickler):
-    """Gives classes and functions the places they had in pandas 2 and numpy 1."""
+    """Gives classes and functions the places they had in pandas 2."""
 
     dispatch = dict(pickle._Pickler.dispatch)
     places = {
         "DataFrame": "pandas.core.frame",
         "Index": "pandas.core.indexes.base",
         "RangeIndex": "pandas.core.indexes.range",
-        "_reconstruct": "numpy.core.multiarray",
-        "_frombuffer": "numpy.core.numeric",
     }
 
     def save_global(self, value, name=None):
@@ -102,6 +100,15 @@ class AsPandas2(pickle._Pickler):
         self.memoize(value)
 
     dispatch[type] = dispatch[FunctionType] = save_global
+
+
+class AsNumpy1(AsPandas2):
+    """Gives numpy's functions the places they had in numpy 1."""
+
+    places = AsPandas2.places | {
+        "_reconstruct": "numpy.core.multiarray",
+        "_frombuffer": "numpy.core.numeric",
+    }
 
 
 def write_pickle(folder, films, events):
@@ -115,7 +122,41 @@ def write_pickle(folder, films, events):
     frame = frame.astype({"title": object, "year": float, "genres": object})
     folder.mkdir(parents=True, exist_ok=True)
     with lzma.open(folder / "movielens.pkl.compress", "wb") as file:
+        AsNumpy1(file, 5).dump(frame)
+
+
+def write_frame(path, frame):
+    """As pandas 2 with numpy 2 pickles a table; texts as objects."""
+    texts = {name: object for name in frame if not pd.api.types.is_numeric_dtype(frame[name])}
+    frame = frame.astype(texts)
+    frame.columns = pd.Index(list(frame.columns), dtype=object)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
         AsPandas2(file, 5).dump(frame)
+
+
+def seqrec_frames(films, events):
+    """A row a user with the lists of his items and their times, in time order; and titles."""
+    lists = {}
+    for user, item, _, time in sorted(events, key=lambda event: event[3]):
+        pair = lists.setdefault(int(user), ([], []))
+        pair[0].append(int(item))
+        pair[1].append(time)
+    rows = [(user, *pair) for user, pair in lists.items()]
+    titles = [(int(item), full(*film)) for item, film in films.items()]
+    return (
+        pd.DataFrame(rows, columns=["UserID", "ItemID", "Timestamp"]),
+        pd.DataFrame(titles, columns=["ItemID", "Title"]),
+    )
+
+
+def write_seqrec(folder, films, events, **summary):
+    """As the SeqRec Benchmark packs a data set; summary: what it says other than the truth."""
+    lists, titles = seqrec_frames(films, events)
+    write_frame(folder / "user2item.pkl", lists)
+    write_frame(folder / "item2title.pkl", titles)
+    counts = {"user_size": len(lists), "item_size": len(titles), "interactions": len(events)}
+    put(folder / "summary.json", json.dumps(counts | {"density": 0.5} | summary, indent=4))
 
 
 def write_amazon(folder, films, events, release="2018", ending="json.gz"):
@@ -165,7 +206,14 @@ NATIVE = {
     "amazon-2018": ("amazon-2018", write_amazon),
     "amazon-2023": ("amazon-2023", write_2023),
     "amazon-games-2018-split": ("amazon-games-2018-split", write_split),
+    "movielens-1m": ("movielens-1m", write_seqrec),
+    "amazon2018-game": ("amazon2018-game", write_seqrec),
+    "food": ("food", write_seqrec),
+    "seqrec": ("seqrec", write_seqrec),
 }
+DOMAINS = {"amazon-games-2018-split": "games", "amazon2018-game": "games", "food": "recipes"} | {
+    "seqrec": "items"
+}  # reader -> domain, where it is not movies
 
 
 def write_tables(folder, kind, films=FILMS, events=EVENTS):
@@ -177,6 +225,8 @@ def write_tables(folder, kind, films=FILMS, events=EVENTS):
     for file, frame in zip(files, (log, listed), strict=True):
         if kind == "parquet":
             frame.to_parquet(file)
+        elif kind.startswith("json"):
+            put(file, frame.to_json(orient="records", lines=True, force_ascii=False))
         else:
             put(file, frame.to_csv(index=False, sep="\t" if kind.startswith("tsv") else ","))
     return files

@@ -76,8 +76,7 @@ def generations(titles, lengths) -> plt.Figure:
 def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figure:
     """Popularity curve, interactions per user, and samples over time with the two cuts.
 
-    times: of each sample, by split (seconds since 1970, else an order); counts: (I,) training
-    interactions.
+    times: of each sample, by split, in the corpus's unit; counts: (I,) training interactions.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH * 1.6, 2.8))
     left.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1].clip(min=0.5))
@@ -87,10 +86,10 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
     middle.set(xlabel="interactions of a user", ylabel="users")
     low, high = min(map(np.min, times.values())), max(map(np.max, times.values()))
-    dated = low > 1e8 and high < 1e10  # 1973 ... 2286 in seconds; else an order
+    dated = corpus.unit != "order"
     if dated:
         edges = np.linspace(low, high + 1, 41).astype(int)
-        axis = edges.astype("datetime64[s]")
+        axis = edges.astype(f"datetime64[{corpus.unit}]")
         locator = AutoDateLocator(maxticks=4)
         right.xaxis.set_major_locator(locator)
         right.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -107,9 +106,8 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
         below = above
         if split != "train" and not given:
             cut = int(stamps.min())
-            right.axvline(
-                np.datetime64(cut, "s") if dated else cut, color="0.25", linestyle="--", linewidth=1
-            )
+            place = np.datetime64(cut, corpus.unit) if dated else cut
+            right.axvline(place, color="0.25", linestyle="--", linewidth=1)
     order = "place in the user's list" if given else "order"
     right.set(xlabel="time" if dated else order, ylabel="samples")
     right.set_ylim(0, None)

@@ -1,8 +1,11 @@
 """What the study is about, in the order the data goes; a room imports only from those above it.
 
 assets         models and data: fetched once, checked by hash, unpacked safely
+values         columns as numbers, and as times of one unit
 corpus         who consumed what, and the catalogue: cleaned, filtered, numbered
-sources        files in folders, zips and gzip, read safely
+sources        files in folders, zips and gzip, read safely; text in any usual encoding
+tables         delimited text, JSON lines, Parquet -> columns as strings
+pickles        pickled tables, read without running them
 readers        one per source format -> Corpus
 sequences      Corpus -> time-ordered examples, their split, seeded samples
 census         a data set in numbers: what BIGRec and its rivals live on

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from bigrec_lib.files import StudyError, atomic
 
 TIMEOUT = 60  # seconds without an answer from a server
+SEQREC = "Tiny-Snow/SeqRecBenchmark-Datasets/3bc413edfdf5c8bf408efe63db7b63f0f8d37503"
 
 
 class AssetError(StudyError):
@@ -60,6 +61,16 @@ def movielens(name: str, md5: str, folder: str, kind: str, max_bytes: int) -> Ar
     )
 
 
+def seqrec(name: str, digest: str) -> Archive:
+    """A data set of the SeqRec Benchmark, as its repository had it at one commit."""
+    return Archive(
+        f"https://raw.githubusercontent.com/{SEQREC}/data/{name}/proc.zip",
+        digest,
+        ("user2item.pkl", "item2title.pkl", "summary.json"),
+        10**8,
+    )
+
+
 DATA: dict[str, Wheel | Archive] = {
     "ml-100k": Wheel(
         "recbole",
@@ -83,6 +94,13 @@ DATA: dict[str, Wheel | Archive] = {
     "ml-20m": movielens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3", "ml-20m", "csv", 10**9),
     "ml-25m": movielens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada", "ml-25m", "csv", 10**9),
     "ml-32m": movielens("ml-32m", "d472be332d4daa821edc399621853b57", "ml-32m", "csv", 2 * 10**9),
+    "movielens-1m": seqrec(
+        "movielens-1m", "6524119f8e749306416c73de03bc2489a52447fdbfffda3ae08362cb58e6584d"
+    ),
+    "amazon2018-game": seqrec(
+        "amazon2018-game", "61e683906378924ffb9bfba719afab4c5adf29c287942deba521f69ee6f17bf4"
+    ),
+    "food": seqrec("food", "e8af47620355881b7fa02ab7e6e6836935e233162d8bed0c37b0c87cc5eebeb2"),
 }
 MODELS: dict[str, Wheel] = {
     "smollm2-135m-instruct": Wheel(

@@ -7,18 +7,13 @@ count of everything left out (docs/method.md, section 3).
 from __future__ import annotations
 
 import html
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from bigrec_lib.files import StudyError
-
-
-class DataError(StudyError):
-    """A data set cannot be read, or is not what its format says."""
+from bigrec_lib.method.values import DataError as DataError
+from bigrec_lib.method.values import now, numbers, times
 
 
 @dataclass(frozen=True)
@@ -29,10 +24,11 @@ class Corpus:
         Columns item_id (str), title (str, clean), raw_title (str), title_group (int32: the
         smallest item with the same title, so namesakes share it).
     interactions: columns user (int32), item (int32), time (int64), sorted by user, then time;
-        equal times keep the order of the source. Time is in seconds since 1970, or an order. A
-        corpus that comes with a split has a column split (train, valid or test); its time is
-        then an order within the user only.
-    drops: what was left out, and how many of it.
+        equal times keep the order of the source. A corpus that comes with a split has a column
+        split (train, valid or test); its time may then be an order within the user only.
+    drops: what was left out, or kept though it looks wrong, and how many of it.
+    unit: of the times since 1970: the coarsest of s, ms, us, ns in which all are whole; 'order'
+        if they are places in a list.
     """
 
     name: str
@@ -40,6 +36,7 @@ class Corpus:
     items: pd.DataFrame
     interactions: pd.DataFrame
     drops: dict[str, int]
+    unit: str = "s"
 
 
 @dataclass(frozen=True)
@@ -57,27 +54,33 @@ class Filters:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a reader finds: titles (item, title), events (user, item, time; rating, split)."""
+    """What a reader finds: titles (item, title), events (user, item, time; rating, split).
+
+    titles_file, events_file: where they were found, for messages.
+    """
 
     domain: str
     titles: pd.DataFrame
     events: pd.DataFrame
+    titles_file: str
+    events_file: str
     drops: dict[str, int] = field(default_factory=dict)
 
 
 def assemble(name: str, raw: Raw, filters: Filters) -> Corpus:
     """A Corpus from what a reader found, after the filters; everything left out is counted.
 
-    Raises DataError for a missing user or item, a time or rating that is no number, an unknown
-    split, or if nothing is left.
+    Raises DataError for a missing user, item, time or rating, a time or rating that cannot be
+    read, an unknown split, or if nothing is left, nothing can be ordered, or all titles are alike.
     """
-    events = raw.events
-    titles = cleaned(raw.titles, name)
-    user, _ = numbered(events.user, "user", name)
-    item, ids = numbered(events["item"], "item", name)
+    events, file = raw.events, raw.events_file
+    titles = cleaned(raw.titles, raw.titles_file)
+    user, _ = numbered(events.user, "user", file)
+    item, ids = numbered(events["item"], "item", file)
     item = pd.Index(titles["item"]).get_indexer(ids)[item]  # row of titles; -1: none
-    time = np.floor(numbers(events.time, "time", name)).astype(np.int64)
-    rating = ratings(events, name) if filters.positive_only > 0 else None
+    time, unit = times(events.time, file)
+    rating = ratings(events, file) if filters.positive_only > 0 else None
+    split = {"split": labels(events.split, file)} if "split" in events else {}
 
     drops = raw.drops | {"items listed twice": len(raw.titles) - len(titles)}
     selection = Selection(titles, user, item, time, rating, drops)
@@ -87,15 +90,53 @@ def assemble(name: str, raw: Raw, filters: Filters) -> Corpus:
 
     order = np.flatnonzero(selection.kept)
     order = order[np.lexsort((time[order], user[order]))]
+    check_order(user[order], time[order], file)
+    drops |= future(time[order], unit) | dubious(titles.clean[selection.listed], raw.titles_file)
     columns = {
         "user": renumbered(np.bincount(user[order]) > 0)[user[order]],
         "item": renumbered(selection.listed)[item[order]],
         "time": time[order],
+        **{name: values[order] for name, values in split.items()},
     }
-    if "split" in events:
-        columns["split"] = labels(events.split, name)[order]
     items = catalogue(titles[selection.listed])
-    return Corpus(name, raw.domain, items, pd.DataFrame(columns), drops)
+    return Corpus(name, raw.domain, items, pd.DataFrame(columns), drops, unit)
+
+
+def check_order(user: np.ndarray, time: np.ndarray, file: str) -> None:
+    """Raise DataError unless some user, of (n,) sorted by user and time, has two times."""
+    if not ((np.diff(user) == 0) & (np.diff(time) > 0)).any():
+        raise DataError(
+            f"{file}: no user has two interactions at different times ({len(user)} interactions, "
+            f"{len(np.unique(time))} times in all), so nothing can be ordered. Is `time` the right "
+            "column? If the file is in order, its row numbers will do"
+        )
+
+
+def future(time: np.ndarray, unit: str) -> dict[str, int]:
+    """A row of drops for times that are still to come; none if none is."""
+    ahead = int((time > now(unit)).sum())
+    return {"interactions dated in the future, kept": ahead} if ahead else {}
+
+
+def dubious(titles: pd.Series, file: str) -> dict[str, int]:
+    """Rows of drops for titles of which half or more are alike, or mere numbers.
+
+    Raises DataError if several items all have one title.
+    """
+    rows = {}
+    counts = titles.value_counts()
+    title, most = counts.index[0], int(counts.iloc[0])
+    if most == len(titles) > 1:
+        raise DataError(
+            f"{file}: all {most} items are called {title!r:.60}, so there is nothing to choose "
+            "between. Is `title` the right column?"
+        )
+    if 2 * most >= len(titles) > 2:
+        rows[f"items all called {title!r:.60}, kept"] = most
+    numeric = int(titles.str.fullmatch(r"[\d.,]+").sum())
+    if 2 * numeric >= len(titles):
+        rows["items whose title is a mere number, kept"] = numeric
+    return rows
 
 
 def clean_title(raw: object) -> str:
@@ -200,34 +241,15 @@ def numbered(ids: pd.Series, what: str, name: str) -> tuple[np.ndarray, pd.Index
     codes, unique = pd.factorize(ids, sort=True)
     if not len(codes):
         raise DataError(f"{name}: there is no {what} at all")
-    if codes.min() < 0:
-        raise DataError(f"{name}: row {int(np.argmin(codes)) + 1} has no {what}")
+    gaps = codes < (1 if len(unique) and unique[0] == "" else 0)
+    if gaps.any():
+        raise DataError(f"{name}: row {int(np.argmax(gaps)) + 1} has no {what}")
     return codes, unique
 
 
 def renumbered(used: np.ndarray) -> np.ndarray:
     """The place of each number among those that are used, int32."""
     return (np.cumsum(used) - 1).astype(np.int32)
-
-
-def numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
-    """A column as numbers; dates as seconds since 1970. Raises DataError for any other value."""
-    try:
-        array = pa.array(column, from_pandas=True)
-    except (pa.ArrowException, OverflowError):
-        array = pa.array(column.map(str))  # values of several types
-    if pa.types.is_temporal(array.type):
-        array = array.cast(pa.timestamp("s", getattr(array.type, "tz", None)), safe=False)
-    for kind in (pa.int64(), pa.float64(), pa.timestamp("s")):
-        with suppress(pa.ArrowException):
-            typed = array.cast(kind)
-            values = typed.cast(pa.int64()) if kind == pa.timestamp("s") else typed
-            values = values.to_numpy(zero_copy_only=False)
-            if not typed.null_count and (np.abs(values) < 2.0**62).all():
-                return values
-    wrong = pd.to_numeric(column, errors="coerce").abs().lt(2.0**62).to_numpy(dtype=bool)
-    row = int(np.argmin(wrong))
-    raise DataError(f"{name}: row {row + 1} has {what} {column.iloc[row]!r:.60}, not a number")
 
 
 def ratings(events: pd.DataFrame, name: str) -> np.ndarray:

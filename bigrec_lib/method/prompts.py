@@ -38,6 +38,7 @@ class Domain:
 DOMAINS = {
     "movies": Domain("movie", "movies", "watched"),
     "games": Domain("video game", "video games", "played"),
+    "recipes": Domain("recipe", "recipes", "cooked"),
     "items": Domain("item", "items", "chosen"),
 }
 

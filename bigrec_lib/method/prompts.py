@@ -38,7 +38,10 @@ class Domain:
 DOMAINS = {
     "movies": Domain("movie", "movies", "watched"),
     "games": Domain("video game", "video games", "played"),
+    "books": Domain("book", "books", "read"),
+    "music": Domain("song", "songs", "listened to"),
     "recipes": Domain("recipe", "recipes", "cooked"),
+    "products": Domain("product", "products", "bought"),
     "items": Domain("item", "items", "chosen"),
 }
 

@@ -40,7 +40,14 @@ NAMES = {  # of a column, in small letters without separators; the first that fi
 }
 NUMBERED = r"\b(id|nr|no|num|key|code)$|(id|nr|nummer|number)$"  # an id, whatever else it says
 ORDERS = ("time", "timestamp", "pos", "position", "ts", "when")  # may hold any numbers
-DOMAINS = {"movies": r"movie|film", "games": r"game"}
+DOMAINS = {
+    "movies": r"movie|film",
+    "games": r"game|spiel",
+    "books": r"book|buch",
+    "music": r"music|song|track",
+    "recipes": r"recipe|rezept",
+    "products": r"product|produkt|artikel|shop",
+}
 DATE = r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ,].*)?"
 EPOCHS = [(7e8 * unit, 4.1e9 * unit) for unit in (1, 1e3, 1e6, 1e9)]  # s to ns, 1992 to 2099
 DAYS = (19_000_101, 20_991_231)  # 20240131
@@ -54,7 +61,7 @@ datasets:
     data_path: {data}
 {titles}\
     columns: {columns}  # what it is: its name
-    domain: {domain}  # what the prompts call it: movies, games or items
+    domain: {domain}  # what the prompts call it; see 01_prepare_data
     first: any  # users with two rows or more give samples; full: only those with eleven or more
     n_valid: {held_out}  # validation examples, for γ and settings
     n_test: {held_out}  # test examples, for every number in the report

@@ -298,7 +298,8 @@ class PrepareData(DatasetParameters):
     data_path: str = ""
     titles_path: str = ""
     columns: dict[str, str] = {}
-    domain: Literal["", "movies", "games", "items"] = ""
+    domain: Literal["", "movies", "games", "books", "music", "recipes", "products", "items"] = ""
+    words: dict[Literal["one", "many", "consumed"], Annotated[str, Field(min_length=1)]] = {}
     positive_only: Annotated[float, Field(ge=0)] = 0
     k_core: Size = 0
     min_title: Count = 1

@@ -207,3 +207,27 @@ def subsets(
             ]
     columns = ["dataset", "samples", "n_train", "method", "kind", "n", "ndcg"]
     return in_order(pd.DataFrame(rows, columns=columns)).drop(columns="n_train")
+
+
+def ways(valid: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
+    """What each tuning setting, and each way to ground its beams, knows of the user.
+
+    valid: `evidence.under_settings` of validation scores; gains: `evidence.personal_gains` of lists
+    of the test examples under settings. A row a data set, setting and method of both: valid_ndcg
+    (NDCG@20 on validation), own, shuffled and gain (own - shuffled) with its interval low, high.
+    """
+    rows = []
+    keys = ["dataset", "setting", "method"]
+    means = valid.groupby(keys).ndcg.mean()
+    for at, group in gains.groupby(keys, sort=False):
+        if at not in means.index:
+            continue
+        found = significance.interval(group.gain.to_numpy(), group.user.to_numpy())
+        rows.append(
+            dict(zip(keys, at, strict=True))
+            | {"valid_ndcg": means[at], "own": group.own.mean(), "shuffled": group.others.mean()}
+            | {"gain": found.mean, "low": found.low, "high": found.high}
+        )
+    return pd.DataFrame(
+        rows, columns=[*keys, "valid_ndcg", "own", "shuffled", "gain", "low", "high"]
+    )

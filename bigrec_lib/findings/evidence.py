@@ -367,7 +367,7 @@ def gamma_curves(folder: Path) -> pd.DataFrame:
     """NDCG@20 over the γ of popularity: columns dataset, seed, split, gamma, value; main size."""
     columns = ["dataset", "seed", "split", "gamma", "value"]
     try:
-        curves = results.read(folder, "curves.parquet", weights="popularity", metric="NDCG", k=20)
+        curves = results.read(folder, "curves.parquet", metric="NDCG", k=20)
     except StudyError:
         return pd.DataFrame(columns=columns)
     curves = plain_runs(curves)

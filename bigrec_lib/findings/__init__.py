@@ -2,10 +2,12 @@
 
 methods        every method a table may show: name, label, look, kind
 significance   intervals and paired tests
+rules          the rule that decides a claim
 evidence       what claims and analyses take from a published study
-claims         the paper's claims, the rule that decides each, verdicts
+claims         the paper's claims, the evidence for each, verdicts
 analyses       what the notebooks from 07 on compute: a function a table
 tables         CSV, Markdown, LaTeX
+calibration    simulated studies: error rates of the rules, and power
 plots          one look for every figure; the figures of 01 to 06
 figures        the figures of 07 and later
 """

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from bigrec_lib.method import metrics
 
@@ -55,20 +55,20 @@ class Mean:
 
     @property
     def interval(self) -> Interval:
-        reach = stats.t.ppf(1 - LEVEL / 2, self.df) * self.error
+        reach = special.stdtrit(self.df, 1 - LEVEL / 2) * self.error
         return Interval(self.value, self.value - reach, self.value + reach)
 
     def p_above(self, bound: float = 0.0) -> float:
         """One-sided p-value of "the mean is above the bound"; 1.0 where nothing varies."""
         if not self.error:
             return 1.0
-        return float(stats.t.sf((self.value - bound) / self.error, self.df))
+        return float(special.stdtr(self.df, (bound - self.value) / self.error))
 
     def p_below(self, bound: float = 0.0) -> float:
         """One-sided p-value of "the mean is below the bound"; 1.0 where nothing varies."""
         if not self.error:
             return 1.0
-        return float(stats.t.cdf((self.value - bound) / self.error, self.df))
+        return float(special.stdtr(self.df, (self.value - bound) / self.error))
 
     @property
     def p(self) -> float:
@@ -78,7 +78,7 @@ class Mean:
     @property
     def detectable(self) -> float:
         """The difference from zero that is found with a power of 80 %."""
-        return float((stats.t.ppf(1 - LEVEL / 2, self.df) + stats.t.ppf(0.8, self.df)) * self.error)
+        return float(special.stdtrit(self.df, [1 - LEVEL / 2, 0.8]).sum() * self.error)
 
 
 def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
@@ -104,7 +104,7 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     of_seeds = ((by_seed - mean) ** 2).sum() / (seeds * (seeds - 1))
     left = values - by_seed[:, None] - by_example + mean
     of_both = sum(clustered(row, user) for row in left) / (seeds * (seeds - 1) * n**2)
-    variance = of_users + max(of_seeds - of_both, FLOOR * of_both)
+    variance = of_users + max(of_seeds - of_both, FLOOR * min(of_both, of_users))
     df_seeds = seeds - 1
     spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
     df = variance**2 / spread * df_seeds / (df_seeds + 0.5) if spread else df_seeds

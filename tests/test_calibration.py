@@ -127,7 +127,7 @@ def test_a_test_that_forgets_seeds_is_found_out(rng):
 @pytest.mark.slow
 def test_the_quick_tables_lie_where_they_should():
     found = calibration.calibrate(quick=True)
-    level, guard, boundary, power = (found[name] for name in calibration.TABLES)
+    level, guard, boundary, power, effect = (found[name] for name in calibration.TABLES)
     assert 0.03 < level.error.mean() < 0.07
     assert 0.93 < level.coverage.mean() < 0.98
     assert guard.passes.mean() < 0.05
@@ -135,6 +135,7 @@ def test_the_quick_tables_lie_where_they_should():
     margins = power[[name for name in power if name.startswith("no_worse")]].to_numpy()
     assert (np.diff(margins, axis=1) >= 0).all()  # a wider margin is never harder
     largest = power[(power.examples == 5000) & (power.seeds == 10)]
+    assert effect.power.iloc[0] < 0.5 < effect.power.iloc[-1]
     assert largest.found_related.max() < power[power.examples == 600].found_related.max()
 
 
@@ -153,6 +154,6 @@ def test_writing_replaces_the_tables_and_nothing_else(tmp_path):
     found = {name: pd.read_csv(DOCS / "calibration" / f"{name}.csv") for name in calibration.TABLES}
     calibration.write(found, tmp_path)
     text = (tmp_path / "protocol.md").read_text()
-    assert text.count("Text.") == 5 and text.count("More.") == 4 and "| a |" not in text
+    assert text.count("Text.") == 6 and text.count("More.") == 5 and "| a |" not in text
     for name, frame in found.items():
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "calibration" / f"{name}.csv"), frame)

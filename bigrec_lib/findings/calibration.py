@@ -38,11 +38,13 @@ from bigrec_lib.method import metrics
 K = 20
 WORTH = metrics.ndcg(np.arange(K), K)  # of a target in each place
 VARIANCES = {"example": 0.6, "user": 0.1, "seed and user": 0.05, "rest": 0.25}
-USERS = {600: 166, 2000: 1169, 5000: 1169}  # of the test examples drawn: MovieLens-100K and 1M
+USERS = {600: 166, 2000: 1169, 5000: 1169, 15_000: 1169}  # with a test example: ML-100K, ML-1M
 SIZES = 2.0 ** np.arange(6, 13)  # training samples of the ladder
 POPULARITY = 1 / np.arange(10, 510)  # of the candidates of a simulated catalogue
 POPULARITY /= POPULARITY.sum()
 POWER = 0.8
+LEVELS = (0.012, 0.03)  # NDCG@20: about BIGRec's in results so far, and a higher one
+VARIATIONS = (0.1, 0.3)  # of seeds: below and above BIGRec's in results so far
 
 # ---------------------------------------------------------------------------- simulated studies
 
@@ -243,7 +245,7 @@ def ladder(rng, users: np.ndarray, seeds: int, variation: float) -> list[Model]:
     return [Model(rng, shared, users, seeds, variation) for _ in SIZES]
 
 
-MARGINS = (0.10, 0.15, 0.20, 0.25, 0.33)
+MARGINS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.33)
 GAINS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.8, 2.6)  # differences tried, as shares of the level
 
 
@@ -281,6 +283,27 @@ def power_cell(
     )
 
 
+EFFECT = 0.002  # NDCG@20: the size of published effects (docs/method.md)
+
+
+def effect_cell(n: int, n_users: int, seeds: int, models: str, repetitions: int) -> Row:
+    """How often a difference of EFFECT is found, at the lower level and variation."""
+    keys = dict(examples=n, users=n_users, seeds=seeds, models=models)
+    rng, users = rng_of("effect", *keys.values()), users_of(n, n_users)
+    low, high = (level / WORTH.mean() for level in (LEVELS[0], LEVELS[0] + EFFECT))
+    count = 0
+    for _ in range(repetitions):
+        one, other = pair(rng, users, seeds, VARIATIONS[0], models)
+        mean = mean_of(one.at(high) - other.at(low), users)
+        count += mean.p < LEVEL and mean.value > 0
+    share = count / repetitions
+    return keys | {
+        "power": share,
+        "power_se": error_of(share, repetitions),
+        "repetitions": repetitions,
+    }
+
+
 def smallest(power: np.ndarray) -> float:
     """The gain, as a share of the level, found with a power of 80 %: between those tried.
 
@@ -295,11 +318,11 @@ def smallest(power: np.ndarray) -> float:
 # ----------------------------------------------------------------------------------- all of them
 
 SEEDS = (3, 5, 10)
-REPETITIONS = {600: 2000, 2000: 1000, 5000: 1000}  # of a cell, by its examples
+REPETITIONS = {600: 2000, 2000: 1000, 5000: 1000, 15_000: 400}  # of a cell, by its examples
 QUICK = 40  # times fewer
 EACH = [(n, n_users) for n in (600, 5000) for n_users in (USERS[n], n)]
+TRIED = [(600, 3), (2000, 5), (5000, 5), (5000, 10), (5000, 20), (15_000, 10), (15_000, 20)]
 FEW = [(n, USERS[n]) for n in (600, 5000)]
-LEVELS, VARIATIONS = (0.012, 0.03), (0.1, 0.3)
 TABLES: dict[str, tuple[Callable[..., Row], list[tuple]]] = {
     "level": (
         level_cell,
@@ -323,7 +346,15 @@ TABLES: dict[str, tuple[Callable[..., Row], list[tuple]]] = {
     ),
     "power": (
         power_cell,
-        [(*size, *rest) for size in USERS.items() for rest in product(SEEDS, VARIATIONS, LEVELS)],
+        [
+            (n, USERS[n], *rest)
+            for n in (600, 2000, 5000)
+            for rest in product(SEEDS, VARIATIONS, LEVELS)
+        ],
+    ),
+    "effect": (
+        effect_cell,
+        [(n, USERS[n], seeds, models) for n, seeds in TRIED for models in ("unrelated", "related")],
     ),
 }
 
@@ -355,11 +386,8 @@ HEADINGS = {
     "guard": "### Guards",
     "boundary": "### Margins",
     "power": "### Power",
+    "effect": "### Small effects",
 }
-
-
-def percent(value: float) -> str:
-    return "–" if value != value else f"{value:.1%}"
 
 
 def span(values: Iterable[float]) -> str:
@@ -369,20 +397,38 @@ def span(values: Iterable[float]) -> str:
 
 
 def summaries(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The tables as a page shows them: cells that differ in what matters less are one row."""
-    level = found["level"].groupby(["seeds", "variation"], sort=True)
-    guard = found["guard"].groupby(["lists", "seeds"], sort=True)
-    boundary = found["boundary"].groupby(["rule", "seeds"], sort=True)
-    power = found["power"]
-    power = power[power.variation == max(VARIATIONS)].sort_values(["level", "examples", "seeds"])
-    shares = [column for column in power if column.startswith(("no_worse", "flat"))]
-    power = power.assign(**{column: power[column].map(percent) for column in shares})
-    return {
+    """The tables as a page shows them: cells that differ in what matters less are one row.
+
+    Of power, the rows of the lower level.
+    """
+    level = found["level"].groupby(["variation", "seeds"])
+    guard = found["guard"].groupby(["lists", "seeds"])
+    boundary = found["boundary"].groupby(["rule", "seeds"])
+    shown = {
         "level": level.agg({"error": span, "coverage": span}).reset_index(),
         "guard": guard.agg({"passes": span, "error": span}).reset_index(),
         "boundary": boundary.agg({"supported": span, "contradicted": span}).reset_index(),
-        "power": power.drop(columns=["users", "variation", "power_se", "repetitions"]),
+        "power": shown_power(found["power"]),
+        "effect": shown_effect(found["effect"]),
     }
+    for frame in shown.values():
+        frame.columns = frame.columns.str.replace("_", " ")
+        if "variation" in frame:
+            frame["variation"] = frame.variation.map(str)
+    return shown
+
+
+def shown_power(power: pd.DataFrame) -> pd.DataFrame:
+    power = power[power.level == LEVELS[0]].sort_values(["variation", "examples", "seeds"])
+    shares = [column for column in power if column.startswith(("no_worse", "flat"))]
+    power = power.assign(**{column: power[column].map("{:.0%}".format) for column in shares})
+    return power.drop(columns=["users", "level", "power_se", "repetitions"])
+
+
+def shown_effect(effect: pd.DataFrame) -> pd.DataFrame:
+    power = effect.assign(power=effect.power.map("{:.0%}".format))
+    power = power.pivot(index=["examples", "seeds"], columns="models", values="power")
+    return power[["unrelated", "related"]].reset_index()
 
 
 def write(found: dict[str, pd.DataFrame], docs: Path) -> None:

@@ -20,7 +20,7 @@ from scipy import special
 from bigrec_lib.method import metrics
 
 LEVEL = 0.05  # of tests; intervals cover 1 - LEVEL
-FLOOR = -0.75  # of what seeds add, in units of the shared variance; chosen by `calibration`
+FLOOR = -0.75  # of what seeds add, as a share of the other variances; tried by `calibration`
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
 
     users: (n,) the user of each example. The variance is that between users, plus that between
     seed means, minus that of what seeds and users do together, which is in both. What seeds add
-    is thus an estimate that may fall below zero; FLOOR says how far. One seed says nothing of
-    seeds: the error is then that of its own run.
+    is thus an estimate that may fall below zero: to FLOOR times the smaller of the variances
+    between users and of both, and no further, so that the whole stays above zero. One seed says
+    nothing of seeds: the error is then that of its own run.
     Raises ValueError for no values or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)

@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study new plan verify report lab test fast faults cluster lint bench lock
+.PHONY: study new plan verify report lab test fast faults cluster lint bench calibrate lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
@@ -43,6 +43,9 @@ lint: .venv/ready  ## style, types, and notebooks without outputs
 
 bench: .venv/ready  ## time the library against what one would use instead; leave the machine alone
 	@for name in $(BENCHMARKS); do python benchmarks/$$name.py --json benchmarks/$$name.json || exit 1; done
+
+calibrate: .venv/ready  ## try the inference on simulated studies; write docs/calibration and docs/protocol.md
+	@OMP_NUM_THREADS=1 python -m bigrec_lib.findings.calibration
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigrec_lib.files import StudyError
@@ -61,3 +61,48 @@ def test_no_ranks_have_no_mean():
 def test_overlap_is_the_share_in_common():
     one, other = np.array([[0, 1], [2, 3]]), np.array([[1, 0], [3, 4]])
     assert metrics.overlap(one, other).mean() == 0.75
+
+
+def others_by_loops(lists, targets, users, places):
+    """For each example, the mean of what each list of another user gives its target."""
+    means = []
+    for target, user in zip(targets, users, strict=True):
+        gains = [
+            sum(worth for candidate, worth in zip(row, places, strict=True) if candidate == target)
+            for row, theirs in zip(lists, users, strict=True)
+            if theirs != user
+        ]
+        means.append(sum(gains) / len(gains))
+    return means
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_own_and_others_against_a_loop_over_all_lists(seed):
+    rng = np.random.default_rng(seed)
+    n, k = rng.integers(2, 15), 4
+    users = np.r_[0, 1, rng.integers(0, 5, n - 2)] * 7
+    lists = np.stack([rng.permutation(9)[:k] for _ in range(n)])
+    targets = rng.integers(0, 12, n)  # some are in no list
+    places = metrics.ndcg(np.arange(k), k)
+    own, others = metrics.own_and_others(lists, targets, users, places)
+    expected = [
+        places[list(row).index(target)] if target in row else 0.0
+        for row, target in zip(lists, targets, strict=True)
+    ]
+    np.testing.assert_allclose(own, expected)
+    np.testing.assert_allclose(others, others_by_loops(lists, targets, users, places), atol=1e-12)
+
+
+def test_the_same_list_for_everybody_has_no_gain():
+    rng = np.random.default_rng(0)
+    users, targets = np.arange(40) // 3, rng.integers(0, 30, 40)
+    lists = np.tile(rng.permutation(30)[:20], (40, 1))
+    own, others = metrics.own_and_others(lists, targets, users, np.ones(20))
+    assert own.sum() > 0
+    np.testing.assert_allclose(own, others)
+
+
+def test_one_user_has_nobody_to_be_compared_with():
+    with pytest.raises(StudyError, match="all examples are of one user"):
+        metrics.own_and_others(np.zeros((3, 2), int), np.zeros(3, int), np.ones(3, int), np.ones(2))

@@ -12,7 +12,7 @@ from pathlib import Path
 from bigrec_lib.findings.significance import LEVEL, Mean
 from bigrec_lib.study import provenance
 
-SAME = 0.25  # two levels whose ratio is within this of 1 are the same, for "no worse"
+SAME = 0.30  # two levels whose ratio is within this of 1 are the same, for "no worse"
 FLAT = 0.10  # a slope within this share of its level per doubling is flat
 SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two say little of them
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from bigrec_lib.method import metrics
 
 LEVEL = 0.05  # of tests; intervals cover 1 - LEVEL
-FLOOR = -0.75  # of what seeds add, in units of the shared variance; chosen by `calibration`
+FLOOR = -0.75  # of what seeds add, as a share of the other variances; tried by `calibration`
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,20 @@ class Mean:
 
     @property
     def interval(self) -> Interval:
-        reach = stats.t.ppf(1 - LEVEL / 2, self.df) * self.error
+        reach = special.stdtrit(self.df, 1 - LEVEL / 2) * self.error
         return Interval(self.value, self.value - reach, self.value + reach)
 
     def p_above(self, bound: float = 0.0) -> float:
         """One-sided p-value of "the mean is above the bound"; 1.0 where nothing varies."""
         if not self.error:
             return 1.0
-        return float(stats.t.sf((self.value - bound) / self.error, self.df))
+        return float(special.stdtr(self.df, (bound - self.value) / self.error))
 
     def p_below(self, bound: float = 0.0) -> float:
         """One-sided p-value of "the mean is below the bound"; 1.0 where nothing varies."""
         if not self.error:
             return 1.0
-        return float(stats.t.cdf((self.value - bound) / self.error, self.df))
+        return float(special.stdtr(self.df, (self.value - bound) / self.error))
 
     @property
     def p(self) -> float:
@@ -78,7 +78,7 @@ class Mean:
     @property
     def detectable(self) -> float:
         """The difference from zero that is found with a power of 80 %."""
-        return float((stats.t.ppf(1 - LEVEL / 2, self.df) + stats.t.ppf(0.8, self.df)) * self.error)
+        return float(special.stdtrit(self.df, [1 - LEVEL / 2, 0.8]).sum() * self.error)
 
 
 def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
@@ -86,8 +86,9 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
 
     users: (n,) the user of each example. The variance is that between users, plus that between
     seed means, minus that of what seeds and users do together, which is in both. What seeds add
-    is thus an estimate that may fall below zero; FLOOR says how far. One seed says nothing of
-    seeds: the error is then that of its own run.
+    is thus an estimate that may fall below zero: to FLOOR times the smaller of the variances
+    between users and of both, and no further, so that the whole stays above zero. One seed says
+    nothing of seeds: the error is then that of its own run.
     Raises ValueError for no values or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -104,8 +105,7 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     of_seeds = ((by_seed - mean) ** 2).sum() / (seeds * (seeds - 1))
     left = values - by_seed[:, None] - by_example + mean
     of_both = sum(clustered(row, user) for row in left) / (seeds * (seeds - 1) * n**2)
-    shared = min(of_both, of_users)
-    variance = of_users + max(of_seeds - shared, FLOOR * shared)
+    variance = of_users + max(of_seeds - of_both, FLOOR * min(of_both, of_users))
     df_seeds = seeds - 1
     spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
     df = variance**2 / spread * df_seeds / (df_seeds + 0.5) if spread else df_seeds

@@ -1,0 +1,461 @@
+"""Simulated studies: does the inference keep its level, and how large must a study be?
+
+A simulated model answers example i of user u under seed s well where a latent value is low,
+
+    z[s, i] = of the example + of its user + of seed and user + rest        variances: VARIANCES
+    hit     = z[s, i] < Φ⁻¹(rate · g[s])        g: gamma with mean 1, the effect of the seed
+
+so the mean hit rate is `rate`. Of a hit, the place r among the first K is uniform, the same for
+seeds whose latent values are the same: NDCG@K has a mean of rate · mean(1 / log2(r + 2)). Seeds
+share example and user; so do *related* models, such as BIGRec at two sizes, but not *unrelated*
+ones, such as BIGRec and a network. Every error rate below is a share of simulated studies on which
+`mean_of`, `ratio_of` and `rules` were called as claims call them.
+
+    python -m bigrec_lib.findings.calibration [--quick]     (make calibrate)
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+from tqdm import tqdm
+
+from bigrec_lib.files import write_text
+from bigrec_lib.findings import evidence, rules, tables
+from bigrec_lib.findings.significance import LEVEL, Mean, mean_of, ratio_of
+from bigrec_lib.method import metrics
+
+K = 20
+WORTH = metrics.ndcg(np.arange(K), K)  # of a target in each place
+VARIANCES = {"example": 0.6, "user": 0.1, "seed and user": 0.05, "rest": 0.25}
+USERS = {600: 166, 2000: 1169, 5000: 1169, 15_000: 1169}  # with a test example: ML-100K, ML-1M
+SIZES = 2.0 ** np.arange(6, 13)  # training samples of the ladder
+POPULARITY = 1 / np.arange(10, 510)  # of the candidates of a simulated catalogue
+POPULARITY /= POPULARITY.sum()
+POWER = 0.8
+LEVELS = (0.012, 0.03)  # NDCG@20: about BIGRec's in results so far, and a higher one
+VARIATIONS = (0.1, 0.3)  # of seeds: below and above BIGRec's in results so far
+
+# ---------------------------------------------------------------------------- simulated studies
+
+
+def users_of(n: int, n_users: int) -> np.ndarray:
+    """The user of each of n examples (n,), drawn over users: no two of one before one of each."""
+    return np.sort(np.arange(n) % n_users)
+
+
+def normal(rng: np.random.Generator, part: str, *shape: int) -> np.ndarray:
+    """One part of the latent value, float32."""
+    scale = np.float32(VARIANCES[part] ** 0.5)
+    return scale * rng.standard_normal(shape, dtype=np.float32)
+
+
+def difficulty(rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
+    """What all seeds of a model find in an example and its user, (n,) float32."""
+    return normal(rng, "example", len(users)) + normal(rng, "user", users.max() + 1)[users]
+
+
+def latent(
+    rng: np.random.Generator, shared: np.ndarray, users: np.ndarray, seeds: int
+) -> np.ndarray:
+    """Standard normal values (S, n) float32 of a model with a `difficulty` (n,) for all seeds."""
+    with_user = normal(rng, "seed and user", seeds, users.max() + 1)[:, users]
+    return shared + with_user + normal(rng, "rest", seeds, len(users))
+
+
+def seed_effects(rng: np.random.Generator, seeds: int, variation: float) -> np.ndarray:
+    """Factors (S,) of the hit rate: gamma with mean 1 and standard deviation `variation`."""
+    if not variation:
+        return np.ones(seeds)
+    return rng.gamma(1 / variation**2, variation**2, seeds)
+
+
+def ndcg(z: np.ndarray, rate: float, effects: np.ndarray) -> np.ndarray:
+    """NDCG@K (S, n) float64 of latent values z at a mean hit rate, with seed effects (S,)."""
+    chance = np.minimum(rate * effects, 1)
+    seed, example = np.nonzero(z < special.ndtri(chance)[:, None])
+    place = K * special.ndtr(z[seed, example].astype(np.float64)) / chance[seed]
+    values = np.zeros(z.shape)
+    values[seed, example] = WORTH[np.minimum(place.astype(np.int64), K - 1)]
+    return values
+
+
+class Model:
+    """One simulated model: its answers at any hit rate, from the same latent values and seeds."""
+
+    def __init__(self, rng, shared: np.ndarray, users: np.ndarray, seeds: int, variation: float):
+        self.z = latent(rng, shared, users, seeds)
+        self.effects = seed_effects(rng, seeds, variation)
+
+    def at(self, rate: float) -> np.ndarray:
+        """NDCG@K (S, n) at a mean hit rate."""
+        return ndcg(self.z, rate, self.effects)
+
+
+def pair(rng, users: np.ndarray, seeds: int, variation: float, models: str) -> list[Model]:
+    """Two models, 'related' or 'unrelated'."""
+    first = difficulty(rng, users)
+    second = first if models == "related" else difficulty(rng, users)
+    return [Model(rng, each, users, seeds, variation) for each in (first, second)]
+
+
+def stock_of(rng: np.random.Generator, size: int = 1000) -> np.ndarray:
+    """Lists (size, K), drawn from the catalogue by POPULARITY, without repetition."""
+    keys = rng.standard_exponential((size, len(POPULARITY)), dtype=np.float32) / POPULARITY
+    return np.argsort(keys, axis=1)[:, :K]
+
+
+def impersonal(
+    rng: np.random.Generator, stock: np.ndarray, targets: np.ndarray, seeds: int, kind: str
+) -> np.ndarray:
+    """Lists (S, n, K) that know nothing of their user.
+
+    'random': from the stock. 'shuffled': one in thirty held the target of its own example, before
+    all were dealt to examples anew.
+    """
+    lists = stock[rng.integers(0, len(stock), (seeds, len(targets)))]
+    if kind == "random":
+        return lists
+    seed, example = np.nonzero(rng.random(lists.shape[:2]) < 1 / 30)
+    lists[seed, example, rng.integers(0, K, len(seed))] = targets[example]
+    return np.stack([rng.permutation(each) for each in lists])
+
+
+# ------------------------------------------------------------------------------------- the tables
+
+Row = dict[str, Any]
+
+
+def rng_of(*cell: object) -> np.random.Generator:
+    """The random numbers of a cell: the same whatever other cells there are."""
+    return np.random.default_rng(list(repr(cell).encode()))
+
+
+def error_of(share: float, repetitions: int) -> float:
+    """Monte-Carlo standard error of a share."""
+    return (share * (1 - share) / repetitions) ** 0.5
+
+
+def level_cell(
+    n: int, n_users: int, seeds: int, variation: float, rate: float, models: str, repetitions: int
+) -> Row:
+    """Type-I error of the two-sided test, and coverage where one model has 1.5 times the hits."""
+    keys = dict(
+        examples=n, users=n_users, seeds=seeds, variation=variation, hit_rate=rate, models=models
+    )
+    rng, users = rng_of("level", *keys.values()), users_of(n, n_users)
+    truth = 0.5 * rate * WORTH.mean()
+    wrong = covered = 0
+    for _ in range(repetitions):
+        one, other = pair(rng, users, seeds, variation, models)
+        base = other.at(rate)
+        wrong += mean_of(one.at(rate) - base, users).p < LEVEL
+        found = mean_of(one.at(1.5 * rate) - base, users).interval
+        covered += found.low <= truth <= found.high
+    error, coverage = wrong / repetitions, covered / repetitions
+    return keys | {
+        "error": error,
+        "error_se": error_of(LEVEL, repetitions),
+        "coverage": coverage,
+        "repetitions": repetitions,
+    }
+
+
+def guard_cell(n: int, n_users: int, seeds: int, kind: str, repetitions: int) -> Row:
+    """How often lists that know nothing of their user have a personal gain, or a loss."""
+    keys = dict(lists=kind, examples=n, users=n_users, seeds=seeds)
+    rng, users = rng_of("guard", *keys.values()), users_of(n, n_users)
+    stock = stock_of(rng)
+    passed = failed = 0
+    for _ in range(repetitions):
+        targets = rng.choice(len(POPULARITY), n, p=POPULARITY)
+        lists = impersonal(rng, stock, targets, seeds, kind)
+        parts = [metrics.own_and_others(each, targets, users, WORTH) for each in lists]
+        found = mean_of(np.stack([own - others for own, others in parts]), users)
+        passed += found.p < LEVEL and found.value > 0
+        failed += found.p < LEVEL and found.value < 0
+    return keys | {
+        "passes": passed / repetitions,
+        "error": (passed + failed) / repetitions,
+        "error_se": error_of(LEVEL, repetitions),
+        "repetitions": repetitions,
+    }
+
+
+def no_worse(one: np.ndarray, other: np.ndarray, users: np.ndarray) -> Mean:
+    """one / other - 1, as `claims` computes it."""
+    return ratio_of(np.stack([one - other, other]), users)
+
+
+def slope(models: list[Model], rate: float, share: float, users: np.ndarray) -> Mean:
+    """Slope per doubling as a share of the level, of models whose true one is `share`."""
+    found = evidence.Ladder(np.log2(SIZES), np.empty(0), users)
+    rates = rate * (1 + share * (found.x - found.x.mean()))
+    values = np.stack([model.at(each) for model, each in zip(models, rates, strict=True)])
+    return ratio_of(found.parts(values), users)
+
+
+def decided(finding: rules.Finding) -> str:
+    """supported, contradicted or not decided, before any correction."""
+    return rules.verdict(finding.p, finding.favours, rules.SEEDS)
+
+
+def boundary_cell(
+    n: int, n_users: int, seeds: int, variation: float, level: float, rule: str, repetitions: int
+) -> Row:
+    """How often "no worse" or "flat" is decided where the truth is at its very margin."""
+    keys = dict(rule=rule, examples=n, users=n_users, seeds=seeds, variation=variation, level=level)
+    rng, users, rate = (
+        rng_of("boundary", *keys.values()),
+        users_of(n, n_users),
+        level / WORTH.mean(),
+    )
+    verdicts = []
+    for _ in range(repetitions):
+        if rule == "no worse":
+            one, other = pair(rng, users, seeds, variation, "related")
+            mean = no_worse(one.at((1 - rules.SAME) * rate), other.at(rate), users)
+        else:
+            mean = slope(ladder(rng, users, seeds, variation), rate, rules.FLAT, users)
+        verdicts.append(decided(rules.RULES[rule](mean)))
+    supported, contradicted = (
+        verdicts.count(each) / repetitions for each in (rules.SUPPORTED, rules.CONTRADICTED)
+    )
+    return keys | {
+        "supported": supported,
+        "contradicted": contradicted,
+        "share_se": error_of(LEVEL / 2, repetitions),
+        "repetitions": repetitions,
+    }
+
+
+def ladder(rng, users: np.ndarray, seeds: int, variation: float) -> list[Model]:
+    """Related models, one a training size."""
+    shared = difficulty(rng, users)
+    return [Model(rng, shared, users, seeds, variation) for _ in SIZES]
+
+
+MARGINS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.33)
+GAINS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.8, 2.6)  # differences tried, as shares of the level
+
+
+def power_cell(
+    n: int, n_users: int, seeds: int, variation: float, level: float, repetitions: int
+) -> Row:
+    """What a study of this size finds: smallest differences, equal models, a flat slope."""
+    keys = dict(examples=n, users=n_users, seeds=seeds, variation=variation, level=level)
+    rng, users, rate = rng_of("power", *keys.values()), users_of(n, n_users), level / WORTH.mean()
+    found = {models: np.zeros(len(GAINS)) for models in ("unrelated", "related")}
+    same, flat = np.zeros(len(MARGINS)), 0
+    for _ in range(repetitions):
+        for models, counts in found.items():
+            one, other = pair(rng, users, seeds, variation, models)
+            base = other.at(rate)
+            for place, gain in enumerate(GAINS):
+                mean = mean_of(one.at((1 + gain) * rate) - base, users)
+                counts[place] += mean.p < LEVEL and mean.value > 0
+        equal = no_worse(one.at(rate), base, users)
+        same += [equal.p_above(-margin) < LEVEL / 2 for margin in MARGINS]
+        slopes = slope(ladder(rng, users, seeds, variation), rate, 0.0, users)
+        flat += decided(rules.flat(slopes)) == rules.SUPPORTED
+    return (
+        keys
+        | {
+            f"found_{models}": level * smallest(counts / repetitions)
+            for models, counts in found.items()
+        }
+        | {
+            f"no_worse_{margin:.0%}": count
+            for margin, count in zip(MARGINS, same / repetitions, strict=True)
+        }
+        | {"flat": flat / repetitions, "power_se": error_of(POWER, repetitions)}
+        | {"repetitions": repetitions}
+    )
+
+
+EFFECT = 0.002  # NDCG@20: the size of published effects (docs/method.md)
+
+
+def effect_cell(n: int, n_users: int, seeds: int, models: str, repetitions: int) -> Row:
+    """How often a difference of EFFECT is found, at the lower level and variation."""
+    keys = dict(examples=n, users=n_users, seeds=seeds, models=models)
+    rng, users = rng_of("effect", *keys.values()), users_of(n, n_users)
+    low, high = (level / WORTH.mean() for level in (LEVELS[0], LEVELS[0] + EFFECT))
+    count = 0
+    for _ in range(repetitions):
+        one, other = pair(rng, users, seeds, VARIATIONS[0], models)
+        mean = mean_of(one.at(high) - other.at(low), users)
+        count += mean.p < LEVEL and mean.value > 0
+    share = count / repetitions
+    return keys | {
+        "power": share,
+        "power_se": error_of(share, repetitions),
+        "repetitions": repetitions,
+    }
+
+
+def smallest(power: np.ndarray) -> float:
+    """The gain, as a share of the level, found with a power of 80 %: between those tried.
+
+    NaN where not even the largest is.
+    """
+    if power[-1] < POWER:
+        return float("nan")
+    rising = np.maximum.accumulate(power)
+    return float(np.interp(POWER, np.r_[0, rising], np.r_[0, GAINS]))
+
+
+# ----------------------------------------------------------------------------------- all of them
+
+SEEDS = (3, 5, 10)
+REPETITIONS = {600: 2000, 2000: 1000, 5000: 1000, 15_000: 400}  # of a cell, by its examples
+QUICK = 40  # times fewer
+EACH = [(n, n_users) for n in (600, 5000) for n_users in (USERS[n], n)]
+TRIED = [(600, 3), (2000, 5), (5000, 5), (5000, 10), (5000, 20), (15_000, 10), (15_000, 20)]
+FEW = [(n, USERS[n]) for n in (600, 5000)]
+TABLES: dict[str, tuple[Callable[..., Row], list[tuple]]] = {
+    "level": (
+        level_cell,
+        [
+            (*size, *rest)
+            for size in EACH
+            for rest in product(SEEDS, (0.0, 0.3, 0.7), (0.02, 0.05), ("unrelated", "related"))
+        ],
+    ),
+    "guard": (
+        guard_cell,
+        [(*size, *rest) for size in EACH[:2] for rest in product(SEEDS, ("random", "shuffled"))],
+    ),
+    "boundary": (
+        boundary_cell,
+        [
+            (*size, *rest)
+            for size in FEW
+            for rest in product(SEEDS, VARIATIONS, LEVELS, ("no worse", "flat"))
+        ],
+    ),
+    "power": (
+        power_cell,
+        [
+            (n, USERS[n], *rest)
+            for n in (600, 2000, 5000)
+            for rest in product(SEEDS, VARIATIONS, LEVELS)
+        ],
+    ),
+    "effect": (
+        effect_cell,
+        [(n, USERS[n], seeds, models) for n, seeds in TRIED for models in ("unrelated", "related")],
+    ),
+}
+
+
+def run(job: Callable[[], Row]) -> Row:
+    return job()
+
+
+def calibrate(quick: bool = False) -> dict[str, pd.DataFrame]:
+    """All tables, a row a cell; the same whatever the number of processors."""
+    jobs = []
+    for name, (cell, settings) in TABLES.items():
+        for each in settings:
+            fewer = (QUICK if quick else 1) * (2 if name == "power" else 1)
+            repetitions = REPETITIONS[each[0]] // fewer
+            jobs.append((name, partial(cell, *each, repetitions)))
+    jobs.sort(key=lambda job: -job[1].args[0])  # the longest first
+    with ProcessPoolExecutor() as pool:
+        done = pool.map(run, [job for _, job in jobs])
+        rows = list(tqdm(done, total=len(jobs), desc="calibration", unit="cell"))
+    return {
+        name: pd.DataFrame([row for (of, _), row in zip(jobs, rows, strict=True) if of == name])
+        for name in TABLES
+    }
+
+
+HEADINGS = {
+    "level": "### Level and coverage",
+    "guard": "### Guards",
+    "boundary": "### Margins",
+    "power": "### Power",
+    "effect": "### Small effects",
+}
+
+
+def span(values: Iterable[float]) -> str:
+    """Mean and range of shares, as text."""
+    values = list(values)
+    return f"{np.mean(values):.1%} ({min(values):.1%} to {max(values):.1%})"
+
+
+def summaries(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables as a page shows them: cells that differ in what matters less are one row.
+
+    Of power, the rows of the lower level.
+    """
+    level = found["level"].groupby(["variation", "seeds"])
+    guard = found["guard"].groupby(["lists", "seeds"])
+    boundary = found["boundary"].groupby(["rule", "seeds"])
+    shown = {
+        "level": level.agg({"error": span, "coverage": span}).reset_index(),
+        "guard": guard.agg({"passes": span, "error": span}).reset_index(),
+        "boundary": boundary.agg({"supported": span, "contradicted": span}).reset_index(),
+        "power": shown_power(found["power"]),
+        "effect": shown_effect(found["effect"]),
+    }
+    for frame in shown.values():
+        frame.columns = frame.columns.str.replace("_", " ")
+        if "variation" in frame:
+            frame["variation"] = frame.variation.map(str)
+    return shown
+
+
+def shown_power(power: pd.DataFrame) -> pd.DataFrame:
+    power = power[power.level == LEVELS[0]].sort_values(["variation", "examples", "seeds"])
+    shares = [column for column in power if column.startswith(("no_worse", "flat"))]
+    power = power.assign(**{column: power[column].map("{:.0%}".format) for column in shares})
+    return power.drop(columns=["users", "level", "power_se", "repetitions"])
+
+
+def shown_effect(effect: pd.DataFrame) -> pd.DataFrame:
+    power = effect.assign(power=effect.power.map("{:.0%}".format))
+    power = power.pivot(index=["examples", "seeds"], columns="models", values="power")
+    return power[["unrelated", "related"]].reset_index()
+
+
+def write(found: dict[str, pd.DataFrame], docs: Path) -> None:
+    """Write calibration/*.csv, and the summaries into the tables of protocol.md."""
+    page = docs / "protocol.md"
+    text = page.read_text(encoding="utf-8")
+    for name, frame in found.items():
+        tables.save(frame, docs / "calibration", name)
+    for name, frame in summaries(found).items():
+        text = put(text, HEADINGS[name], tables.markdown(frame, 4))
+    write_text(text, page)
+
+
+def put(text: str, heading: str, table: str) -> str:
+    """A Markdown page whose first table after a heading is another one.
+
+    >>> put("### A\\n\\n| old |\\n|--|\\n\\nend", "### A", "| new |\\n")
+    '### A\\n\\n| new |\\n\\nend'
+    """
+    before, heading, after = text.partition(heading + "\n")
+    return before + heading + re.sub(r"(?:^\|.*\n)+", lambda _: table, after, count=1, flags=re.M)
+
+
+if __name__ == "__main__":
+    quick = "--quick" in sys.argv[1:]
+    found = calibrate(quick)
+    for name, frame in found.items():
+        print(f"\n{name}\n{frame.round(4).to_string(index=False)}")
+    if not quick:
+        write(found, Path(__file__).parents[2] / "docs")

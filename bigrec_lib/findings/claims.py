@@ -265,7 +265,9 @@ def c3(test: pd.DataFrame, folder: Path) -> list[dict]:
         ):
             said = keys | {"statement": minus(method, against)}
             guards = {minus(method, alone or "its scores"): difference(group, method, alone)}
-            rows.append(compared(said, difference(group, method, against), method, guards))
+            lacking = [label(m) for m in (method, against) if m not in set(group.method)]
+            what = ", ".join(lacking) or "a seed and examples in common"
+            rows.append(compared(said, difference(group, method, against), what, guards))
     return rows
 
 

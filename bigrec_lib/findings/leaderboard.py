@@ -31,8 +31,8 @@ def references(gains: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFr
     """Each method's NDCG@20 beside that of its lists shuffled among users, and of a random order.
 
     gains: `evidence.personal_gains` with a column samples. Columns dataset, samples, method, own,
-    shuffled, random (expected), gain (own - shuffled) with its interval low, high, and p; personal:
-    whether the gain is above zero, corrected by Holm over the table.
+    shuffled, random (expected), gain (own - shuffled) with its interval low, high; personal:
+    whether the interval is above zero.
     """
     rows = []
     for keys, group in gains.groupby(ROW, sort=False):
@@ -44,12 +44,10 @@ def references(gains: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFr
             | {"own": group.own.mean(), "shuffled": group.others.mean()}
             | {"random": metrics.of_random(metrics.ndcg, 20, candidates)}
             | {"gain": gain["difference"], "low": gain["low"], "high": gain["high"]}
-            | {"p": gain["p"]}
         )
-    columns = [*ROW, "own", "shuffled", "random", "gain", "low", "high", "p"]
+    columns = [*ROW, "own", "shuffled", "random", "gain", "low", "high"]
     frame = pd.DataFrame(rows, columns=columns)
-    sure = significance.holm(frame.p.astype(float)) < significance.LEVEL
-    return frame.assign(personal=sure & (frame.gain > 0))
+    return frame.assign(personal=frame.low.astype(float) > 0)
 
 
 def variety(lists: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib.findings import analyses, tables
+from bigrec_lib.findings import leaderboard, tables
+from bigrec_lib.findings.leaderboard import ROW
 
 
 def ranks(**places):
@@ -22,35 +23,55 @@ def ranks(**places):
     )
 
 
+def main_table(given, methods, marks=frozenset(), gains=(), firsts=()):
+    """The main table; gains: rows of `references`, firsts: of `variety`."""
+    held_against = pd.DataFrame(gains, columns=[*ROW, "gain", "low", "high", "personal"])
+    variety = pd.DataFrame(firsts, columns=[*ROW, "distinct", "most_frequent"])
+    return leaderboard.overall(given, methods, marks, held_against, variety)
+
+
 def test_the_main_table_by_hand():
     given = ranks(a=[[0, 50], [0, 0]], b=[[4, 50]])
-    table = analyses.overall(given, {"few": ["a", "b", "c"]}, {("d", "few", "b")})
+    gains = [("d", "few", "a", 0.5, 0.25, 0.75, True), ("d", "few", "b", 0.1, -0.1, 0.3, False)]
+    firsts = [("d", "few", "a", 2.0, 0.5)]
+    table = main_table(
+        given, {"few": ["a", "b", "c"]}, {("d", "few", "b")}, gains=gains, firsts=firsts
+    )
     a, b, c = table.to_dict("records")
     deviation = np.std([0.5, 1.0], ddof=1)
     assert a["HR@1"] == f"**0.7500 ± {deviation:.4f}**" and a["gap"] == ""
     assert b["NDCG@20"].endswith("†") and b["HR@5"] == "0.5000" and b["gap"] == "missing: seed 1"
     assert b["HR@1"] == "0.0000"
     assert c["gap"] == "missing: all" and c["HR@1"] != c["HR@1"]
+    assert a["personal gain"] == "+0.5000 [+0.2500, +0.7500]"
+    assert b["personal gain"] == "+0.1000 [-0.1000, +0.3000] ∘"
+    assert (a["distinct first"], a["most frequent"]) == (2, "50%")
 
 
 def test_the_headline_table_has_a_row_a_method():
     few, full = ranks(a=[[0]], b=[[4]]), ranks(b=[[0]], c=[[50]]).assign(samples="all")
     there = pd.concat([few, full, few.assign(dataset="e")])
-    main = analyses.overall(there, {"few": ["a", "b"], "all": ["b", "c", "gone"]}, set())
-    table = analyses.headline(main).set_index("method")
-    of_d = ["d HR@20", "d NDCG@20", "d NDCG@20, all samples"]
-    assert list(table) == [*of_d, "e HR@20", "e NDCG@20"] and list(table.index) == ["a", "b", "c"]
-    assert table.loc["a"].tolist() == ["**1.0000**", "**1.0000**", "", "**1.0000**", "**1.0000**"]
-    assert table.loc["b", of_d[2]] == "**1.0000**" and table.loc["c", of_d[2]] == "0.0000"
+    gains = [("e", "few", "a", 0.5, 0.25, 0.75, True)]
+    main = main_table(there, {"few": ["a", "b"], "all": ["b", "c", "gone"]}, gains=gains)
+    table = leaderboard.headline(main).set_index("method")
+    of_d = ["d NDCG@20", "d NDCG@20, all samples"]
+    assert list(table) == ["learns", *of_d, "e NDCG@20", "e personal gain"]
+    assert list(table.index) == ["a", "b", "c"]
+    assert table.loc["a"].tolist()[1:] == ["**1.0000**", "", "**1.0000**", gains_text(gains[0])]
+    assert table.loc["b", of_d[1]] == "**1.0000**" and table.loc["c", of_d[1]] == "0.0000"
+
+
+def gains_text(row):
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row[3:6])
 
 
 def test_nothing_is_best_where_all_are_zero():
-    table = analyses.overall(ranks(a=[[50]], b=[[60]]), {"few": ["a", "b"]}, set())
+    table = main_table(ranks(a=[[50]], b=[[60]]), {"few": ["a", "b"]})
     assert (table["NDCG@20"] == "0.0000").all()
 
 
 AWKWARD = pd.DataFrame(
-    {"a_b & 50 %": ["**0.1 ± 0.2**†", "γ – …", "x_y − z"], "n": [1.0, float("nan"), 3.0]}
+    {"a_b & 50 %": ["**0.1 ± 0.2**†", "γ – …", "x_y − z ∘"], "n": [1.0, float("nan"), 3.0]}
 )
 
 

@@ -215,6 +215,7 @@ def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="
             of_run = {"setting": "shuffled"}
             name = f"n128-s{seed}-as-shuffled"
             study.rank(["bigrec"], keys(dataset, name, 128, seed, **of_run))
+            study.tune(keys(dataset, name, 128, seed, **of_run), shuffled=True)
             of_run |= {"tuned_on": other}
             study.rank(["bigrec"], keys(dataset, f"{name}-on-{other}", 128, seed, **of_run))
             study.rank(["popularity", *TRAINED], keys(dataset, f"full-s{seed}", 4096, seed))

@@ -125,10 +125,12 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     """Ranks of the runs that tuning settings are compared by: those tried, and the study's own.
 
     The study's own run of the same size and seed gets the setting 'study'; no row without others.
+    Answers of other users, where there are any, stand beside them.
     """
     plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
     ranks = ranks[plain & (ranks.n_train > 0) & (ranks.setting != MATCHED)]
-    same = ranks.loc[ranks.setting != "", ["dataset", "n_train", "seed"]].drop_duplicates()
+    tried = ~ranks.setting.isin(("", SHUFFLED))
+    same = ranks.loc[tried, ["dataset", "n_train", "seed"]].drop_duplicates()
     found = ranks.merge(same, on=["dataset", "n_train", "seed"])
     return found.assign(setting=found.setting.replace("", "study"))
 

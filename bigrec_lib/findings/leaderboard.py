@@ -218,7 +218,7 @@ def ways(valid: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "setting", "method"]
     means = valid.groupby(keys).ndcg.mean()
     for at, group in gains.groupby(keys, sort=False):
-        if at not in means.index:
+        if at not in means.index or of(at[2]).kind not in ("bigrec", "grounding"):
             continue
         found = significance.interval(group.gain.to_numpy(), group.user.to_numpy())
         rows.append(

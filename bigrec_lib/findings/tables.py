@@ -54,5 +54,6 @@ def latex(frame: pd.DataFrame) -> str:
 
 
 SYMBOLS = {
-    "–": "--", "±": "$\\pm$", "γ": "$\\gamma$", "−": "$-$", "…": "\\dots{}", "†": "$^\\dagger$"
+    "–": "--", "±": "$\\pm$", "γ": "$\\gamma$", "−": "$-$", "…": "\\dots{}", "†": "$^\\dagger$",
+    "∘": "$\\circ$",
 }  # fmt: skip

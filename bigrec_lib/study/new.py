@@ -72,8 +72,10 @@ baselines: {{}}  # conventional models on the same samples; which, see 06_train_
 notebooks:
   02_tune_llm: {{epochs: 1, batch_size: 4}}
   03_generate_titles: {{beams: 4}}
-  05_reweight_by_statistics: {{collaborative: sasrec-ce}}
-  06_train_baselines: {{models: [item-knn, markov, sasrec-ce], collaborative: [sasrec-ce]}}
+  05_reweight_by_statistics: {{collaborative: sasrec-ce, comparator: item-knn}}
+  06_train_baselines:
+    models: [item-knn, markov, sasrec-ce]
+    collaborative: [sasrec-ce, item-knn]
 """
 
 

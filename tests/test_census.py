@@ -27,7 +27,10 @@ def test_shared_words_by_hand():
 
 
 def test_repeats_count_an_example_once():
-    assert census.repeats(examples([([1, 2, 1], 1), ([0], 1), ([3, 4], 4)])) == pytest.approx(2 / 3)
+    rows = [([1, 2, 1], 1), ([0], 1), ([3, 4], 4), ([3], 0)]
+    alone, namesakes = np.arange(5), np.array([0, 1, 2, 0, 4])
+    assert census.repeats(examples(rows), alone) == 2 / 4
+    assert census.repeats(examples(rows), namesakes) == 3 / 4
 
 
 @pytest.mark.parametrize(("sizes", "wanted"), [([5, 5, 5], 3), ([9, 0, 0], 1), ([2, 1, 1], 16 / 6)])
@@ -40,7 +43,9 @@ def test_the_numbers_of_a_small_corpus():
     rows = [(user, (user + at) % 5, (at // 2 + user) * day) for user in range(6) for at in range(8)]
     frame = pd.DataFrame(rows, columns=["user", "item", "time"])
     frame = frame.astype({"user": np.int32, "item": np.int32, "time": np.int64})
-    corpus = Corpus("toy", "movies", pd.DataFrame({"title": TITLES}), frame, {})
+    corpus = Corpus(
+        "toy", "movies", pd.DataFrame({"title": TITLES, "title_group": range(5)}), frame, {}
+    )
     parts = sequences.split(sequences.examples(corpus, history=3))
     drawn = {name: sequences.drawn(part, 3, 1, 42) for name, part in parts.items()}
     counts = np.array([1, 1, 1, 1, 0])

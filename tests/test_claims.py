@@ -24,7 +24,7 @@ class Published:
         return {
             "C1": claims.c1(self.test, self.valid, self.gains),
             "C2": claims.c2(self.test, self.gains),
-            "C3": claims.c3(self.test, self.folder),
+            "C3": claims.c3(self.test, self.gains, self.folder),
             "C4": claims.c4(self.test, self.gains, self.folder),
             "C5": claims.c5(self.test, self.gains),
         }
@@ -72,7 +72,7 @@ def test_without_its_guards_the_shuffled_recommender_would_pass(worlds):
     """The guards do the work: lists that suit anybody beat weak models and have a flat curve."""
     rows = worlds["shuffled"].rows()
     bare = [row for row in rows["C1"] + rows["C2"] if row["estimate"] > 0 or row["rule"] == "flat"]
-    assert any(claims.PERSONAL in row["reason"] for row in bare)
+    assert any(claims.PERSONAL in row["weakest"] for row in bare)
 
 
 def test_bigrec_meets_the_model_that_validation_prefers_in_both_forms(planted):
@@ -148,9 +148,8 @@ def test_what_injecting_adds_is_compared_with_what_it_adds_to_another_model(plan
     means = group.groupby("method").ndcg.mean()
     adds = {m: means[f"{m}+collaborative"] - means[m] for m in ("bigrec", "gru4rec-ce")}
     assert row["estimate"] == pytest.approx(adds["bigrec"] - adds["gru4rec-ce"])
-    assert row["guards"] == (
-        "BIGRec + collaborative − SASRec, cross-entropy; personal gain"
-    )  # fmt: skip
+    names = [guard.split(" 0.")[0] for guard in row["guards"].split("; ")]
+    assert names == ["BIGRec + collaborative − SASRec, cross-entropy", "personal gain"]
 
 
 def test_personal_gains_by_brute_force(planted):
@@ -270,12 +269,17 @@ def test_the_commit_of_the_rule_is_named(tmp_path):
     place = tmp_path / "bigrec_lib" / "findings" / "rules.py"
     place.parent.mkdir(parents=True)
     place.write_text("RULE = 1")
+    (place.parent / "claims.py").write_text("ROWS = 1")
     git("init", "-q")
     assert rules.commit(tmp_path) == "uncommitted"
     git("add", "."), git("commit", "-qm", "The rule")
     first = git("rev-parse", "HEAD")
     git("commit", "-qm", "Another", "--allow-empty")
     assert rules.commit(tmp_path) == first
+    (place.parent / "claims.py").write_text("ROWS = 2")  # another guard is another rule
+    assert rules.commit(tmp_path) == "uncommitted"
+    git("commit", "-qam", "A guard")
+    assert rules.commit(tmp_path) == git("rev-parse", "HEAD") != first
 
 
 def test_published_numbers_name_their_source():

@@ -12,6 +12,7 @@ from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, l
 from bigrec_lib.findings.significance import Interval
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
+from bigrec_lib.study.parameters import SHUFFLED
 
 
 def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
@@ -310,7 +311,8 @@ def settings(folder: Path) -> pd.DataFrame:
 
     Columns: dataset, setting, what was set, minutes of tuning, valid_loss, real (share of first
     beams that are titles), distinct (how many different ones), most_frequent (share of the most
-    frequent one), n, ndcg (NDCG@20) with its interval, and chosen: the highest of its data set.
+    frequent one), n, ndcg (NDCG@20) with its interval, and chosen: the highest of its data set
+    among those that learn the users' own answers.
     """
     names = ["learning_rate", "epochs", "rank", "target_modules", "learn_prompt", "shuffled"]
     by_run = {
@@ -345,7 +347,8 @@ def settings(folder: Path) -> pd.DataFrame:
         *"minutes valid_loss real distinct most_frequent n".split(),
     ]
     frame = pd.DataFrame(rows, columns=[*columns, "ndcg", "low", "high"])
-    return frame.assign(chosen=frame.ndcg == frame.groupby("dataset").ndcg.transform("max"))
+    tried = frame.ndcg.where(frame.setting != SHUFFLED)
+    return frame.assign(chosen=tried == tried.groupby(frame.dataset).transform("max"))
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -27,11 +27,11 @@ from bigrec_lib.findings.evidence import (
 )
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
-from bigrec_lib.study.parameters import Analysis
+from bigrec_lib.study.parameters import MATCHED, Analysis
 
 COLUMNS = (
-    "claim dataset statement metric estimate low high p corrected seeds users n detectable rule "
-    "guards verdict where rule_commit reason"
+    "claim dataset statement metric estimate low high p_own p corrected seeds users n detectable "
+    "rule guards verdict where rule_commit reason"
 ).split()
 SHOWN = "claim dataset statement metric estimate low high corrected verdict".split()
 
@@ -43,17 +43,18 @@ def row(keys: dict, mean: Mean, rule: str, guards: dict[str, Mean]) -> dict:
 
     keys: claim, dataset, statement, metric. guards: what must be above zero as well, by name.
     """
-    finding = rules.guarded(rules.RULES[rule](mean), guards)
+    own = rules.RULES[rule](mean)
+    finding = rules.guarded(own, guards)
+    shown = [f"{name} {each.interval}, p = {each.p:.4f}" for name, each in guards.items()]
     sizes = {"seeds": mean.seeds, "users": mean.users, "n": mean.n}
     ends = {"estimate": mean.value, "low": mean.interval.low, "high": mean.interval.high}
-    weak = f"guard not above zero: {finding.weakest}" if finding.weakest else ""
     return (
         keys
         | ends
         | sizes
-        | {"p": finding.p, "favours": finding.favours, "away": finding.away}
+        | {"p_own": own.p, "p": finding.p, "favours": finding.favours, "away": finding.away}
         | {"detectable": mean.detectable}
-        | {"rule": rule, "guards": "; ".join(guards), "reason": weak}
+        | {"rule": rule, "guards": "; ".join(shown), "weakest": finding.weakest}
     )
 
 
@@ -68,12 +69,12 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
     where: the notebook, with '#' and the id of the cell that computes the rows. p-values are
     corrected within each claim.
     """
-    frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "favours", "away"])
+    frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "favours", "away", "weakest"])
     frame = frame.astype({"seeds": "Int64", "users": "Int64", "n": "Int64"})
     frame["where"], frame["rule_commit"] = where, rule_commit
     of_claim = frame.p.astype(float).groupby(frame.claim, sort=False)
     frame["corrected"] = of_claim.transform(significance.holm)
-    text = ["reason", "rule", "guards"]
+    text = ["reason", "rule", "guards", "weakest"]
     frame[text] = frame[text].fillna("")
     frame["verdict"] = [
         rules.verdict(each.corrected, bool(each.favours), each.seeds) for each in frame.itertuples()
@@ -90,6 +91,8 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
 
 def would_take(undecided) -> str:
     """What it would take to decide a row: seeds and examples, from how far it is from its bound."""
+    if undecided.weakest:
+        return f"it rests on a guard that is not above zero for sure: {undecided.weakest}"
     said = f"{undecided.detectable:.4f} would have been found with 80 % power"
     if not undecided.away:
         return said
@@ -199,7 +202,9 @@ def c1(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame) -> list[dic
                     f"{form} of {size:,} samples",
                 }
                 mean = difference(group, "bigrec", rival, metric)
-                what = f"conventional models that learn the {form}" if not rival else "a pair"
+                what = f"conventional models that learn the {form}"
+                if rival:
+                    what = f"test ranks of {label(rival)} under a seed of BIGRec's"
                 rows.append(compared(keys, mean, what, {PERSONAL: personal(gain)}))
     return rows
 
@@ -210,31 +215,42 @@ def c2(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
     for dataset, _, _, gain in per_dataset(test, gains):
         group = test[test.dataset == dataset]
         guards = {PERSONAL: personal(gain)}
-        keys = {"claim": "C2", "dataset": dataset, "metric": "NDCG@20 per doubling"}
-        share = keys | {"metric": "share of NDCG@20 per doubling"}
-        theirs = "slope of the conventional models' mean − BIGRec's"
-        for setting, said in {"": "", "matched": ", same number of steps at every size"}.items():
-            found = ladders(group, setting)
-            relative = share | {"statement": f"relative {theirs}{said}"}
-            if not found.gap and not setting:
-                apart = found.slope(found.conventional - found.bigrec)
-                mean = mean_of(apart, found.users)
-                rows.append(compared(keys | {"statement": theirs}, mean, "", guards))
-            elif not setting:
-                rows.append(missing(keys | {"statement": theirs}, found.gap))
-            if found.gap:
-                rows.append(missing(relative, found.gap))
-                continue
-            parts = [found.parts(values) for values in (found.conventional, found.bigrec)]
-            mean = ratio_of(parts[0], found.users, minus=parts[1])
-            rows.append(compared(relative, mean, "", guards))
+        keys = {"claim": "C2", "dataset": dataset}
+        found = ladders(group)
+        rows.append(steeper(keys, found, guards))
+        rows.append(relatively_steeper(keys, found, guards))
+        matched = ladders(group, MATCHED)
+        rows.append(relatively_steeper(keys, matched, guards, ", same budget of steps"))
         own = ladder(plain_runs(group), ["bigrec"])
-        level = share | {"statement": "BIGRec's slope / its level"}
-        if own.gap:
-            rows.append(missing(level, own.gap))
-            continue
-        rows.append(compared(level, ratio_of(own.parts(own.values), own.users), "", guards, "flat"))
+        said = keys | SHARE | {"statement": "BIGRec's slope / its level"}
+        mean = None if own.gap else ratio_of(own.parts(own.values), own.users)
+        rows.append(compared(said, mean, own.gap, guards, "flat"))
     return rows
+
+
+SHARE = {"metric": "share of NDCG@20 per doubling"}
+
+
+def steeper(keys: dict, found: Ladders, guards: dict[str, Mean | None]) -> dict:
+    """The row of the conventional models' slope minus BIGRec's, in NDCG@20 per doubling."""
+    said = {"statement": "slope of the conventional models' mean − BIGRec's"}
+    said |= {"metric": "NDCG@20 per doubling"}
+    mean = None
+    if not found.gap:
+        mean = mean_of(found.slope(found.conventional - found.bigrec), found.users)
+    return compared(keys | said, mean, found.gap, guards)
+
+
+def relatively_steeper(
+    keys: dict, found: Ladders, guards: dict[str, Mean | None], more: str = ""
+) -> dict:
+    """The row of the same difference, each slope as a share of its level."""
+    said = {"statement": f"relative slope of the conventional models' mean − BIGRec's{more}"}
+    mean = None
+    if not found.gap:
+        theirs, ours = found.parts(found.conventional), found.parts(found.bigrec)
+        mean = ratio_of(theirs, found.users, minus=ours)
+    return compared(keys | SHARE | said, mean, found.gap, guards)
 
 
 def crossing(found: Ladders) -> Interval | None:
@@ -252,11 +268,11 @@ def crossing(found: Ladders) -> Interval | None:
     return Interval(*(float(middle + end) for end in (at.mean, at.low, at.high)))
 
 
-def c3(test: pd.DataFrame, folder: Path) -> list[dict]:
-    """C3 on every data set. test: `scored` ranks of the study published in `folder`."""
+def c3(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
+    """C3 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
     scores = injected_model(folder)
     rows = []
-    for dataset, _, group in per_dataset(test):
+    for dataset, _, group, gain in per_dataset(test, gains):
         keys = {"claim": "C3", "dataset": dataset, "metric": "NDCG@20"}
         for method, against, alone in (
             ("bigrec+popularity", "bigrec", "popularity"),
@@ -264,7 +280,10 @@ def c3(test: pd.DataFrame, folder: Path) -> list[dict]:
             ("bigrec+collaborative", "bigrec+popularity", scores),
         ):
             said = keys | {"statement": minus(method, against)}
-            guards = {minus(method, alone or "its scores"): difference(group, method, alone)}
+            guards = {
+                minus(method, alone or "its scores"): difference(group, method, alone),
+                PERSONAL: personal(gain),
+            }
             lacking = [label(m) for m in (method, against) if m not in set(group.method)]
             what = ", ".join(lacking) or "a seed and examples in common"
             rows.append(compared(said, difference(group, method, against), what, guards))
@@ -320,9 +339,9 @@ def joint(keys: dict, group: pd.DataFrame, gain: pd.DataFrame, dataset: str, siz
     """The "no worse" row of the joint model against the data set's own."""
     said = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
     names = [name for name in group.origin.unique() if "+" in name]
-    guard = personal(gain[gain.origin.isin(names)])
     if not names:
         return missing(said, "joint model")
+    guard = personal(gain[gain.origin == names[0]])
     both = group[group.origin.isin((names[0], dataset))]
     tables = crossed(both, "ndcg", by="origin")
     if len(tables) < 2 or not tables[dataset].to_numpy().sum() > 0:

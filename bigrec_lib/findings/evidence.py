@@ -29,7 +29,13 @@ def with_users(frame: pd.DataFrame, folder: Path, split: str = "test") -> pd.Dat
         examples = results.read(folder, "examples.parquet", split=split)
     except StudyError:
         return frame.assign(user=frame.example)
-    return frame.merge(examples[["dataset", "example", "user"]], on=["dataset", "example"])
+    users = examples[["dataset", "example", "user"]]
+    found = frame.merge(users, "left", on=["dataset", "example"], validate="many_to_one")
+    strange = found.user.isna()
+    if strange.any():
+        names = ", ".join(found.dataset[strange].unique())
+        raise StudyError(f"{folder}: examples.parquet lacks {split} examples of {names}")
+    return found
 
 
 def scored(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +59,8 @@ def personal_gains(
         dataset = keys[0]
         if dataset not in items or dataset not in examples:
             continue
-        group = group.merge(examples[dataset][["example", "user", "target"]], on="example")
+        known = examples[dataset][["example", "user", "target"]]
+        group = group.merge(known, on="example", validate="many_to_one")
         title = items[dataset].title_group.to_numpy()
         shown = title[np.stack([row[:20] for row in group["items"]])]
         own, others = metrics.own_and_others(
@@ -119,6 +126,12 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
         each = untuned[untuned.dataset == dataset]
         found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
     return pd.concat(found, ignore_index=True)
+
+
+def few_and_all(rows: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
+    """`variants` as samples 'few', and what learnt all training samples as samples 'all'."""
+    full = rows[rows.run.str.startswith("full")]
+    return pd.concat([variants(rows, main).assign(samples="few"), full.assign(samples="all")])
 
 
 def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -208,6 +221,9 @@ def ladder(group: pd.DataFrame, methods: list[str]) -> Ladder:
         return Ladder(NOBODY, np.empty((0, 0, 0)), NOBODY, gap)
     tables = significance.crossed(rows, "ndcg", by="n_train")
     sizes = sorted(tables)
+    if not tables[sizes[0]].size or not sum(table.to_numpy().sum() for table in tables.values()):
+        gap = f"a seed in common to the training sizes of {', '.join(methods)}, and a hit"
+        return Ladder(NOBODY, np.empty((0, 0, 0)), NOBODY, gap)
     values = np.stack([tables[size].to_numpy() for size in sizes])
     return Ladder(np.log2(sizes), values, significance.users_of(tables[sizes[0]]))
 
@@ -222,7 +238,10 @@ def mean_of_methods(group: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
 
 
 def enough_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without the sizes with fewer seeds than three others, which would cost those theirs."""
+    """Rows without sizes that have fewer seeds than at least three other sizes.
+
+    Only seeds common to all sizes count, so such a size would cost the others theirs.
+    """
     seeds = rows.groupby("n_train").seed.nunique()
     return rows[rows.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
 
@@ -258,6 +277,11 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
         for of in ("bigrec", "conventional")
     )
     users = significance.users_of(tables["bigrec", steps[0]])
+    if not (bigrec.sum() > 0 and conventional.sum() > 0):
+        gap = (
+            "a seed in common to the training sizes, and hits of BIGRec and of conventional models"
+        )
+        return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
     return Ladders(np.log2(steps), bigrec, conventional, users)
 
 

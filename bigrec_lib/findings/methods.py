@@ -19,7 +19,8 @@ def shades(colour: Colour) -> tuple[Colour, Colour]:
 
 TARGETS = "targets of the samples"
 INTERACTIONS = "every step of the samples"
-COUNTS = "targets of the samples, counts of all"
+COUNTS = "targets; counts of all training samples"
+BOTH = "targets; every step, in what is injected"
 NOTHING = "nothing"
 
 GRU_LIGHT, GRU = shades(PALETTE[4])
@@ -37,7 +38,8 @@ class Method:
         LLM); grounding (another way to ground the same texts); random and popularity (what every
         recommender must beat); statistic and network (the conventional models); last (the same,
         which learn the target of each sample only); llm (another method with an LLM).
-    learns: what a run of few samples gives it: TARGETS, INTERACTIONS, COUNTS or NOTHING.
+    learns: what a run of few samples gives it: TARGETS, INTERACTIONS, BOTH,
+        COUNTS or NOTHING.
     needs: what a study file must ask for, so that the method is there.
     grounding: its label beside other ways to ground the same texts.
     """
@@ -65,7 +67,7 @@ def conventional(
 METHODS = (
     Method("random", "Random", "random", "0.85", "x", "baselines", learns=NOTHING),
     Method("bigrec", "BIGRec", "bigrec", PALETTE[0], "o", "", "First beam, titles (BIGRec)"),
-    Method("bigrec+popularity", "BIGRec + popularity", "injected", PALETTE[1], "s"),
+    Method("bigrec+popularity", "BIGRec + popularity", "injected", PALETTE[1], "s", learns=BOTH),
     Method(
         "bigrec+popularity-all",
         "BIGRec + popularity of all",
@@ -81,6 +83,7 @@ METHODS = (
         PALETTE[2],
         "D",
         "baselines, and collaborative of 05",
+        learns=BOTH,
     ),
     Method(
         "bigrec+both",
@@ -89,6 +92,7 @@ METHODS = (
         PALETTE[9],
         "^",
         "baselines, and collaborative of 05",
+        learns=BOTH,
     ),
     Method(
         "bigrec-constrained",

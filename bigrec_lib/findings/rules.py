@@ -1,7 +1,7 @@
-"""The rule by which claims are decided, and nothing else: a change here is a change of the rule.
+"""The rule by which claims are decided.
 
-RULE is the text that notebooks and pages print; the functions below do what it says. `claims.csv`
-carries the commit that last changed this file.
+RULE is the text that notebooks and pages print; the functions below and the rows of `claims` do
+what it says. `claims.csv` carries the commit that last changed any of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ FLAT = 0.10  # a slope within this share of its level per doubling is flat
 SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two say little of them
 
 RULE = f"""\
-A claim gets one row a data set and comparison. The rule was fixed before the numbers:
+A claim gets one row a data set and comparison. The rule was fixed when the first edition's numbers
+were known, and before any later ones:
 
 * **Better** ("A is better than B"): the mean paired difference is above zero.
 * **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
@@ -38,11 +39,11 @@ that of its lists shuffled among users.
   models that learn the same targets, and among those that learn every step of the same samples.
   Guard: BIGRec's personal gain.
 * C2: slope per doubling: conventional models' mean − BIGRec's (better), absolute and as a share
-  of the level, and against BIGRec tuned for the same number of steps at every size; BIGRec's own
-  slope (flat). Guard: BIGRec's personal gain at the main size. A size with fewer seeds than three
+  of the level, and against BIGRec with the same budget of steps at every size; BIGRec's own slope
+  (flat). Guard: BIGRec's personal gain at the main size. A size with fewer seeds than three
   others is left out.
 * C3: BIGRec with popularity, or with collaborative scores − BIGRec; collaborative − popularity
-  (better). Guard: the first of the two − what was injected into it, alone.
+  (better). Guards: the first of the two − what was injected into it, alone; BIGRec's personal gain.
 * C4: what injecting adds to BIGRec − what it adds to a conventional model that has the
   information, for popularity and for collaborative scores (better). Guards: the injected BIGRec −
   what was injected, alone; BIGRec's personal gain.
@@ -60,9 +61,9 @@ DEMONSTRATION, MISSING = "demonstration", "missing"
 class Finding:
     """One row's evidence for and against its claim.
 
-    p: two-sided. away: how far the estimate is from the bound it would have to cross. favours:
-    whether it is on the claim's side. weakest: the guard that keeps a row from being supported
-    though its own test would; '' for none.
+    p: two-sided. away: how far the estimate is from its bound, which is 0, -SAME, or ±FLAT.
+    favours: whether it is on the claim's side. weakest: the guard whose p-value counts instead of
+    the row's own; '' for none.
     """
 
     p: float
@@ -101,9 +102,9 @@ def guarded(finding: Finding, guards: dict[str, Mean]) -> Finding:
     if not finding.favours or not worst:
         return finding
     weakest = max(worst, key=worst.__getitem__)
-    spoilt = worst[weakest] >= LEVEL > finding.p
-    p = max(finding.p, worst[weakest])
-    return replace(finding, p=p, weakest=weakest if spoilt else "")
+    if worst[weakest] <= finding.p:
+        return finding
+    return replace(finding, p=worst[weakest], weakest=weakest)
 
 
 def verdict(corrected: float, favours: bool, seeds: int) -> str:
@@ -117,9 +118,13 @@ def verdict(corrected: float, favours: bool, seeds: int) -> str:
     return SUPPORTED if favours else CONTRADICTED
 
 
+ROOMS = ("rules", "claims", "evidence", "significance")
+"""What the verdict on a row depends on, besides the results."""
+
+
 def commit(project: Path) -> str:
-    """The commit that last changed the rule; '' where git or the history is missing."""
-    place = f"bigrec_lib/findings/{Path(__file__).name}"
-    if provenance.git(project, "status", "--porcelain", "--", place):
+    """The commit that last changed one of ROOMS; '' where git or the history is missing."""
+    places = [f"bigrec_lib/findings/{room}.py" for room in ROOMS]
+    if provenance.git(project, "status", "--porcelain", "--", *places):
         return "uncommitted"
-    return provenance.git(project, "log", "-1", "--format=%H", "--", place) or ""
+    return provenance.git(project, "log", "-1", "--format=%H", "--", *places) or ""

@@ -84,11 +84,10 @@ class Mean:
 def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     """The mean of values (S, n) of n examples under S seeds, with its error.
 
-    users: (n,) the user of each example. The variance is that between users, plus that between
-    seed means, minus that of what seeds and users do together, which is in both. What seeds add
-    is thus an estimate that may fall below zero: to FLOOR times the smaller of the variances
-    between users and of both, and no further, so that the whole stays above zero. One seed says
-    nothing of seeds: the error is then that of its own run.
+    users: (n,) the user of each example. The variance is V(users) + V(seeds) - V(both): what seeds
+    and users do together is in the first two terms, so it is subtracted once. V(seeds) - V(both)
+    may be negative by chance; it is cut at FLOOR times the smaller of V(both) and V(users), so the
+    sum stays positive. One seed says nothing of seeds: the error is then that of its own run.
     Raises ValueError for no values or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -109,7 +108,9 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     df_seeds = seeds - 1
     spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
     df = variance**2 / spread * df_seeds / (df_seeds + 0.5) if spread else df_seeds
-    df = max(df, df_seeds)  # the half above: few seeds make the estimate of df too large
+    df = max(
+        df, min(df_seeds, df_users)
+    )  # the half above: few seeds make the estimate of df too large
     return Mean(float(mean), variance**0.5, float(df), seeds, len(sizes), n)
 
 
@@ -209,11 +210,14 @@ def crossed(frame: pd.DataFrame, value: str, by: str = "method") -> dict[Any, pd
     frame: columns seed, user, example, `by` and `value`, one row each. The columns of a table are
     (user, example). Missing cells are left out by dropping the examples that some seed lacks.
     """
+    groups = dict(list(frame.groupby(by, sort=False)))
+    seeds = sorted(set.intersection(*(set(group.seed) for group in groups.values())))
     tables = {
-        key: group.pivot(index="seed", columns=["user", "example"], values=value).dropna(axis=1)
-        for key, group in frame.groupby(by, sort=False)
+        key: group[group.seed.isin(seeds)]
+        .pivot(index="seed", columns=["user", "example"], values=value)
+        .dropna(axis=1)
+        for key, group in groups.items()
     }
-    seeds = sorted(set.intersection(*(set(table.index) for table in tables.values())))
     examples = sorted(set.intersection(*(set(table.columns) for table in tables.values())))
     return {key: table.loc[seeds, examples] for key, table in tables.items()}
 

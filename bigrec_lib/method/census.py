@@ -62,12 +62,15 @@ def continuity(examples: pa.Table, titles: Sequence[str]) -> float:
     return float(np.mean(shares))
 
 
-def repeats(examples: pa.Table) -> float:
-    """Share of examples whose target is in their own history."""
+def repeats(examples: pa.Table, candidate: np.ndarray) -> float:
+    """Share of examples whose target's title is in their own history.
+
+    candidate: (items,) what an item is ranked as; items with the same title are one.
+    """
     sizes = pc.list_value_length(examples["history"]).to_numpy()
-    target = np.repeat(examples["target"].to_numpy(), sizes)
+    target = np.repeat(candidate[examples["target"].to_numpy()], sizes)
     row = np.repeat(np.arange(len(examples)), sizes)
-    again = row[pc.list_flatten(examples["history"]).to_numpy() == target]
+    again = row[candidate[pc.list_flatten(examples["history"]).to_numpy()] == target]
     return len(np.unique(again)) / len(examples)
 
 
@@ -83,6 +86,8 @@ def census(
     titles = corpus.items.title
     characters = titles.str.len()
     distinct = titles.drop_duplicates()
+    candidate = corpus.items.title_group.to_numpy()
+    seen = np.bincount(candidate, weights=counts)
     test = drawn["test"]
     users = np.unique(test["user"].to_numpy(), return_counts=True)[1]
     numbers = {
@@ -106,8 +111,10 @@ def census(
         "users of the test examples": len(users),
         "users of the test examples, effective": effective(users),
         "most test examples of one user": int(users.max()),
-        "targets unseen in training": float((counts[test["target"].to_numpy()] == 0).mean()),
-        "targets that are in their history": repeats(test),
+        "targets unseen in training": float(
+            (seen[candidate[test["target"].to_numpy()]] == 0).mean()
+        ),
+        "targets that are in their history": repeats(test, candidate),
         "words of the target that are in the history": continuity(test, titles.tolist()),
     }
     if corpus.unit != ORDER and "split" not in corpus.interactions:

@@ -91,8 +91,8 @@ class Study(Part):
     )
     matched: bool = Field(
         default=False,
-        description="the ladder also with as many steps of tuning at every size as the first main "
-        "size takes",
+        description="the ladder also with the budget of steps, at every size, that the first main "
+        "size has",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
@@ -150,12 +150,7 @@ def check(name: str, study: Study) -> None:
     for notebook in [*study.notebooks, *study.resources]:
         if notebook not in parameters.NOTEBOOKS:
             raise StudyError(f"unknown notebook {notebook}")
-    for setting, asked in (
-        (parameters.SHUFFLED, study.shuffled),
-        (parameters.MATCHED, study.matched),
-    ):
-        if asked and setting in study.settings:
-            raise StudyError(f"settings: {setting} is a name of its own: choose another one")
+    check_settings(study)
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
@@ -167,6 +162,36 @@ def check(name: str, study: Study) -> None:
             raise StudyError("instructions are learnt in one process: set processes to 1")
         if isinstance(job, parameters.PrepareData):
             check_data(job)
+        if isinstance(job, parameters.ReweightByStatistics):
+            check_scores(job, planned)
+
+
+def check_settings(study: Study) -> None:
+    """Raise StudyError for a tuning setting whose name means something else in the results."""
+    taken = {"study": "the study's own settings", parameters.MATCHED: "the key `matched`"}
+    if study.shuffled:
+        taken[parameters.SHUFFLED] = "the key `shuffled`"
+    for name, settings in study.settings.items():
+        if name in taken:
+            raise StudyError(f"settings: {name} stands for {taken[name]}: choose another name")
+        if (name == parameters.SHUFFLED) != bool(settings.get("shuffled")):
+            raise StudyError(
+                f"settings: {name}: a setting learns other users' answers (shuffled: true) if, and "
+                f"only if, it is called {parameters.SHUFFLED}"
+            )
+
+
+def check_scores(job: parameters.ReweightByStatistics, planned: dict[str, Parameters]) -> None:
+    """Raise StudyError where 05 wants scores of a model that 06 does not keep."""
+    makers = {p.output: p for p in planned.values() if isinstance(p, parameters.TrainBaselines)}
+    for name in ("collaborative", "comparator"):
+        model = getattr(job, name)
+        maker = makers.get(job.baselines) if job.scores(model) else None
+        if maker and not {model} <= {*maker.collaborative} & {*maker.conventional}:
+            raise StudyError(
+                f"05_reweight_by_statistics: {name} is {model}, whose scores 06_train_baselines "
+                "does not keep: name it there in `models` and `collaborative`"
+            )
 
 
 def check_data(job: parameters.PrepareData) -> None:

@@ -107,10 +107,9 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     variance = of_users + max(of_seeds - of_both, FLOOR * min(of_both, of_users))
     df_seeds = seeds - 1
     spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
-    df = variance**2 / spread * df_seeds / (df_seeds + 0.5) if spread else df_seeds
-    df = max(
-        df, min(df_seeds, df_users)
-    )  # the half above: few seeds make the estimate of df too large
+    df = variance**2 / spread if spread else 0.0
+    df *= df_seeds / (df_seeds + 0.5)  # with few seeds the estimate of df is too large
+    df = max(df, min(df_seeds, df_users))
     return Mean(float(mean), variance**0.5, float(df), seeds, len(sizes), n)
 
 

@@ -120,7 +120,7 @@ EDITS = [
         "beams p5-beams",
     ),
     ("a figure", f"{FINDINGS}/plots.py", edit("share covered", "covered"), "03", ""),
-    ("the claims' rule", f"{FINDINGS}/claims.py", edit("MARGIN = 0.10", "MARGIN = 0.20"), "", ""),
+    ("the claims' rule", f"{FINDINGS}/rules.py", edit("SAME = 0.30", "SAME = 0.20"), "", ""),
 ]
 
 

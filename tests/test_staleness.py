@@ -134,7 +134,7 @@ def test_what_an_edit_makes_run_again(project, file, change, again, lost):
         plan = states(project)
     stale = {n for n, line in plan.items() if "after" not in line and not line.startswith("done")}
     assert {number for number in stale if number < "07"} == set(again.split())
-    if file.endswith("claims.py"):
+    if file.endswith("rules.py"):
         assert {"07", "08", "09", "10"} <= stale
     elif not again:
         assert stale == set()

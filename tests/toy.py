@@ -64,7 +64,8 @@ def make_tiny_llm(folder, seed=0, hidden=32):
         special_tokens=["<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    texts = [prompts.prompt(toy_titles(50), words) for words in prompts.DOMAINS.values()]
+    words = [prompts.DOMAINS[name] for name in ("movies", "games", "items")]
+    texts = [prompts.prompt(toy_titles(50), each) for each in words]
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"

@@ -371,12 +371,13 @@ def calibrate(quick: bool = False) -> dict[str, pd.DataFrame]:
             fewer = (QUICK if quick else 1) * (2 if name == "power" else 1)
             repetitions = REPETITIONS[each[0]] // fewer
             jobs.append((name, partial(cell, *each, repetitions)))
-    jobs.sort(key=lambda job: -job[1].args[0])  # the longest first
+    longest_first = sorted(range(len(jobs)), key=lambda number: -jobs[number][1].args[0])
     with ProcessPoolExecutor() as pool:
-        done = pool.map(run, [job for _, job in jobs])
-        rows = list(tqdm(done, total=len(jobs), desc="calibration", unit="cell"))
+        done = pool.map(run, [jobs[number][1] for number in longest_first])
+        done = tqdm(done, total=len(jobs), desc="calibration", unit="cell")
+        row_of = dict(zip(longest_first, done, strict=True))
     return {
-        name: pd.DataFrame([row for (of, _), row in zip(jobs, rows, strict=True) if of == name])
+        name: pd.DataFrame([row_of[number] for number, (of, _) in enumerate(jobs) if of == name])
         for name in TABLES
     }
 

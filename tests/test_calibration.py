@@ -135,7 +135,7 @@ def test_the_quick_tables_lie_where_they_should():
     margins = power[[name for name in power if name.startswith("no_worse")]].to_numpy()
     assert (np.diff(margins, axis=1) >= 0).all()  # a wider margin is never harder
     largest = power[(power.examples == 5000) & (power.seeds == 10)]
-    assert effect.power.iloc[0] < effect.power.iloc[-1]  # few studies: only the order is sure
+    assert effect.power.iloc[0] < 0.5 < effect.power.iloc[-1]
     assert largest.found_related.max() < power[power.examples == 600].found_related.max()
 
 

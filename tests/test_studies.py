@@ -252,6 +252,22 @@ def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, mes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", r"it holds \[1, 2\], not keys"),
+        ("datasets: {b", "is not YAML: .*line 1"),
+        ("seeds: [0]\nllm: {}\nseeds: [1]", "'seeds' stands twice, the first time in line 1"),
+        ("datasets: {shop: {n_test: 1, n_test: 2}}", "'n_test' stands twice"),
+    ],
+)
+def test_what_is_no_study_file_is_refused_in_one_line(study_file, text, message):
+    (batch.ROOT / "studies" / "toy.yaml").write_text(text)
+    with pytest.raises(StudyError, match=f"^studies/toy.yaml.*{message}") as caught:
+        studies.load("toy")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_key_is_named_without_the_whole_file(study_file):
     (batch.ROOT / "studies" / "toy.yaml").write_text("datasets: {ml-100k: {}}\nn_train: [1]\n")
     with pytest.raises(StudyError) as caught:

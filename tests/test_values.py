@@ -46,6 +46,8 @@ MAKES = {  # make -> how a moment in microseconds is written, and the precision 
     "epoch text": (lambda us: f"{us // 1_000_000}.{us % 1_000_000:06}", 1),
     "datetime": (lambda us: moment(us).replace(tzinfo=None), 1),
     "datetime, zone": (lambda us: moment(us).astimezone(EAST), 1),
+    "day first": (clock("%d.%m.%Y"), DAY),
+    "day first, time": (clock("%d.%m.%Y, %H:%M:%S"), 1_000_000),
     "date object": (lambda us: moment(us).date(), DAY),
 }
 moments = st.integers(10**15, 4 * 10**15)  # 2001 ... 2096
@@ -83,6 +85,19 @@ def test_an_order_stays_one(places):
             assert (a < b) == (x < y) and (a == b) == (x == y)
 
 
+@given(st.lists(moments, min_size=1, max_size=12), st.booleans())
+def test_slashed_dates_are_read_where_a_row_tells_the_day_from_the_month(wanted, month_first):
+    form = "%m/%d/%Y %H:%M" if month_first else "%d/%m/%Y %H:%M"
+    texts = pd.Series([clock(form)(us) for us in wanted])
+    if max(moment(us).day for us in wanted) <= 12:
+        with pytest.raises(DataError, match="no row tells"):
+            times(texts, "log.csv")
+        return
+    values, unit = times(texts, "log.csv")
+    minutes = [us // 60_000_000 for us in wanted]
+    assert unit == "s" and (values // 60).tolist() == minutes
+
+
 def test_nanoseconds_keep_their_order():
     texts = ["2020-01-01T00:00:00.000000002Z", "2020-01-01T00:00:00.000000001Z"]
     start = 1_577_836_800 * 10**9
@@ -107,8 +122,10 @@ def test_whole_seconds_stay_seconds_and_old_dates_are_dates():
         (["2020-01-02", "  "], "row 2 has no time"),
         ([1.5, float("nan")], "row 2 has no time"),
         (["2020-01-02", "2020-02-30"], "row 2 has time '2020-02-30', neither a number"),
-        (["1", "2", "soon"], "row 3 has time 'soon'.*nor an ISO date"),
-        (["02/01/2020", "2020-01-02"], "row 1 has time '02/01/2020'"),
+        (["1", "2", "soon"], "row 3 has time 'soon'.*nor a date"),
+        (["2020-01-02", "02/01/2020"], "row 2 has time '02/01/2020', and no row tells whether"),
+        (["13/01/2020", "01/13/2020"], "row 1 .* some rows have the day first, others"),
+        (["31.2.2020"], "row 1 has time '31.2.2020', neither a number"),
         ([1, "2020-01-02", "2020-01-03"], "row 1 has time 1, neither"),
         ([900_000_000, 900_000_001, 900_000_001_000], "row 3 .* after the year 9999 if .* in s "),
         ([1, True, "yes"], "row 2 has time True"),

@@ -85,42 +85,54 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 40).astype(int))
     middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
     middle.set(xlabel="interactions of a user", ylabel="users")
+    logarithmic(middle)
+    samples_over_time(right, corpus, times)
+    for axis in (middle, right):
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+    figure.tight_layout()
+    return figure
+
+
+def samples_over_time(axis: plt.Axes, corpus, times: dict[str, np.ndarray]) -> None:
+    """Samples of each split over time, or over the places of an order, with the two cuts."""
     low, high = min(map(np.min, times.values())), max(map(np.max, times.values()))
+    given = "split" in corpus.interactions  # then an order is each user's own
     dated = corpus.unit != "order"
     if dated:
         edges = np.linspace(low, high + 1, 41).astype(int)
-        axis = edges.astype(f"datetime64[{corpus.unit}]")
-        locator = AutoDateLocator(maxticks=4)
-        right.xaxis.set_major_locator(locator)
-        right.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        places = edges.astype(f"datetime64[{corpus.unit}]")
+        locator = AutoDateLocator(minticks=3, maxticks=6)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axis.set(xlabel="time", ylabel="samples")
     else:
-        edges = axis = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
+        edges = places = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
         times = {split: stamps - low + 1 for split, stamps in times.items()}
-    given = "split" in corpus.interactions  # then an order is each user's own
+        axis.set(xlabel="place in the user's list" if given else "order", ylabel="samples")
+        logarithmic(axis)
     below = np.zeros(len(edges) - 1)
     for split, stamps in times.items():
         above = below + np.histogram(stamps, edges)[0]
-        right.fill_between(
-            axis, np.r_[below, 0], np.r_[above, 0], step="post", label=split, linewidth=0
+        axis.fill_between(
+            places, np.r_[below, 0], np.r_[above, 0], step="post", label=split, linewidth=0
         )
         below = above
         if split != "train" and not given:
             cut = int(stamps.min())
             place = np.datetime64(cut, corpus.unit) if dated else cut
-            right.axvline(place, color="0.25", linestyle="--", linewidth=1)
-    order = "place in the user's list" if given else "order"
-    right.set(xlabel="time" if dated else order, ylabel="samples")
-    right.set_ylim(0, None)
-    for logarithmic in (middle,) if dated else (middle, right):
-        logarithmic.set_xscale("log")
-        logarithmic.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        logarithmic.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        logarithmic.xaxis.set_minor_formatter(NullFormatter())
-    right.legend(
+            axis.axvline(place, color="0.25", linestyle="--", linewidth=1)
+    axis.set_ylim(0, None)
+    axis.legend(
         loc="lower right", bbox_to_anchor=(1.05, 1), ncol=3, columnspacing=1, handlelength=1
     )
-    figure.tight_layout()
-    return figure
+
+
+def logarithmic(axis: plt.Axes) -> None:
+    """A logarithmic x-axis with plain numbers, few enough not to touch."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 # 02_tune_llm

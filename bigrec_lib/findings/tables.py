@@ -38,9 +38,15 @@ def rounded(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
 
 
 def shown(value: object, digits: int) -> str:
-    """A cell as text: floats rounded, a missing value as a dash."""
+    """A cell as text: numbers rounded, with commas; a missing value as a dash.
+
+    >>> shown(0.00331, 4), shown(6928.25, 4), shown(999_611, 4)
+    ('0.0033', '6,928', '999,611')
+    """
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.{digits}f}"
+        return "–" if value != value else f"{value:,.{digits if abs(value) < 1000 else 0}f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return "–" if value is None or value is pd.NA else str(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,6 +38,18 @@ def normalised(title: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", title.casefold())
     return "".join(character for character in plain if character.isalnum())
+
+
+def script(title: str) -> str:
+    """The script of most letters of a title, as Unicode names it; '' without letters.
+
+    >>> script("Wii ポケモン"), script("1941"), script("Amélie")
+    ('KATAKANA', '', 'LATIN')
+    """
+    scripts = Counter(
+        unicodedata.name(letter, "?").split()[0] for letter in title if letter.isalpha()
+    )
+    return scripts.most_common(1)[0][0] if scripts else ""
 
 
 def effective(sizes: np.ndarray) -> float:
@@ -105,6 +118,9 @@ def census(
         "title length (mean characters)": characters.mean(),
         "title length (longest)": int(characters.max()),
         "titles with letters beyond ASCII": float((~distinct.map(str.isascii)).mean()),
+        "titles in another script than Latin": float(
+            (~distinct.map(script).isin(["LATIN", ""])).mean()
+        ),
         "training samples": len(parts["train"]),
         "validation examples drawn": len(drawn["valid"]),
         "test examples drawn": len(test),

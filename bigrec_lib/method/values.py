@@ -15,8 +15,10 @@ SIZES = {ORDER: 1e8, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # of a us
 YEAR_10000 = 253_402_300_800  # in seconds since 1970
 FORMS = (
     "neither a number (seconds, milliseconds, microseconds or nanoseconds since 1970, or an order) "
-    "nor an ISO date such as 2020-01-31, 2020-01-31 10:00:00.5 or 2020-01-31T10:00:00+02:00"
+    "nor a date such as 2020-01-31, 31.1.2020, 31/1/2020, each also with a time of day as in "
+    "2020-01-31 10:00:00.5 or 2020-01-31T10:00:00+02:00"
 )
+DAY_AND_MONTH = r"^(\d{1,2})([./])(\d{1,2})\2(\d{4})(?:,? (\d.*))?$"  # in either order
 
 
 class DataError(StudyError):
@@ -39,9 +41,10 @@ def numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
 def times(column: pd.Series, name: str) -> tuple[np.ndarray, str]:
     """Times as int64 (n,), and their unit: the coarsest of s, ms, us, ns in which all are whole.
 
-    A column may hold numbers (of what unit since 1970, their size tells), dates, or ISO texts; a
-    date without a zone is in UTC. Fractions of a number are read to the microsecond. The unit is
-    ORDER for small numbers, which are no dates; with fractions they become their places.
+    A column may hold numbers (of what unit since 1970, their size tells), dates, ISO texts, or
+    texts like 31.1.2020 and 31/1/2020 (`year_first`); a date without a zone is in UTC. Fractions of
+    a number are read to the microsecond. The unit is ORDER for small numbers, which are no dates;
+    with fractions they become their places.
     Raises DataError that names the first row without a time, or with one that cannot be read.
     """
     column = filled(column, "time", name)
@@ -50,12 +53,46 @@ def times(column: pd.Series, name: str) -> tuple[np.ndarray, str]:
     values = numeric(column)
     if values is not None:
         return of_numbers(values, name)
-    dates = pd.to_datetime(column.map(str), format="ISO8601", utc=True, errors="coerce")
+    texts = column.map(str).reset_index(drop=True)
+    dates = of_texts(texts)
+    if dates.isna().any():
+        dates = of_texts(texts.where(dates.notna(), year_first(texts[dates.isna()], name)))
     if dates.isna().any():
         are_dates, numbered = dates.notna().to_numpy(), are_numbers(column)
         row = int(np.argmin(are_dates if are_dates.sum() > numbered.sum() else numbered))
         raise DataError(f"{name}: row {row + 1} has time {column.iloc[row]!r:.60}, {FORMS}")
     return of_dates(dates)
+
+
+def of_texts(texts: pd.Series) -> pd.Series:
+    """ISO texts as dates in UTC, NaT for what is none."""
+    return pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+
+
+def year_first(texts: pd.Series, name: str) -> pd.Series:
+    """Texts with every 31.1.2020, 31/1/2020 and 1/31/2020 turned into 2020-01-31.
+
+    With dots the day comes first; with slashes, a number above 12 in any row tells which is the
+    day. texts: with their row numbers as index. Raises DataError if no row tells, or if two rows
+    contradict each other.
+    """
+    parts = texts.str.extract(DAY_AND_MONTH).dropna(subset=[0])
+    slashed = parts[1] == "/"
+    above = [bool((parts[slashed][place].astype(int) > 12).any()) for place in (0, 2)]
+    if slashed.any() and above[0] == above[1]:
+        row = slashed.idxmax()
+        why = (
+            "some rows have the day first, others the month"
+            if above[0]
+            else "no row tells whether the day or the month comes first"
+        )
+        raise DataError(
+            f"{name}: row {row + 1} has time {texts[row]!r}, and {why}: write dates as 2020-01-31"
+        )
+    swapped = slashed & above[1]
+    day, month = (parts[a].mask(swapped, parts[b]).str.zfill(2) for a, b in ((0, 2), (2, 0)))
+    turned = parts[3] + "-" + month + "-" + day + (" " + parts[4]).fillna("")
+    return turned.reindex(texts.index).fillna(texts)
 
 
 def filled(column: pd.Series, what: str, name: str) -> pd.Series:

@@ -117,6 +117,20 @@ def schema() -> str:
     return json.dumps(Study.model_json_schema(), indent=2) + "\n"
 
 
+class OnceEach(yaml.SafeLoader):
+    """A safe loader that refuses a key that stands twice in a mapping: YAML drops the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key, _), name in zip(node.value, keys, strict=True):
+            if keys.count(name) > 1:
+                raise StudyError(
+                    f"{name!r} stands twice, the first time in line {key.start_mark.line + 1}: "
+                    "join the two"
+                )
+        return super().construct_mapping(node, deep)
+
+
 def load(name: str) -> Study:
     """Read `studies/<name>.yaml` and check every parameter of every job it asks for.
 
@@ -133,13 +147,15 @@ def load(name: str) -> Study:
         raise StudyError(f"no study {name!r} in {path.parent.name}/: choose one of {known}")
     where = path.relative_to(ROOT)
     try:
-        study = Study(**yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        document = OnceEach(path.read_text(encoding="utf-8")).get_single_data() or {}
+        if not isinstance(document, dict):
+            raise StudyError(f"it holds {document!r:.40}, not keys with their values")
+        study = Study.model_validate(document)
+        check(name, study)
     except ValidationError as error:
         raise StudyError(f"{where}: {parameters.explain(error)}") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise StudyError(f"{where} is not a mapping in YAML: {error}") from None
-    try:
-        check(name, study)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
     return study

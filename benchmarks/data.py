@@ -1,9 +1,10 @@
 """Preparing a data set of MovieLens-10M's size, next to the authors' way.
 
 A synthetic file in ML-10M's native format (10,000,054 ratings of 69,878 users on 10,681 films; who
-rates what is drawn evenly) is read, cut into examples, checked, written and read back. The authors'
-way holds users in dicts and samples in lists, writes CSV with `str(list)` in its columns and takes
-them back with `eval`; it is timed on the first tenth of the users and scaled by their ratings.
+rates what is drawn evenly) is read, cut into examples, checked, drawn from, counted, written and read
+back. The authors' way holds users in dicts and samples in lists, writes CSV with `str(list)` in its
+columns and takes them back with `eval`; it is timed on the first tenth of the users and scaled by
+their ratings.
 """
 
 import csv
@@ -23,11 +24,11 @@ from common import arguments, finish
 from tqdm import tqdm
 
 from bigrec_lib import files
-from bigrec_lib.method import readers, sequences
+from bigrec_lib.method import census, readers, sequences
 from bigrec_lib.study.provenance import peak_memory_gb
 
 RATINGS, USERS, FILMS = 10_000_054, 69_878, 10_681
-HISTORY = 10
+HISTORY, PER_USER, N_EXAMPLES = 10, 20, 5000
 
 
 def write_movielens(folder: Path, share: float) -> None:
@@ -79,8 +80,15 @@ def ours(folder: Path) -> dict[str, Any]:
     lap("examples")
     parts = sequences.split(table)
     sequences.check(parts, corpus)
-    sequences.train_counts(corpus, parts)
+    counts = sequences.train_counts(corpus, parts)
     lap("split and check")
+    drawn = {
+        name: sequences.drawn(parts[name], N_EXAMPLES, PER_USER, seed=42)
+        for name in ("valid", "test")
+    }
+    lap("draw")
+    census.census(corpus, parts, {"train": parts["train"], **drawn}, counts)
+    lap("census")
     files.write_parquet(corpus.items, folder / "items.parquet")
     for name, part in parts.items():
         files.write_parquet(part, folder / "examples" / f"{name}.parquet")

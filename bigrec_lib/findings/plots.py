@@ -85,7 +85,7 @@ def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figu
     edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 40).astype(int))
     middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
     middle.set(xlabel="interactions of a user", ylabel="users")
-    logarithmic(middle)
+    logarithmic(middle, edges)
     samples_over_time(right, corpus, times)
     for axis in (middle, right):
         axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -109,7 +109,7 @@ def samples_over_time(axis: plt.Axes, corpus, times: dict[str, np.ndarray]) -> N
         edges = places = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
         times = {split: stamps - low + 1 for split, stamps in times.items()}
         axis.set(xlabel="place in the user's list" if given else "order", ylabel="samples")
-        logarithmic(axis)
+        logarithmic(axis, edges)
     below = np.zeros(len(edges) - 1)
     for split, stamps in times.items():
         above = below + np.histogram(stamps, edges)[0]
@@ -127,10 +127,10 @@ def samples_over_time(axis: plt.Axes, corpus, times: dict[str, np.ndarray]) -> N
     )
 
 
-def logarithmic(axis: plt.Axes) -> None:
-    """A logarithmic x-axis with plain numbers, few enough not to touch."""
+def logarithmic(axis: plt.Axes, edges: np.ndarray) -> None:
+    """A logarithmic x-axis over bins, with plain numbers, few enough not to touch."""
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1,) if edges[-1] > 300 * edges[0] else (1, 3)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 

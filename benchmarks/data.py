@@ -1,10 +1,10 @@
 """Preparing a data set of MovieLens-10M's size, next to the authors' way.
 
 A synthetic file in ML-10M's native format (10,000,054 ratings of 69,878 users on 10,681 films; who
-rates what is drawn evenly) is read, cut into examples, checked, drawn from, counted, written and read
-back. The authors' way holds users in dicts and samples in lists, writes CSV with `str(list)` in its
-columns and takes them back with `eval`; it is timed on the first tenth of the users and scaled by
-their ratings.
+rates what is drawn evenly) is read, cut into examples, checked, drawn from, counted, written and
+read back. The authors' way holds users in dicts and samples in lists, writes CSV with `str(list)`
+in its columns and takes them back with `eval`; it is timed on the first tenth of the users and
+scaled by their ratings.
 """
 
 import csv

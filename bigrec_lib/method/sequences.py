@@ -50,7 +50,9 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     windows = np.empty((len(targets), history), dtype=item.dtype)  # right-aligned
     for place, back in enumerate(range(history, 0, -1)):
         windows[:, place] = item[np.maximum(targets - back, 0)]
-    values = windows[size[:, None] >= np.arange(history, 0, -1)]
+    values = windows.reshape(-1)
+    if size.min() < history:  # else the mask would copy all of it
+        values = windows[size[:, None] >= np.arange(history, 0, -1)]
     table = pa.table(
         {
             "example": pa.array(np.arange(len(targets), dtype=np.int64)),

@@ -12,7 +12,7 @@ study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
 
 new: .venv/ready  ## begin studies/$(NAME).yaml for your own table: NAME=shop DATA=path.csv [TITLES=items.csv] [COLUMNS="user=buyer,…"]
-	@python -m bigrec_lib.study.batch new "$$NAME" "$$DATA" --titles "$$TITLES" $(if $(findstring =,$(COLUMNS)),--columns "$$COLUMNS")
+	@python -m bigrec_lib.study.batch new "$$NAME" "$$DATA" --titles "$$TITLES" --columns "$$COLUMNS"
 
 plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
 	@python -m bigrec_lib.study.batch plan $(STUDY)

@@ -250,7 +250,9 @@ def test_what_cannot_be_told_is_asked_for_with_the_command(project, capsys):
         (["shop", "text.parquet"], "is no Parquet file"),
         (["shop", "log.csv", "--columns", "buyer=u"], "COLUMNS: 'buyer' is none of user, item"),
         (["shop", "log.csv", "--columns", "user=x"], "no column 'x' for user: one of order, u"),
+        (["shop", "log.csv", "--columns", "user"], "no column '' for user"),
         (["shop", "odd.csv"], "time '1. May"),
+        (["shop", "food.zip"], "food.zip is no .csv, .tsv, .jsonl or .parquet"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_written(project, capsys, words, message):
@@ -261,6 +263,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(project, capsys, words
     (project / "bare.csv").write_text("00001,2,3\n" * 30)
     (project / "array.json").write_text('[\n{"a": 1}]')
     (project / "text.parquet").write_text("a,b")
+    (project / "food.zip").write_text("PK")
     frame.rename(columns={"u": "user"}).assign(time="1. May").to_csv("odd.csv", index=False)
     assert batch.main(["new", *words]) == 1
     err = capsys.readouterr().err
@@ -272,6 +275,29 @@ def test_a_name_that_yaml_takes_for_a_value_is_one_all_the_same(project):
     renamed(u="user", i="item", t="time", n="no").to_csv("log.csv", index=False)
     assert batch.main(["new", "on", "log.csv"]) == 0
     assert studies.load("on").datasets["on"]["columns"]["title"] == "no"
+
+
+def test_the_width_of_the_terminal_is_no_column(project):
+    renamed(u="user", i="item", t="time", n="title").to_csv("log.csv", index=False)
+    assert batch.main(["new", "shop", "log.csv", "--columns", "80"]) == 0
+
+
+def test_titles_stand_for_items_that_have_no_number_and_that_is_said(project, capsys):
+    renamed(u="user", t="time", n="title").drop(columns=["i", "order"]).to_csv("log.csv")
+    assert batch.main(["new", "shop", "log.csv"]) == 0
+    assert "what is called alike is one item" in capsys.readouterr().out
+
+
+def test_quotes_that_quote_nothing_are_shown_as_they_are(project, capsys):
+    frame = renamed(u="user", i="item", t="time", n="title")
+    frame["title"] = frame.title.where(frame.index % 7 > 0, '"' + frame.title)
+    lines = frame.astype(str).agg("\t".join, axis=1)
+    text = "\n".join(["\t".join(frame), *lines, ""])
+    (project / "log.tsv").write_text(text)
+    assert batch.main(["new", "shop", "log.tsv"]) == 0
+    out = capsys.readouterr().out
+    assert f"log.tsv, {len(frame)} rows" in out and f"title   title  {frame.title[0]:.30}" in out
+    assert "\t" not in out.partition("written")[0]
 
 
 def test_paths_stay_as_they_can_be_found_again(project, monkeypatch):

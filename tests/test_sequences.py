@@ -128,7 +128,9 @@ def test_samples_are_seeded_distinct_and_in_order():
     ids = [sequences.sample(table, 10, seed)["example"].to_pylist() for seed in (0, 0, 1)]
     assert ids[0] == ids[1] != ids[2]
     assert ids[0] == sorted(set(ids[0])) and len(ids[0]) == 10
-    assert len(sequences.sample(table, 10_000, 0)) == len(table)
+    assert sequences.sample(table, len(table), 0).equals(table)
+    with pytest.raises(DataError, match=f"there are {len(table)}: lower n_train"):
+        sequences.sample(table, len(table) + 1, 0)
 
 
 def test_popularity_groups_are_fifths_from_the_rarest_and_equal_counts_go_by_number():

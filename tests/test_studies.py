@@ -217,6 +217,17 @@ def test_more_examples_than_a_table_gives_are_warned_of(shop):
     )
 
 
+def test_a_model_that_only_a_hub_may_know_is_doubted(study_file, tmp_path):
+    for model, doubted in (
+        ("smollm9", True),
+        ("smollm2-135m-instruct", False),
+        ("Qwen/Qwen2.5-0.5B-Instruct", False),
+        (str(tmp_path), False),
+    ):
+        found = data.doubtful_models(studies.jobs("toy", study_file(llm={"model": model})))
+        assert [f"model {model!r} is none of" in line for line in found] == [True] * doubted
+
+
 def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, tmp_path):
     for name, rows in (("a", 100), ("b", 50)):
         frame = pd.DataFrame({"user": 1, "item": "7", "time": range(rows), "title": "Sea"})

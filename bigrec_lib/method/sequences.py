@@ -93,9 +93,14 @@ def split(table: pa.Table) -> dict[str, pa.Table]:
 
 
 def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
-    """`n` rows drawn without replacement under a seed, in their old order; all if fewer exist."""
-    if n >= len(table):
-        return table
+    """`n` rows drawn without replacement under a seed, in their old order.
+
+    Raises DataError if there are fewer.
+    """
+    if n > len(table):
+        raise DataError(
+            f"{n} training samples are asked for, but there are {len(table)}: lower n_train"
+        )
     chosen = np.random.default_rng(seed).choice(len(table), size=n, replace=False)
     return table.take(pa.array(np.sort(chosen)))
 

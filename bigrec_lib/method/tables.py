@@ -151,7 +151,7 @@ def quoted_records(content: bytes, name: str, sep: str) -> int | None:
     reader = csv.reader(text, delimiter=sep, strict=True)
     records, first = 0, 0
     try:
-        for record in tqdm(reader, desc=name, unit=" rows", leave=False):
+        for record in tqdm(reader, desc=name, unit=" rows", leave=False, delay=1):
             first = first or len(record)
             if record and len(record) != first:
                 raise csv.Error(f"{len(record)} columns, not {first}")

@@ -1,4 +1,5 @@
 """A study's data before anything runs: is it there, can its head be read, has it rows enough?
+And its models: are they called by names that can be found?
 
 Whatever the size of a table, only its head is read; its lines are counted while it is below 1 GB.
 """
@@ -23,14 +24,16 @@ from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, readers, sequences, sources
-from bigrec_lib.study.parameters import Parameters, PrepareData, TuneLLM
+from bigrec_lib.method.tables import quoted_records
+from bigrec_lib.study.parameters import ModelParameters, Parameters, PrepareData, TuneLLM
 
 HEAD = 1 << 20  # bytes of a text that count as its head ...
 ROWS = 10_000  # ... and rows of any table
 COUNTED = 10**9  # bytes of a text whose lines are counted
 SEPARATORS = ",\t;|"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-JSON = ("jsonl", "ndjson", "json")
+JSON = ("jsonl", "json")
+KINDS = ("csv", "tsv", "parquet", *JSON)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Head:
 
 
 def check(planned: dict[str, Parameters]) -> list[str]:
-    """Look at the data of every job of a study; what is odd but can run, a sentence each.
+    """Look at data and models of every job of a study; what is odd but can run, a sentence each.
 
     Raises StudyError, in one line, for data that is not there, that its reader cannot read, or
     that is too little for the training samples asked for.
@@ -65,7 +68,18 @@ def check(planned: dict[str, Parameters]) -> list[str]:
         if isinstance(tuning, TuneLLM):
             for dataset in tuning.learnt:
                 check_samples(tuning.n_train, prepared[dataset], rows[dataset])
-    return found
+    return found + doubtful_models(planned)
+
+
+def doubtful_models(planned: dict[str, Parameters]) -> list[str]:
+    """A sentence for each model that only a hub may know, under a name without an owner."""
+    names = {job.model for job in planned.values() if isinstance(job, ModelParameters)}
+    return [
+        f"model {name!r} is none of {', '.join(assets.MODELS)} and no folder: it is taken for the "
+        "id of a model on the Hugging Face hub"
+        for name in sorted(names - set(assets.MODELS))
+        if "/" not in name and not Path(name).exists()
+    ]
 
 
 def check_source(job: PrepareData) -> int | None:
@@ -149,6 +163,13 @@ def head_of(path: Path) -> Head:
 
     Raises StudyError for a file that is not there or no such table.
     """
+    check_path(path)
+    if kind(path) not in KINDS:
+        raise StudyError(
+            f"{path} is no .csv, .tsv, .jsonl or .parquet: of those a study can be begun. Data "
+            "with a reader of their own go into a study file, as "
+            "`datasets: {food: {reader: seqrec, data_path: food.zip}}`"
+        )
     rows = count(path)
     with tempfile.TemporaryDirectory() as folder:
         values = parsed(shortened(path, Path(folder)))
@@ -220,8 +241,14 @@ def parsed(path: Path) -> pd.DataFrame:
     if kind(path) in JSON:
         return objects(text, path)
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    lines = text.replace("\r\n", "\n")
+    quoted = quoted_records(lines.encode(), path.name, separator) is not None
     try:
-        first, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        first, *rows = csv.reader(
+            io.StringIO(lines, newline=""),
+            delimiter=separator,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        )
     except (csv.Error, ValueError) as error:
         raise StudyError(f"{path.name} is no table with a line of names on top: {error}") from None
     whole = [[value or None for value in row] for row in rows[:ROWS] if len(row) == len(first)]

@@ -98,6 +98,11 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
         print_columns(titles_path, titles, {r: n for r, n in roles.items() if r in TITLES})
     else:
         print_columns(path, table, roles)
+    if "item" in roles and roles["item"] == roles.get("title"):
+        print(
+            "No column seems to number the items, so the title does: what is called alike is one "
+            'item. If a column does, say COLUMNS="item=COLUMN".'
+        )
     missing = [role for role in TABLE[:4] if role not in roles]
     if missing:
         asked = ",".join([*filter(None, [columns]), *(f"{role}=COLUMN" for role in missing)])
@@ -150,9 +155,12 @@ def kept(path: str) -> str:
 
 
 def told(columns: str, table: Head, titles: Head | None) -> dict[str, str]:
-    """`user=buyer,time=bought_at` as what a column is -> its name. Raises StudyError if unclear."""
+    """`user=buyer,time=bought_at` as what a column is -> its name. Raises StudyError if unclear.
+
+    A mere number is what shells have in COLUMNS, the width of the terminal, and says nothing.
+    """
     roles = {}
-    for part in filter(None, columns.split(",")):
+    for part in filter(None, "" if columns.isdigit() else columns.split(",")):
         role, _, column = (word.strip() for word in part.partition("="))
         there = list((titles or table if role == "title" else table).values)
         if role not in TABLE:

@@ -228,7 +228,7 @@ def test_what_is_not_decided_says_what_it_would_take():
     found = mean_of(values, np.arange(300))
     row = claims.row({"claim": "C1"}, mean(0.01, 0.01), "better", {})
     text = claims.judged([row], "", "").reason.iloc[0]
-    assert "would have been found with 80 % power" in text and "times the seeds" in text
+    assert "would have been found with 80 % power" in text and "times as many seeds" in text
     assert found.detectable > 0
 
 

@@ -101,7 +101,9 @@ def would_take(undecided) -> str:
         return f"{said}; the correction for several comparisons leaves it open"
     if times > 100:
         return f"{said}; what is seen is too near to the bound to be decided"
-    return f"{said}; what is seen takes {times:,.1f} times the seeds and examples"
+    return (
+        f"{said}; to decide a difference of the size seen takes {times:,.1f} times as many of both"
+    )
 
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The main table, and what every method in it is held against.
 
-A random order, the method's own lists shuffled among users, and the subsets of examples where a
+A random order, the method's own lists handed to other users, and the subsets of examples where a
 hit is easy: a number that these reach says nothing about a recommender.
 """
 
@@ -28,11 +28,12 @@ def levels(ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def references(gains: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Each method's NDCG@20 beside that of its lists shuffled among users, and of a random order.
+    """Each method's NDCG@20 beside that of its lists handed to other users, and of a random order.
 
     gains: `evidence.personal_gains` with a column samples. Columns dataset, samples, method, own,
-    shuffled, random (expected), gain (own - shuffled) with its interval low, high; personal:
-    whether the interval is above zero.
+    handed_on, random (expected), gain (own - handed_on) with its interval low, high; personal:
+    whether the interval is above zero. Own and handed_on are read from lists, in which ties stand
+    in the order of the catalogue, where ranks count them as their mean place.
     """
     rows = []
     for keys, group in gains.groupby(ROW, sort=False):
@@ -41,11 +42,11 @@ def references(gains: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFr
         candidates = items[keys[0]].title_group.nunique()
         rows.append(
             dict(zip(ROW, keys, strict=True))
-            | {"own": group.own.mean(), "shuffled": group.others.mean()}
+            | {"own": group.own.mean(), "handed_on": group.others.mean()}
             | {"random": metrics.of_random(metrics.ndcg, 20, candidates)}
             | {"gain": gain["difference"], "low": gain["low"], "high": gain["high"]}
         )
-    columns = [*ROW, "own", "shuffled", "random", "gain", "low", "high"]
+    columns = [*ROW, "own", "handed_on", "random", "gain", "low", "high"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(personal=frame.low.astype(float) > 0)
 
@@ -212,7 +213,7 @@ def ways(valid: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
 
     valid: `evidence.under_settings` of validation scores; gains: `evidence.personal_gains` of lists
     of the test examples under settings. A row a data set, setting and method of both: valid_ndcg
-    (NDCG@20 on validation), own, shuffled and gain (own - shuffled) with its interval low, high.
+    (NDCG@20 on validation), own, handed_on and gain (own - handed_on) with its interval low, high.
     """
     rows = []
     keys = ["dataset", "setting", "method"]
@@ -225,9 +226,9 @@ def ways(valid: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
         found = significance.interval(group.gain.to_numpy(), group.user.to_numpy())
         rows.append(
             dict(zip(keys, at, strict=True))
-            | {"valid_ndcg": means[at], "own": group.own.mean(), "shuffled": group.others.mean()}
+            | {"valid_ndcg": means[at], "own": group.own.mean(), "handed_on": group.others.mean()}
             | {"gain": found.mean, "low": found.low, "high": found.high}
         )
     return pd.DataFrame(
-        rows, columns=[*keys, "valid_ndcg", "own", "shuffled", "gain", "low", "high"]
+        rows, columns=[*keys, "valid_ndcg", "own", "handed_on", "gain", "low", "high"]
     )

@@ -22,6 +22,7 @@ INTERACTIONS = "every step of the samples"
 COUNTS = "targets; counts of all training samples"
 BOTH = "targets; every step, in what is injected"
 NOTHING = "nothing"
+STRANGE = "targets of other users' samples"
 
 GRU_LIGHT, GRU = shades(PALETTE[4])
 CASER_LIGHT, CASER = shades(PALETTE[5])
@@ -38,8 +39,8 @@ class Method:
         LLM); grounding (another way to ground the same texts); random and popularity (what every
         recommender must beat); statistic and network (the conventional models); last (the same,
         which learn the target of each sample only); llm (another method with an LLM).
-    learns: what a run of few samples gives it: TARGETS, INTERACTIONS, BOTH,
-        COUNTS or NOTHING.
+    learns: what a run of few samples gives it: TARGETS, INTERACTIONS, BOTH, COUNTS, STRANGE or
+        NOTHING.
     needs: what a study file must ask for, so that the method is there.
     grounding: its label beside other ways to ground the same texts.
     """
@@ -65,7 +66,7 @@ def conventional(
 
 
 METHODS = (
-    Method("random", "Random", "random", "0.85", "x", "baselines", learns=NOTHING),
+    Method("random", "Random, one draw", "random", "0.85", "x", "baselines", learns=NOTHING),
     Method("bigrec", "BIGRec", "bigrec", PALETTE[0], "o", "", "First beam, titles (BIGRec)"),
     Method("bigrec+popularity", "BIGRec + popularity", "injected", PALETTE[1], "s", learns=BOTH),
     Method(
@@ -111,7 +112,15 @@ METHODS = (
         "zero_shot",
         learns=NOTHING,
     ),
-    Method("bigrec-shuffled", "BIGRec, others' answers", "variant", "#5b8db8", "3", "shuffled"),
+    Method(
+        "bigrec-shuffled",
+        "BIGRec, others' answers",
+        "variant",
+        "#5b8db8",
+        "3",
+        "shuffled",
+        learns=STRANGE,
+    ),
     Method("bigrec-bm25", "GPT4Rec-style (BM25)", "llm", "#117733", "*", "", "First beam, BM25"),
     Method("popularity", "Popularity", "popularity", PALETTE[7], "v", learns=INTERACTIONS),
     Method(

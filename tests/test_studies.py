@@ -94,6 +94,63 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
     assert all(order.index(w) < order.index(name) for name in planned for w in waits(name))
 
 
+def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
+    large = {"llm": {"model": "big"}, "seeds": [1], "notebooks": {"02_tune_llm": {"rank": 4}}}
+    study = study_file(
+        n_train=[16],
+        zero_shot=True,
+        spaces=True,
+        baselines={},
+        llm={"model": "small"},
+        notebooks={"05_reweight_by_statistics": {"collaborative": "sasrec-ce"}},
+        llms={"large": large, "mid": {"llm": {"model": "mid"}}},
+    )
+    planned = studies.jobs("toy", study)
+    models = {p.run: p.model for p in planned.values() if isinstance(p, parameters.TuneLLM)}
+    assert models == {
+        "n16-s0": "small", "n16-s1": "small",
+        "n16-s1-by-large": "big", "n16-s0-by-mid": "mid", "n16-s1-by-mid": "mid",
+    }  # fmt: skip
+    tuning = planned["ml-100k.n16-s1-by-large.02_tune_llm"]
+    writing = planned["ml-100k.n16-s1-by-large.03_generate_titles"]
+    assert tuning.rank == 4 and writing.adapter == tuning.adapter
+    assert planned["ml-100k.n0-s0-by-large.03_generate_titles"].adapter is None
+    spaces = {
+        p.run: p.model
+        for p in planned.values()
+        if isinstance(p, parameters.GroundToItems) and p.embedded_by
+    }
+    assert spaces == {
+        "n16-s1-in-large": "big", "n16-s0-in-mid": "mid", "n16-s1-in-mid": "mid",
+        "n16-s1-by-large-in-study": "small", "n16-s1-by-large-in-mid": "mid",
+        "n16-s0-by-mid-in-study": "small", "n16-s1-by-mid-in-study": "small",
+        "n16-s1-by-mid-in-large": "big",
+    }  # fmt: skip
+    waits = studies.waits(planned)
+    assert waits["ml-100k.n16-s1-by-large-in-mid.04_ground_to_items"] == [
+        "ml-100k.01_prepare_data", "ml-100k.n16-s1-by-large.03_generate_titles"
+    ]  # fmt: skip
+    reweighting = waits["ml-100k.n16-s1-by-large.05_reweight_by_statistics"]
+    assert "ml-100k.n16-s1.06_train_baselines" in reweighting
+    assert len({p.output for p in planned.values()}) == len(planned)
+
+
+@pytest.mark.parametrize(
+    ("llms", "message"),
+    [
+        ({"study": {"llm": {}}}, "study stands for the study's own LLM"),
+        ({"big": {"llm": {}, "seeds": [7]}}, "big: 7 is not one of the study's seeds"),
+        ({"big": {"llm": {}, "datasets": ["x"]}}, "big: x is not one of the study's datasets"),
+        ({"big": {"llm": {"modell": "x"}}}, "unknown parameter 'modell'"),
+        ({"big": {}}, "'llms.big.llm' is missing"),
+        ({"a b": {"llm": {}}}, "lm: .*pattern"),
+    ],
+)
+def test_a_further_llm_that_cannot_be_is_refused(study_file, llms, message):
+    with pytest.raises(StudyError, match=message):
+        study_file(llms=llms)
+
+
 def test_the_baselines_of_a_study(study_file):
     study = study_file(
         baselines={"full": {"epochs": 7}, "ladder": {"epochs": 3}},

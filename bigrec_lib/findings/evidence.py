@@ -76,9 +76,10 @@ def personal_gains(
 
 
 def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Runs as the study has them: of its own settings and data set, generating freely, and not on
-    all samples. Size 0, the untuned LLM, is among them."""
+    """Runs as the study has them: of its own LLM, settings and data set, generating freely, and not
+    on all samples. Size 0, the untuned LLM, is among them."""
     special = (frame.tuned_on != "") | (frame.setting != "") | frame.constrained
+    special |= (frame.lm != "") | (frame.embedded_by != "")
     special |= frame.run.str.startswith("full")
     return frame[~special]
 

@@ -186,16 +186,26 @@ def of(name: str) -> Method:
     return Method(name, name, "")
 
 
+RUN = re.compile(
+    r".*?-s\d+(?:-by-(?P<by>.+?))?(?:-as-(?P<setting>.+?))?(?:-on-(?P<origin>.+?))?"
+    r"(?:-(?P<constrained>constrained))?(?:-in-(?P<space>.+?))?"
+)
+WORDS = {
+    "by": "by", "setting": "setting", "origin": "tuned on", "constrained": "",
+    "space": "grounded by",
+}  # fmt: skip
+"""The name of a run (`parameters`), and how what is special about it is put."""
+
+
 def label(name: str, run: str = "") -> str:
     """A method as figures and tables print it, with what is special about its run.
 
-    >>> label("bigrec", "n16-s0-on-games-constrained")
-    'BIGRec (tuned on games, constrained)'
+    >>> label("bigrec", "n16-s0-on-games-constrained"), label("bigrec", "n16-s0-by-large")
+    ('BIGRec (tuned on games, constrained)', 'BIGRec (by large)')
     """
-    special = re.fullmatch(r".*?-s\d+(?:-as-(.+?))?(?:-on-(.+?))?(-constrained)?", run)
-    setting, origin, constrained = special.groups() if special else (None, None, None)
-    words = [f"setting {setting}"] * bool(setting) + [f"tuned on {origin}"] * bool(origin)
-    words += ["constrained"] * bool(constrained)
+    special = RUN.fullmatch(run)
+    given = special.groupdict() if special else {}
+    words = [f"{WORDS[name]} {value}".strip() for name, value in given.items() if value]
     return of(name).label + (f" ({', '.join(words)})" if words else "")
 
 

@@ -84,6 +84,8 @@ def begin(parameters: Parameters) -> dict[str, dict]:
     identity = manifests.identity(parameters)
     record = parameters.runs / "begun" / f"{parameters.job}.json"
     before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    for work in before.values():
+        work["parameters"] = manifests.with_defaults(parameters, work["parameters"])
     now = {
         folder: {part: identity[part] for part in ("parameters", "materials", "inputs")}
         | {"code": provenance.code_of(*makers)}

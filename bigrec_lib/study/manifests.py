@@ -71,6 +71,11 @@ def is_analysis(manifest: dict) -> bool:
     return manifest["notebook"] >= "07"
 
 
+def with_defaults(job: Parameters, values: dict) -> dict:
+    """Parameters of an earlier run, with the defaults of those that are younger than it."""
+    return type(job)().model_dump(exclude={"root"}) | values
+
+
 def identity(job: Parameters) -> dict[str, dict]:
     """All that a job's results follow from; equal identities give equal results."""
     return {

@@ -139,11 +139,16 @@ KEYS: dict[str, object] = {
     "run": "",
     "n_train": 0,
     "seed": 0,
+    "lm": "",
     "setting": "",
     "tuned_on": "",
     "constrained": False,
+    "embedded_by": "",
 }
 """The keys of a row of results, and what they are where they mean nothing."""
+
+OWN = "study"
+"""What the study's own LLM and settings are called beside others."""
 
 SHUFFLED, MATCHED = "shuffled", "matched"
 """Settings with a meaning of their own: answers of other users, and as many steps at every size."""
@@ -176,8 +181,13 @@ class RunParameters(DatasetParameters):
     seed: int = 0
 
     @property
-    def run(self) -> str:
+    def drawn(self) -> str:
+        """The run of the same samples that has nothing special."""
         return f"n{self.n_train}-s{self.seed}"
+
+    @property
+    def run(self) -> str:
+        return self.drawn
 
     @property
     def job(self) -> str:
@@ -195,18 +205,21 @@ class RunParameters(DatasetParameters):
 class AdapterParameters(RunParameters):
     """A notebook that makes or follows one adapter.
 
-    setting: the name of its tuning settings where a study tries several; '' for the study's own.
+    lm: the name of its LLM where a study has several; setting: that of its tuning settings where a
+    study tries several; '' for the study's own.
     """
 
+    lm: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
     setting: Annotated[str, Field(pattern=r"^[\w.]*$")] = ""
 
     @property
     def run(self) -> str:
-        return super().run + (f"-as-{self.setting}" if self.setting else "")
+        language = f"-by-{self.lm}" if self.lm else ""
+        return super().run + language + (f"-as-{self.setting}" if self.setting else "")
 
     @property
     def keys(self) -> dict[str, object]:
-        return super().keys | {"setting": self.setting}
+        return super().keys | {"lm": self.lm, "setting": self.setting}
 
 
 class TunedParameters(AdapterParameters):
@@ -219,14 +232,19 @@ class TunedParameters(AdapterParameters):
     constrained: bool = False
 
     @property
-    def run(self) -> str:
-        origin = f"-on-{self.tuned_on}" if self.tuned_on else ""
-        return f"{super().run}{origin}{'-constrained' if self.constrained else ''}"
+    def plain(self) -> str:
+        """The run of the adapter, on the data it learnt."""
+        return super().run
 
     @property
-    def plain(self) -> str:
-        """The run of the same size and seed that has nothing special."""
-        return super().run
+    def written(self) -> str:
+        """The run of the texts."""
+        origin = f"-on-{self.tuned_on}" if self.tuned_on else ""
+        return f"{self.plain}{origin}{'-constrained' if self.constrained else ''}"
+
+    @property
+    def run(self) -> str:
+        return self.written
 
     @property
     def keys(self) -> dict[str, object]:
@@ -248,7 +266,7 @@ class TunedParameters(AdapterParameters):
 
     @property
     def generations(self) -> Path:
-        return self.folder("generations")
+        return self.runs / self.dataset / self.written / "generations"
 
     @property
     def beams_of(self) -> Path:
@@ -430,10 +448,22 @@ class GenerateTitles(TunedParameters, ModelParameters):
 
 
 class GroundToItems(TunedParameters, ModelParameters):
+    """embedded_by: the LLM of the study whose space the texts are grounded in (OWN for its own); ''
+    for the LLM that wrote them."""
+
     notebook = "04_ground_to_items"
 
+    embedded_by: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
     embedder: Literal["base", "tuned"] = "base"
     batch_size: Count = 32
+
+    @property
+    def run(self) -> str:
+        return super().run + (f"-in-{self.embedded_by}" if self.embedded_by else "")
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"embedded_by": self.embedded_by}
 
     @property
     def output(self) -> Path:
@@ -470,7 +500,7 @@ class ReweightByStatistics(TunedParameters):
     @property
     def baselines(self) -> Path:
         """Where 06 trained conventional models on the same samples."""
-        return self.runs / self.dataset / self.plain / "baselines"
+        return self.runs / self.dataset / self.drawn / "baselines"
 
     def scores(self, model: str) -> Path | None:
         """The scores that 06 kept of a model; None without a model, or without the same samples."""
@@ -571,6 +601,10 @@ class TuningSettings(Analysis):
     notebook = "11_tuning_settings"
 
 
+class LLMSize(Analysis):
+    notebook = "12_llm_size"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -585,6 +619,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         StatisticalInformation,
         CrossDomain,
         TuningSettings,
+        LLMSize,
     )
 }
 

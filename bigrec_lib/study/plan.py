@@ -55,7 +55,7 @@ def changes(job: Parameters) -> str:
     """What differs between a finished job and the same job today; '' for nothing."""
     was = manifests.read(job.output)
     now = manifests.identity(job)
-    was["parameters"] = type(job)().model_dump(exclude={"root"}) | was["parameters"]
+    was["parameters"] = manifests.with_defaults(job, was["parameters"])
     told = [
         f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
         if part == "parameters"

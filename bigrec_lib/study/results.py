@@ -25,7 +25,7 @@ import pandas as pd
 from bigrec_lib.files import StudyError, write_parquet, write_text
 from bigrec_lib.method import metrics
 from bigrec_lib.method.prepared import Prepared
-from bigrec_lib.study.parameters import RunParameters
+from bigrec_lib.study.parameters import KEYS, RunParameters
 
 Ranks = dict[tuple[str, str], pd.DataFrame]
 """(method, split) -> columns rank and ties, int32, a row an example."""
@@ -83,6 +83,7 @@ def list_rows(
 def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
     """A published table, such as ranks.parquet, or the rows of it whose columns are as `wanted`.
 
+    A key that is younger than the study is filled in as what means nothing.
     Raises StudyError if the study has published no such table.
     """
     path = results / name
@@ -92,9 +93,12 @@ def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
         frame = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
         for column, value in wanted.items():
             frame = frame[frame[column] == value]
-        return frame.reset_index(drop=True)
-    filters = [(column, "=", value) for column, value in wanted.items()] or None
-    return pd.read_parquet(path, filters=filters)
+        frame = frame.reset_index(drop=True)
+    else:
+        filters = [(column, "=", value) for column, value in wanted.items()] or None
+        frame = pd.read_parquet(path, filters=filters)
+    younger = {key: nothing for key, nothing in KEYS.items() if key not in frame}
+    return frame.assign(**younger) if "run" in frame else frame
 
 
 def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:

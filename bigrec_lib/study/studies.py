@@ -49,6 +49,19 @@ class Baselines(Part):
     )
 
 
+class Language(Part):
+    """A further LLM, on the samples of main runs."""
+
+    llm: dict[str, object] = Field(
+        description="parameters of every notebook that loads it, beside those of the study's `llm`"
+    )
+    notebooks: dict[str, dict[str, object]] = Field(
+        default={}, description="further parameters, by notebook"
+    )
+    datasets: list[str] = Field(default=[], description="where it is used; empty: everywhere")
+    seeds: list[int] = Field(default=[], description="of main runs; empty: all of them")
+
+
 class Resources(Part):
     """What one job of a notebook takes of the machine."""
 
@@ -74,6 +87,13 @@ class Study(Part):
     seeds: list[int] = Field(min_length=1, description="seeds of the main runs")
     llm: dict[str, object] = Field(
         default={}, description="parameters of every notebook that loads the LLM"
+    )
+    llms: dict[str, Language] = Field(
+        default={}, description="name -> a further LLM; 12_llm_size compares them"
+    )
+    spaces: bool = Field(
+        default=False,
+        description="what each LLM of main runs writes also grounded by every other one",
     )
     ladder: list[Sizes] = Field(default=[], description="further sizes, on every data set")
     zero_shot: bool = Field(default=False, description="the LLM as it is, too")
@@ -167,6 +187,7 @@ def check(name: str, study: Study) -> None:
         if notebook not in parameters.NOTEBOOKS:
             raise StudyError(f"unknown notebook {notebook}")
     check_settings(study)
+    check_llms(study)
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
@@ -195,6 +216,17 @@ def check_settings(study: Study) -> None:
                 f"settings: {name}: a setting learns other users' answers (shuffled: true) if, and "
                 f"only if, it is called {parameters.SHUFFLED}"
             )
+
+
+def check_llms(study: Study) -> None:
+    """Raise StudyError for a further LLM without a name of its own, or that nothing compares to."""
+    for name, language in study.llms.items():
+        if name == parameters.OWN:
+            raise StudyError(f"llms: {name} stands for the study's own LLM: choose another name")
+        for what, given in {"datasets": study.datasets, "seeds": study.seeds}.items():
+            further = [value for value in getattr(language, what) if value not in given]
+            if further:
+                raise StudyError(f"llms: {name}: {further[0]} is not one of the study's {what}")
 
 
 def check_scores(job: parameters.ReweightByStatistics, planned: dict[str, Parameters]) -> None:
@@ -231,9 +263,12 @@ def jobs(name: str, study: Study) -> dict[str, Parameters]:
     for notebook, cls in parameters.NOTEBOOKS.items():
         for keys in job_keys(notebook, cls, study):
             given: dict[str, object] = {"study": name, "root": "."}
-            if issubclass(cls, parameters.ModelParameters):
-                given |= study.llm
-            given |= study.notebooks.get(notebook, {})
+            language = study.llms.get(str(keys.get("embedded_by") or keys.get("lm", "")))
+            for of in (study, language):
+                if of and issubclass(cls, parameters.ModelParameters):
+                    given |= of.llm
+                if of:
+                    given |= of.notebooks.get(notebook, {})
             if cls is parameters.PrepareData:
                 given |= study.datasets[str(keys["dataset"])]
             job = cls.check(given | keys)
@@ -245,17 +280,22 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
     """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
     if cls is parameters.TuningSettings and not study.settings:
         return []
+    if cls is parameters.LLMSize and not study.llms:
+        return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
     if not issubclass(cls, parameters.RunParameters):
         return [{"dataset": dataset} for dataset in study.datasets]
     if cls is parameters.TuneLLM:
         settings = [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
-        return tuned(study) + settings + shuffled(study) + matched(study)
+        languages = [keys for keys in spoken(study) if keys["n_train"]]
+        return tuned(study) + settings + shuffled(study) + matched(study) + languages
     if cls is parameters.ReweightByStatistics:
-        return tested(study)
+        return tested(study) + spoken(study)
+    if cls is parameters.GroundToItems:
+        return tested(study) + tried(study) + controls(study) + spoken(study) + across(study)
     if issubclass(cls, parameters.TunedParameters):
-        return tested(study) + tried(study) + controls(study)
+        return tested(study) + tried(study) + controls(study) + spoken(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -318,6 +358,34 @@ def controls(study: Study) -> list[dict[str, object]]:
         for dataset in study.datasets
         if dataset != keys["dataset"]
     ]
+
+
+def spoken(study: Study) -> list[dict[str, object]]:
+    """Runs of the further LLMs: main runs, and each as it is where the study's own LLM is, too."""
+    found = []
+    for name, language in study.llms.items():
+        datasets, seeds = language.datasets or study.datasets, language.seeds or study.seeds
+        runs = runs_of(datasets, study.n_train, seeds)
+        runs += runs_of(datasets, [0], [0]) if study.zero_shot else []
+        found += [keys | {"lm": name} for keys in runs]
+    return found
+
+
+def across(study: Study) -> list[dict[str, object]]:
+    """Main runs of every LLM, grounded in the space of every other one."""
+    if not study.spaces:
+        return []
+    languages = [keys for keys in spoken(study) if keys["n_train"]]
+    found = []
+    for keys in languages:
+        plain = {name: value for name, value in keys.items() if name != "lm"}
+        found += [plain | {"embedded_by": keys["lm"]}, keys | {"embedded_by": parameters.OWN}]
+        found += [
+            keys | {"embedded_by": other["lm"]}
+            for other in languages
+            if other["lm"] != keys["lm"] and plain.items() <= other.items()
+        ]
+    return found
 
 
 def joint(study: Study) -> list[dict[str, object]]:

@@ -166,6 +166,35 @@ def test_the_setting_that_validation_prefers_is_chosen(whole, bare):
     assert "BIGRec (setting steep)" in set(every)
 
 
+def test_a_larger_llm_that_hits_more_is_found_to(whole, bare):
+    found = table(whole, "llm_size", "llms").set_index(["lm", "tuned"])
+    assert set(found.index) == {(lm, tuned) for lm in ("study", "large") for tuned in (True, False)}
+    assert found.parameters.loc["large", True] == toy_results.LARGE
+    assert found.seconds_a_sample.loc["large", True] == 64 / 128
+    ranks = results.read_ranks(whole / "results" / "toy")
+    large = ranks[(ranks.lm == "large") & (ranks.method == "bigrec") & (ranks.embedded_by == "")]
+    large = large[large.n_train == 128]
+    ndcg = np.where(large["rank"] < 20, 1 / np.log2(large["rank"] + 2), 0).mean()
+    assert found.ndcg.loc["large", True] == pytest.approx(ndcg, abs=1e-12)
+    assert (found.gain_low.loc[:, True] > 0).all()
+    trend = table(whole, "llm_size", "llm_trends").set_index("tuned")
+    row = trend.loc[True]
+    assert row.slope_low > 0 and (row.llms, row.seeds) == (2, 2)
+    own = found.ndcg.loc["study", True]
+    common = ranks.query("dataset == 'films' and run in ('n128-s0', 'n128-s1')")
+    common = common[common.method == "bigrec"]
+    small = np.where(common["rank"] < 20, 1 / np.log2(common["rank"] + 2), 0).mean()
+    assert row.slope == pytest.approx(ndcg - small, abs=1e-12)  # LARGE is ten times SMALL
+    assert row.far == pytest.approx(small + row.slope * np.log10(70), abs=1e-12) and own > 0
+    across = table(whole, "llm_size", "llm_spaces").set_index(["lm", "space"])
+    assert across.ndcg.loc["large", "large"] == pytest.approx(ndcg, abs=1e-12)
+    assert set(across.index) == {(a, b) for a in ("study", "large") for b in ("study", "large")}
+    pair = table(whole, "llm_size", "llm_agreement").iloc[0]
+    assert {pair.lm, pair.against} == {"study", "large"} and 0 < pair.overlap < 1
+    assert table(bare, "llm_size", "llms").tuned.tolist() == [True]
+    assert table(bare, "llm_size", "llm_trends").empty
+
+
 def test_what_says_the_same_to_everybody_is_marked_and_what_learnt_users_is_not(whole):
     found = table(whole, "overall_performance", "references").set_index(["samples", "method"])
     assert found.loc[("few", "bigrec")].personal.all()

@@ -22,13 +22,16 @@ INJECTED = {
     "bigrec+collaborative": 0.25,
     "bigrec+both": 0.27,
 }
+SMALL, LARGE, LARGER = 10**8, 10**9, 0.2  # parameters of two LLMs; what the larger one hits more
 COMPARED = {"gru4rec-ce+popularity": 0.0, "gru4rec-ce+collaborative": 0.01}
 WORLDS = ("planted", "null", "random", "shuffled")
 """What BIGRec is: better than all by far; as good as the conventional models; a random order; lists
 that hit well but say the same to everybody."""
 
 
-def hits(method: str, n_train: int, tuned_on: str = "", setting: str = "", world="planted"):
+def hits(
+    method: str, n_train: int, tuned_on: str = "", setting: str = "", world="planted", lm: str = ""
+):
     """The planted chance that a list made for its user has the target among the first 20."""
     model = method.partition("+")[0].removesuffix("-last").removesuffix("-unseen")
     if model in TRAINED:
@@ -39,7 +42,7 @@ def hits(method: str, n_train: int, tuned_on: str = "", setting: str = "", world
     if world == "null":
         return hits(TRAINED[-1], n_train) + (0 if method == "bigrec" else 0.001)
     away = -0.2 if tuned_on and "+" not in tuned_on else 0.02 if tuned_on else 0
-    return 0.45 + INJECTED.get(method, 0) + away
+    return 0.45 + INJECTED.get(method, 0) + away + LARGER * bool(lm)
 
 
 def knows_nothing(method: str, world: str) -> str:
@@ -76,6 +79,7 @@ class Study:
     curves: list = field(default_factory=list)
     items: list = field(default_factory=list)
     examples: list = field(default_factory=list)
+    generations: list = field(default_factory=list)
     jobs: dict = field(default_factory=dict)
 
     def job(self, notebook, keys, facts=None, seconds_of=None, **parameters):
@@ -90,6 +94,7 @@ class Study:
             "facts": facts or {},
             "outputs": {},
             "seconds": 12.5,
+            "peak_gb": 1.5,
             "seconds_of": seconds_of or {},
         }
 
@@ -100,10 +105,11 @@ class Study:
         the same for all methods.
         """
         n_train, tuned_on, seed = keys["n_train"], keys["tuned_on"], keys["seed"]
+        lm = keys["lm"] + keys["embedded_by"]
         target = targets(keys["dataset"], split)
         luck = draws(0, f"{keys['dataset']} {split} luck").random(EXAMPLES)
         instead = knows_nothing(method, self.world)
-        name = f"{instead or method}{n_train}{tuned_on}{keys['setting']}{split}"
+        name = f"{instead or method}{n_train}{tuned_on}{keys['setting']}{lm}{split}"
         rng = draws(seed, f"{keys['dataset']} {name}")
         if "popularity" in (method, instead):
             return np.tile(np.arange(ITEMS - K, ITEMS)[::-1], (EXAMPLES, 1))
@@ -113,7 +119,7 @@ class Study:
         shown = (start + (20 * step + 7) * np.arange(K)) % ITEMS  # all different
         chance = hits(
             "sasrec-ce" if instead == "sasrec-ce" else method, n_train, tuned_on,
-            keys["setting"], self.world,
+            keys["setting"], self.world, keys["lm"],
         )  # fmt: skip
         if instead == "random" or not chance:
             return shown
@@ -135,6 +141,10 @@ class Study:
                 continue
             rows = {"method": method, "example": np.arange(EXAMPLES)}
             self.lists.append(pd.DataFrame(keys | rows | {"items": list(shown.astype(np.int32))}))
+            if method == "bigrec":
+                said = {"split": split, "example": np.arange(EXAMPLES), "beam": 0, "score": -1.0}
+                said |= {"text": [f"title {item}" for item in shown[:, 0]]}
+                self.generations.append(pd.DataFrame(keys | said))
             self.metrics += [
                 keys | {"method": method, "model": "tiny", "protocol": "corrected",
                         "split": "test", "metric": metric, "k": k, "value": 0.1, "n": EXAMPLES}
@@ -144,10 +154,18 @@ class Study:
     def tune(self, keys, **parameters):
         """A finished tuning, and what its generations are like."""
         setting = {"setting": keys["setting"]}
-        self.job("02_tune_llm", keys, {"valid_loss": 1.5}, **setting, **parameters)
+        given = setting | {"n_train": keys["n_train"], "also": []} | parameters
+        seconds = {"tuning": 64.0}
+        self.job("02_tune_llm", keys, {"valid_loss": 1.5}, seconds, **given)
+        self.write(keys)
+
+    def write(self, keys, facts=None):
+        """Finished generations."""
         first = {"generations": EXAMPLES, "real": 0.5, "distinct": 30, "most frequent": 0.1}
-        beams = {"valid": first, "test": first | {"distinct": 40}}
-        self.job("03_generate_titles", keys, {"first_beams": beams}, **setting)
+        beams = {"first_beams": {"valid": first, "test": first | {"distinct": 40}}}
+        beams |= {"parameters": LARGE if keys["lm"] else SMALL}
+        given = {"model": keys["lm"] or "tiny", "setting": keys["setting"]}
+        self.job("03_generate_titles", keys, beams | (facts or {}), **given)
 
     def publish(self, results: Path) -> Path:
         tables = {
@@ -156,6 +174,7 @@ class Study:
             "curves.parquet": self.curves,
             "items.parquet": self.items,
             "examples.parquet": self.examples,
+            "generations.parquet": self.generations,
         }
         for name, frames in tables.items():
             if frames:
@@ -204,8 +223,12 @@ def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="
         for seed, tuned_on in product(seeds, (other, "+".join(DATASETS))):
             run = keys(dataset, f"n128-s{seed}-on-{tuned_on}", 128, seed, tuned_on=tuned_on)
             study.rank(["bigrec", *["bigrec-two-catalogues"] * ("+" in tuned_on)], run)
-            study.job("03_generate_titles", run, {"foreign_titles": {other: 0.25}})
-        study.rank(["bigrec"], keys(dataset, "n0-s0", 0, 0))
+            study.write(run, {"foreign_titles": {other: 0.25}})
+        untuned = keys(dataset, "n0-s0", 0, 0)
+        study.rank(["bigrec"], untuned)
+        study.write(untuned)
+        if dataset == "films":
+            speak(study, seeds[:2])
         tried = keys(dataset, f"n128-s{seeds[0]}-as-steep", 128, seeds[0], setting="steep")
         study.rank(["bigrec"], tried)
         study.tune(tried, learning_rate=0.01)
@@ -220,6 +243,21 @@ def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="
             study.rank(["bigrec"], keys(dataset, f"{name}-on-{other}", 128, seed, **of_run))
             study.rank(["popularity", *TRAINED], keys(dataset, f"full-s{seed}", 4096, seed))
     return study.publish(results)
+
+
+def speak(study, seeds):
+    """Films by a larger LLM, tuned and as it is, and the texts of either grounded by the other."""
+    untuned = keys("films", "n0-s0-by-large", 0, 0, lm="large")
+    study.rank(["bigrec"], untuned)
+    study.write(untuned)
+    for seed in seeds:
+        tuned = keys("films", f"n128-s{seed}-by-large", 128, seed, lm="large")
+        study.rank(["bigrec", *INJECTED], tuned)
+        study.tune(tuned)
+        name = f"n128-s{seed}-by-large-in-study"
+        study.rank(["bigrec"], tuned | {"run": name, "embedded_by": "study"})
+        name = f"n128-s{seed}-in-large"
+        study.rank(["bigrec"], keys("films", name, 128, seed, embedded_by="large"))
 
 
 def main_run(study, run, main):

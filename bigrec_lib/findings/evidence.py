@@ -297,6 +297,16 @@ def read_lists(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=[*KEYS, "method", "example", "items"])
 
 
+def read_first_beams(folder: Path) -> pd.DataFrame:
+    """What was written first for every test example: `parameters.KEYS`, example, text; without a
+    row where a study has no generations. The method is 'bigrec'."""
+    try:
+        rows = results.read(folder, "generations.parquet", split="test", beam=0)
+    except StudyError:
+        rows = pd.DataFrame(columns=[*KEYS, "example", "text"])
+    return rows.assign(method="bigrec")
+
+
 def read_data(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Data set -> its rows of items.parquet, or of examples.parquet (the test split)."""
     wanted = {"split": "test"} if name == "examples" else {}
@@ -401,6 +411,33 @@ def gamma_curves(folder: Path) -> pd.DataFrame:
     curves = curves[curves.n_train > 0]
     sizes = {name: main_size(group) for name, group in curves.groupby("dataset")}
     return curves.loc[curves.n_train == curves.dataset.map(sizes), columns]
+
+
+def domains(folder: Path) -> dict[str, str]:
+    """Data set -> its domain, as far as the study recorded it."""
+    jobs = manifests.published_jobs(folder, "01_prepare_data")
+    return {job["keys"]["dataset"]: job["facts"].get("domain", "") for job in jobs}
+
+
+def published_at(domains: dict[str, str]) -> pd.DataFrame:
+    """NDCG@20 that others report of BIGRec on LLaMA-7B, beside each data set of the same domain.
+
+    Columns dataset (of the study), on (theirs), parameters, published, source.
+    """
+    rows = published_numbers()
+    rows = rows[rows.method.str.startswith("BIGRec") & (rows.metric == "NDCG@20")]
+    rows = rows.rename(columns={"dataset": "on"}).assign(parameters=LLAMA)
+    rows["source"] = rows.method + ": " + rows.source
+    frames = [
+        rows[rows.on.map(DOMAIN_OF) == domain].assign(dataset=dataset)
+        for dataset, domain in domains.items()
+    ]
+    columns = ["dataset", "on", "parameters", "published", "source"]
+    return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+LLAMA = 6.74e9  # parameters of LLaMA-7B
+DOMAIN_OF = {"Games": "games", "ML-10M": "movies"}  # of published.csv
 
 
 def published_numbers() -> pd.DataFrame:

@@ -203,3 +203,59 @@ def origins(points: pd.DataFrame) -> plt.Figure:
     axes[0][0].set(ylabel="NDCG@20", ylim=(0, None))
     figure.tight_layout()
     return figure
+
+
+# 12_llm_size
+
+
+def llm_sizes(
+    rows: pd.DataFrame, trends: pd.DataFrame, randoms: dict[str, float], published: pd.DataFrame
+) -> plt.Figure:
+    """NDCG@20 over the parameters of the LLM, a panel a data set, with 95 % intervals.
+
+    rows: `sizes.table`; trends: `sizes.trends`, drawn up to the paper's LLM, dotted beyond the
+    largest one measured; randoms: data set -> NDCG@20 of a random order; published: columns
+    dataset, parameters, published, source.
+    """
+    panels = list(rows[rows.parameters.notna()].groupby("dataset", sort=False))
+    figure, axes = plt.subplots(
+        1, max(len(panels), 1), figsize=(plots.WIDTH * (0.5 + 0.55 * len(panels)), 3.6),
+        squeeze=False,
+    )  # fmt: skip
+    looks = {True: (PALETTE[0], "tuned"), False: (PALETTE[1], "as it is")}
+    for axis, (dataset, group) in zip(axes[0], panels, strict=False):
+        for tuned, own in group.groupby("tuned"):
+            colour, name = looks[bool(tuned)]
+            axis.errorbar(
+                own.parameters, own.ndcg, yerr=[own.ndcg - own.low, own.high - own.ndcg], fmt="o",
+                capsize=3, color=colour, markerfacecolor=colour if tuned else "white", label=name,
+            )  # fmt: skip
+        for trend in trends[trends.dataset == dataset].itertuples():
+            draw_trend(axis, trend, group.parameters.max(), looks[bool(trend.tuned)][0])
+        marks = published[published.dataset == dataset]
+        for source, own in marks.groupby("source", sort=False):
+            axis.plot(own.parameters, own.published, "x", color="0.35", label=source)
+        if dataset in randoms:
+            axis.axhline(randoms[dataset], color="0.5", linestyle="--", linewidth=1, label="random")
+        axis.set(title=dataset, xlabel="parameters of the LLM", ylabel="NDCG@20", ylim=(0, None))
+        axis.set_xscale("log")
+    handles = {
+        name: handle
+        for axis in axes[0]
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.tight_layout()
+    figure.legend(
+        handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5),
+        fontsize="small",
+    )  # fmt: skip
+    return figure
+
+
+def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
+    """A row of `sizes.trends`: the line, its continuation, and the interval at its end."""
+    x = np.array([trend.smallest, largest, trend.far_at])
+    y = trend.start + trend.slope * np.log10(x / trend.smallest)
+    axis.plot(x[:2], y[:2], color=colour, linewidth=1)
+    axis.plot(x[1:], y[1:], color=colour, linewidth=1, linestyle=":")
+    axis.vlines(x[2], trend.far_low, trend.far_high, color=colour, linestyle=":", linewidth=2)

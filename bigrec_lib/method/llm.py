@@ -159,6 +159,13 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     return tuned
 
 
+def n_parameters(llm: LLM) -> int:
+    """Parameters of a model without its adapters; tied ones count once, packed ones unpacked."""
+    base = getattr(llm.model, "get_base_model", lambda: llm.model)()
+    of_adapters = sum(w.numel() for name, w in base.named_parameters() if "lora_" in name)
+    return base.num_parameters() - of_adapters
+
+
 def fingerprint(llm: LLM) -> str:
     """A hash (32 hex digits) of all that a model computes with: weights, adapters, vocabulary.
 

@@ -1,0 +1,204 @@
+"""What a larger LLM buys (12): BIGRec by several LLMs on the same samples, seeds and examples."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.findings import evidence, leaderboard, significance
+from bigrec_lib.findings.significance import Mean, mean_of
+from bigrec_lib.method import metrics
+from bigrec_lib.study import manifests
+from bigrec_lib.study.parameters import KEYS, OWN
+
+PAPERS = 7e9  # parameters of the paper's LLM, LLaMA-7B
+KEY = ["dataset", "lm", "tuned"]
+
+
+def spoken(rows: pd.DataFrame, sizes: dict[str, int], method: str = "bigrec") -> pd.DataFrame:
+    """Rows of BIGRec by every LLM, as it is and tuned at the main size: with a column tuned.
+
+    rows: with the columns of `parameters.KEYS` and method, such as ranks; sizes: data set -> main
+    size. In the column lm the study's own LLM is called OWN.
+    """
+    kept = (rows.method == method) & (rows.setting == "") & (rows.tuned_on == "")
+    kept &= ~rows.constrained & (rows.embedded_by == "")
+    kept &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
+    found = rows[kept & ~rows.run.str.startswith("full")]
+    return found.assign(lm=found.lm.replace("", OWN), tuned=found.n_train > 0)
+
+
+def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
+    """What jobs recorded of every LLM, mean of seeds, a row a data set, LLM and tuned or not.
+
+    Columns dataset, lm, tuned, model, parameters (NaN if the study did not count them), real (share
+    of first beams that are titles, test examples), seconds to tune on one sample once and to write
+    for one example, and the most memory either took, in GB.
+    """
+    rows = []
+    for job in manifests.published_jobs(folder, "03_generate_titles"):
+        beams = job["facts"]["first_beams"]
+        examples = sum(of_split["generations"] for of_split in beams.values())
+        rows.append(
+            KEYS
+            | job["keys"]
+            | {"model": job["parameters"]["model"], "real": beams["test"]["real"]}
+            | {"parameters": job["facts"].get("parameters", np.nan), "writing_gb": job["peak_gb"]}
+            | {"seconds_an_example": job["seconds"] / examples}
+        )
+    for job in manifests.published_jobs(folder, "02_tune_llm"):
+        given = job["parameters"]
+        passes = given["n_train"] * given["epochs"] * (1 + len(given["also"]))
+        seconds = job["seconds_of"].get("tuning", np.nan)
+        rows.append(
+            KEYS | job["keys"] | {"seconds_a_sample": seconds / passes, "tuning_gb": job["peak_gb"]}
+        )
+    columns = [*KEYS, "model", "parameters", "real", "seconds_a_sample", "seconds_an_example"]
+    frame = pd.DataFrame(rows, columns=[*columns, "tuning_gb", "writing_gb"])
+    groups = spoken(frame.assign(method="bigrec"), sizes).groupby(KEY, sort=False)
+    numbers = groups[columns[-3:] + ["parameters", "tuning_gb", "writing_gb"]].mean()
+    return numbers.assign(model=groups.model.first()).reset_index()
+
+
+def table(
+    ranks: pd.DataFrame, lists: pd.DataFrame, gains: pd.DataFrame, facts: pd.DataFrame
+) -> pd.DataFrame:
+    """A row a data set, LLM and tuned or not, the smallest LLM first.
+
+    ranks, lists: `spoken`; gains: `evidence.personal_gains` of those lists; facts:
+    `language_facts`. Columns of facts; seeds, n; ndcg with low and high, hr, gain with gain_low and
+    gain_high (personal gain); distinct, most_frequent (first titles, mean of seeds).
+    """
+    firsts = leaderboard.variety(lists.assign(samples=lists.tuned, method=lists.lm))
+    firsts = firsts.rename(columns={"samples": "tuned", "method": "lm"})
+    rows = []
+    for keys, group in ranks.groupby(KEY, sort=False):
+        mean = one(group, "ndcg")
+        row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
+        row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
+        row |= {"hr": group.hr.mean()}
+        own = gains[(gains[KEY] == keys).all(axis=1)]
+        if len(own):
+            gain = one(own, "gain")
+            row |= {"gain": gain.value, "gain_low": gain.interval.low}
+            row |= {"gain_high": gain.interval.high}
+        rows.append(row)
+    columns = [*KEY, *"seeds n ndcg low high hr gain gain_low gain_high".split()]
+    found = pd.DataFrame(rows, columns=columns)
+    found = found.merge(firsts, "left", on=KEY).merge(facts, "left", on=KEY)
+    order = ["dataset", "tuned", "parameters"]
+    return found.sort_values(order, kind="stable", ignore_index=True)
+
+
+def one(group: pd.DataFrame, value: str) -> Mean:
+    """The mean of one LLM's values over its seeds and examples."""
+    cells = significance.crossed(group.assign(method=""), value)[""]
+    return mean_of(cells.to_numpy(), significance.users_of(cells))
+
+
+def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """NDCG@20 as a straight line over log10(parameters): a row a data set, and tuned or not.
+
+    ranks: `spoken`, facts: `language_facts`. On the seeds and examples that all LLMs have. Columns
+    dataset, tuned, llms, seeds, n; slope (per tenfold parameters) with slope_low, slope_high and
+    slope_p; smallest, start: fitted NDCG@20 of the smallest LLM; far with far_low, far_high: that
+    of a model of far_at parameters (PAPERS), if the line went on. Intervals are of examples and
+    seeds: that LLMs differ in more than size is in none of them.
+    """
+    rows = []
+    for (dataset, tuned), group in ranks.groupby(["dataset", "tuned"], sort=False):
+        of = facts[(facts.dataset == dataset) & (facts.tuned == tuned)].set_index("lm").parameters
+        of = of[of.notna() & of.index.isin(group.lm)].sort_values()
+        if of.nunique() < 2:
+            continue
+        cells = significance.crossed(group[group.lm.isin(of.index)], "ndcg", by="lm")
+        users = significance.users_of(cells[of.index[0]])
+        values = np.stack([cells[name].to_numpy() for name in of.index])  # (LLMs, S, n)
+        slope, start, far = (
+            mean_of(np.tensordot(weights, values, 1), users)
+            for weights in line(np.log10(of.to_numpy()), np.log10(PAPERS))
+        )
+        row = {"dataset": dataset, "tuned": tuned, "llms": len(of), "seeds": slope.seeds}
+        row |= {"n": slope.n, "slope": slope.value, "slope_low": slope.interval.low}
+        row |= {"slope_high": slope.interval.high, "slope_p": slope.p}
+        row |= {"smallest": of.iloc[0], "start": start.value, "far": far.value}
+        row |= {"far_low": far.interval.low, "far_high": far.interval.high}
+        rows.append(row | {"far_at": PAPERS})
+    columns = "dataset tuned llms seeds n slope slope_low slope_high slope_p".split()
+    return pd.DataFrame(
+        rows, columns=[*columns, *"smallest start far far_low far_high far_at".split()]
+    )
+
+
+def line(x: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (m,) of values at x (m,) that give the slope of their least-squares line, and its
+    height at the smallest x and at `far`."""
+    slope, mean = evidence.slope_weights(x), np.full(len(x), 1 / len(x))
+    return slope, mean + (x.min() - x.mean()) * slope, mean + (far - x.mean()) * slope
+
+
+def agreement(ranks: pd.DataFrame, lists: pd.DataFrame) -> pd.DataFrame:
+    """Each pair of tuned LLMs on the same seeds and examples, a row a data set and pair.
+
+    Columns dataset, lm, against; overlap: share of the first 20 in common; same_first: share of
+    examples with the same first title; rank_correlation: Spearman's, of the target's rank;
+    only_lm, only_against: share of examples that one of them hits in the first 20 alone.
+    """
+    rows = []
+    for dataset, group in ranks[ranks.tuned].groupby("dataset", sort=False):
+        shown = lists[(lists.dataset == dataset) & lists.tuned].assign(method=lambda f: f.lm)
+        shown = shown.assign(first=[items[0] for items in shown["items"]])
+        places = group.assign(place=metrics.effective_rank(group))
+        for pair in combinations(group.lm.unique(), 2):
+            both = significance.crossed(places[places.lm.isin(pair)], "place", by="lm")
+            a, b = (both[name].to_numpy().ravel() for name in pair)
+            row = {"dataset": dataset, "lm": pair[0], "against": pair[1]}
+            row |= {"rank_correlation": pd.Series(a).rank().corr(pd.Series(b).rank())}
+            row |= {"only_lm": ((a < 20) & (b >= 20)).mean()}
+            row |= {"only_against": ((a >= 20) & (b < 20)).mean()}
+            ours = shown[shown.lm.isin(pair)]
+            if ours.lm.nunique() == 2:
+                firsts = significance.crossed(ours.assign(user=0), "first", by="lm")
+                row |= {"overlap": evidence.overlaps(ours, [pair])[pair].mean()}
+                row |= {"same_first": (firsts[pair[0]] == firsts[pair[1]]).to_numpy().mean()}
+            rows.append(row)
+    columns = "dataset lm against overlap same_first rank_correlation only_lm only_against"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def spaces(ranks: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
+    """Texts of one LLM grounded by another: a row a data set, writing and embedding LLM.
+
+    ranks: of a study. Columns dataset, lm (which wrote), space (which embedded), seeds, n, ndcg,
+    and its difference to grounding by the LLM that wrote, with low, high.
+    """
+    plain = spoken(ranks, sizes)
+    own = plain[plain.tuned].assign(space=lambda frame: frame.lm)
+    foreign = ranks[(ranks.embedded_by != "") & (ranks.method == "bigrec")]
+    foreign = foreign.assign(lm=foreign.lm.replace("", OWN), space=foreign.embedded_by)
+    rows = []
+    for (dataset, writer), group in foreign.groupby(["dataset", "lm"], sort=False):
+        at_home = own[(own.dataset == dataset) & (own.lm == writer)]
+        nothing = dict.fromkeys(("difference", "low", "high"), np.nan)
+        rows.append(in_space(at_home, at_home) | nothing)
+        rows += [in_space(each, at_home) for _, each in group.groupby("space", sort=False)]
+    columns = "dataset lm space seeds n ndcg difference low high".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def in_space(group: pd.DataFrame, at_home: pd.DataFrame) -> dict:
+    """One row of `spaces`; `at_home`: the same texts grounded by the LLM that wrote them."""
+    both = pd.concat([group.assign(method="there"), at_home.assign(method="home")])
+    cells = significance.crossed(both, "ndcg")
+    apart = significance.contrast(
+        (cells["there"] - cells["home"]).to_numpy(), significance.users_of(cells["home"])
+    )
+    first = group.iloc[0]
+    return (
+        {"dataset": first.dataset, "lm": first.lm, "space": first.space}
+        | {"ndcg": cells["there"].to_numpy().mean()}
+        | {name: apart[name] for name in ("seeds", "n", "difference", "low", "high")}
+    )

@@ -59,6 +59,28 @@ def test_a_model_that_is_not_causal_is_refused(tmp_path, tiny_llm):
         load_llm(str(folder))
 
 
+def test_a_tokenizer_that_ends_every_text_is_refused(tmp_path, tiny_llm):
+    import json
+    import shutil
+
+    folder = shutil.copytree(tiny_llm, tmp_path / "ends")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    end = {"id": "</s>", "ids": [1], "tokens": ["</s>"]}
+    template = [
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "</s>", "type_id": 0}},
+    ]
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": template,
+        "pair": template,
+        "special_tokens": {"</s>": end},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(StudyError, match="ends every text with </s>.* tokenizer.json"):
+        load_llm(str(folder))
+
+
 def test_an_adapter_of_another_base_is_refused(tmp_path, tiny_llm):
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -4,9 +4,16 @@ import pytest
 import torch
 from toy import fresh_adapter
 from toy_samples import reference_loss, toy_samples
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    MistralConfig,
+    MptConfig,
+)
 
 from bigrec_lib.method import losses, samples
-from bigrec_lib.method.llm import load_llm
+from bigrec_lib.method.llm import LLM, load_llm
 
 
 @pytest.fixture
@@ -34,11 +41,35 @@ def test_loss_and_gradients_are_those_of_each_sample_alone(llm, learn_prompt, sh
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
 
 
+LLAMA_LIKE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA_LIKE |= {"intermediate_size": 64, "num_key_value_heads": 2, "initializer_range": 0.3}
+MAKES = {
+    "a cap of the logits": lambda: Gemma2Config(**LLAMA_LIKE, head_dim=8, sliding_window=512),
+    "a factor of the logits": lambda: CohereConfig(**LLAMA_LIKE, logit_scale=0.25),
+    "a window shorter than the samples": lambda: MistralConfig(**LLAMA_LIKE, sliding_window=32),
+    "distances counted in entries": lambda: MptConfig(d_model=32, n_heads=4, n_layers=2),
+}
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES.keys())
+def test_the_loss_is_that_of_the_model_itself(make, tiny_llm):
+    config = make()
+    config.vocab_size = 400
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    llm = LLM("other", model, load_llm(str(tiny_llm)).tokenizer)
+    data = losses.prepare(llm, toy_samples(5), False, True)
+    tuned = fresh_adapter(llm, target_modules=("all-linear",)).eval()
+    expected = reference_loss(tuned, data.encoded).item()
+    assert losses.loss_sum(tuned, data.batch(range(5), llm)).item() == pytest.approx(expected, 1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_step_on_the_dequantised_base_is_that_of_the_4_bit_module(tiny_llm, dtype):
-    from transformers import AutoModelForCausalLM
-
-    from bigrec_lib.method.llm import LLM, quantisation_config
+    from bigrec_lib.method.llm import quantisation_config
 
     ours = load_llm(str(tiny_llm), "nf4", dtype=dtype)
     packed = AutoModelForCausalLM.from_pretrained(

@@ -29,12 +29,13 @@ def test_the_answer_is_what_is_learnt_with_the_end_of_sequence(llm):
     assert samples.encode(llm.tokenizer, sample, learn_prompt=True).learnt == len(encoded.ids) - 1
 
 
-def test_a_token_across_the_border_belongs_to_the_prompt(llm):
+def test_no_token_stretches_over_prompt_and_answer(llm):
     word = max((token for token in llm.tokenizer.get_vocab() if token.isalpha()), key=len)
-    whole = llm.tokenizer(word)["input_ids"]
-    assert len(whole) == 1 and len(word) > 3
+    assert len(llm.tokenizer(word)["input_ids"]) == 1 and len(word) > 3
     encoded = samples.encode(llm.tokenizer, Sample(word[:2], word[2:]))
-    assert encoded.ids.tolist() == [*whole, llm.tokenizer.eos_token_id] and encoded.learnt == 1
+    prompt, answer = (llm.tokenizer(part)["input_ids"] for part in (word[:2], word[2:]))
+    assert encoded.ids.tolist() == [*prompt, *answer, llm.tokenizer.eos_token_id]
+    assert encoded.learnt == len(answer) + 1
 
 
 def test_shared_tokens_end_where_samples_part_or_where_learning_begins(llm):

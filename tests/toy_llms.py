@@ -29,7 +29,7 @@ FAST = {
     "mistral": lambda: MistralForCausalLM(MistralConfig(**LLAMA_LIKE, sliding_window=4096)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**SIZES, initializer_range=0.3)),
 }
-ALIBI = "alibi, which reads positions from a 2-D mask"
+ALIBI = "alibi, which counts positions itself"
 SLOW = {
     "a window shorter than the prompts": lambda: MistralForCausalLM(
         MistralConfig(**LLAMA_LIKE, sliding_window=32)
@@ -74,10 +74,7 @@ def load(folder, eos=None, dtype=torch.float32):
 def of_another_make(make, tokenizer):
     """An LLM of another architecture with this tokenizer."""
     torch.manual_seed(0)
-    model = make().eval()
-    if not hasattr(model.config, "max_position_embeddings"):
-        model.config.max_position_embeddings = 1024
-    return LLM("other", model, tokenizer)
+    return LLM("other", make().eval(), tokenizer)
 
 
 def adapted(llm, seed=0):

@@ -32,12 +32,14 @@ def add_adapter(
 
     Its output is scaled by alpha / rank, and it computes in the model's dtype.
     target_modules: names of layers, or ('all-linear',). start: the folder of a saved adapter.
-    Raises StudyError if the names match nothing, or `start` holds an adapter of another shape.
+    Raises StudyError for a name that no layer has, a model that cannot be adapted, or a `start`
+    that holds an adapter of another shape.
     """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
 
     targets = list(target_modules)
+    check_targets(llm.model, targets)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -50,12 +52,8 @@ def add_adapter(
         with without_notices():
             model = get_peft_model(llm.model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        if "arget modules" not in str(error):
-            raise
-        raise StudyError(
-            f"target_modules {', '.join(targets)} match nothing in this model: choose from "
-            f"{', '.join(linear_layers(llm.model))}, or all-linear"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"{llm.name} cannot be given an adapter: {reason}") from None
     config.base_model_name_or_path = llm.name
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
@@ -68,15 +66,22 @@ def add_adapter(
     return model
 
 
-def linear_layers(model: nn.Module) -> list[str]:
-    """The names that target_modules may have in a model."""
-    return sorted(
-        {
-            name.split(".")[-1]
-            for name, module in model.named_modules()
-            if hasattr(module, "in_features")
-        }
-    )
+def check_targets(model: nn.Module, targets: list[str]) -> None:
+    """Raise StudyError for a target module that is no linear layer of the model."""
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if hasattr(module, "in_features") or isinstance(module, Conv1D)
+    ]
+    ends = [f".{name}" for name in layers]
+    absent = [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]
+    if absent and targets != ["all-linear"]:
+        raise StudyError(
+            f"target_modules {', '.join(absent)} match nothing in this model: choose from "
+            f"{', '.join(sorted({name.split('.')[-1] for name in layers}))}, or all-linear"
+        )
 
 
 def load_adapter(model: PeftModel, folder: Path) -> None:
@@ -132,10 +137,14 @@ class Weights:
         self.optimiser = torch.optim.AdamW(self.exact.values(), weight_decay=0.0)
 
     def collect(self) -> None:
-        """Add the copies' gradients to those of the exact weights, and clear them."""
+        """Add the copies' gradients to those of the exact weights, and clear them.
+
+        Layers that no text goes through, such as those for pictures, have none.
+        """
         for name, copy in self.copies.items():
-            self.exact[name].grad += copy.grad
-            copy.grad = None
+            if copy.grad is not None:
+                self.exact[name].grad += copy.grad
+                copy.grad = None
 
     def move(self, learning_rate: float) -> None:
         """One AdamW step along the collected gradients."""

@@ -56,23 +56,8 @@ class Rules:
 
 
 def answer_tokens(tokenizer, titles: Sequence[str]) -> list[list[int]]:
-    """The tokens of every title as the tuned LLM writes it, end of sequence included.
-
-    They are tokenised behind the last line of a prompt, because some tokenizers treat the
-    beginning of a text differently.
-    """
-    lead = prompts.alpaca("").splitlines(keepends=True)[-1]
-    texts = [lead + prompts.answer(title) for title in titles]
-    encoded = tokenizer(texts, return_offsets_mapping=True)
-    return [
-        [
-            token
-            for token, (start, end) in zip(ids, offsets, strict=True)
-            if start >= len(lead) and end > start
-        ]
-        + [tokenizer.eos_token_id]
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ]
+    """The tokens of every title as the tuned LLM writes it, end of sequence included."""
+    return prompts.encode_answers(tokenizer, [prompts.answer(title) for title in titles])
 
 
 def room_for(answers: Sequence[Sequence[int]], share: float = 0.999) -> int:

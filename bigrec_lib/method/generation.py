@@ -14,6 +14,7 @@ In shapes, R is the number of prompts, B of beams, S of cache entries, V of the 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ from bigrec_lib.method.beams import (
     advance,
     ended,
 )
-from bigrec_lib.method.prompts import title_of
+from bigrec_lib.method.llm import plain_generate
+from bigrec_lib.method.prompts import decode, title_of
 from bigrec_lib.method.tree_cache import (
     Prompts,
     Tree,
@@ -125,7 +127,8 @@ class Work:
 
 def check_lengths(llm: LLM, tokens: Prompts, new: int) -> None:
     """Raise GenerationError for a prompt that is empty or leaves no room for `new` tokens."""
-    room = llm.model.config.max_position_embeddings - new
+    config = llm.model.config.get_text_config()
+    room = getattr(config, "max_position_embeddings", math.inf) - new
     for number, prompt in enumerate(tokens):
         if not 0 < len(prompt) <= room:
             raise GenerationError(
@@ -166,7 +169,7 @@ def searcher(
 
 
 def decoded(llm: LLM, tokens: list[int], score: float) -> Beam:
-    return Beam(llm.tokenizer.decode(tokens, skip_special_tokens=True), score)
+    return Beam(decode(llm.tokenizer, tokens), score)
 
 
 @contextmanager
@@ -334,7 +337,8 @@ def hugging_face(model: PreTrainedModel, prompts: Prompts, rules: Rules) -> list
         raise GenerationError("this model is left to `generate`, which needs 2 beams or more")
     size = rules.search.batch_size
     parts = [prompts[start : start + size] for start in range(0, len(prompts), size)]
-    return [beams for part in parts for beams in one_batch(model, part, rules)]
+    with plain_generate(model):
+        return [beams for part in parts for beams in one_batch(model, part, rules)]
 
 
 def one_batch(model: PreTrainedModel, prompts: Prompts, rules: Rules) -> list[list[Scored]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import math
 import os
@@ -80,6 +81,12 @@ def load_llm(
             model = model.dequantize()
     if tokenizer.eos_token_id is None:
         raise StudyError(f"the tokenizer of {name!r} has no end-of-sequence token: set one")
+    if tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        raise StudyError(
+            f"the tokenizer of {name!r} ends every text with {tokenizer.eos_token}, so no prompt "
+            "can be continued: take it out of the post_processor in tokenizer.json, and set "
+            "add_eos_token to false in tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if adapter is not None:
@@ -93,12 +100,14 @@ def without_notices() -> Iterator[None]:
 
     tqdm: there are no widgets, bars are text. bitsandbytes: it has no kernel for 4-bit products on
     this CPU, where none are computed. transformers: weights were turned back to the dtype asked
-    for. PEFT: it reads an attribute of models that transformers will rename.
+    for. PEFT: it reads an attribute of models that transformers will rename, and sees for itself
+    where weights are stored transposed (GPT-2).
     """
     levels = {name: logging.getLogger(name).level for name in NOISY}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
@@ -164,6 +173,42 @@ def n_parameters(llm: LLM) -> int:
     base = getattr(llm.model, "get_base_model", lambda: llm.model)()
     of_adapters = sum(w.numel() for name, w in base.named_parameters() if "lora_" in name)
     return base.num_parameters() - of_adapters
+
+
+@contextmanager
+def plain_generate(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """The model, without PEFT around its layers, whose `generate` does only what it is asked.
+
+    A model's own `generation_config` may set sampling, penalties, forced or forbidden tokens, and
+    more: `generate` takes from it whatever its caller leaves open.
+    """
+    from transformers import GenerationConfig
+
+    causal = getattr(model, "get_base_model", lambda: model)()
+    usual = causal.generation_config
+    causal.generation_config = GenerationConfig()
+    try:
+        yield causal
+    finally:
+        causal.generation_config = usual
+
+
+def cache_problem(model: PreTrainedModel, length: int) -> str:
+    """Why texts of up to `length` tokens cannot share a cache in this model; '' if they can.
+
+    A token has to attend to all before it, and to be told its position, since entries that are not
+    its own may stand between.
+    """
+    config = model.config.get_text_config()
+    if model._is_stateful:
+        return "a state in place of keys and values"
+    if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
+        return "positions that cannot be told"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) or length
+    if kinds <= {"full_attention", "sliding_attention"} and window >= length:
+        return ""
+    return f"attention of kind {', '.join(sorted(kinds))}, window {window}"
 
 
 def fingerprint(llm: LLM) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bigrec_lib.method.llm import cache_problem
 from bigrec_lib.method.processes import add_up, process
 from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, shared_tokens
 
@@ -47,8 +49,7 @@ def collate(encoded: Sequence[Encoded], shared: int, pad: int, device) -> Batch:
 def loss_sum(model: PeftModel, batch: Batch) -> Tensor:
     """Sum of the cross-entropies of all learnt tokens, in fp32.
 
-    The learnt positions are gathered into one matrix before the output layer: on a slice of the
-    batch, PyTorch would copy the output weights once per row.
+    What comes after the output layer, such as a scale or a cap of the logits, is the model's own.
     """
     causal = model.get_base_model()
     rows, shared = len(batch.rest), batch.shared.shape[1]
@@ -56,23 +57,35 @@ def loss_sum(model: PeftModel, batch: Batch) -> Tensor:
     if shared:
         cache = causal.base_model(input_ids=batch.shared, use_cache=True).past_key_values
         cache.batch_repeat_interleave(rows)  # keys and values: (1, H, P, d) -> (B, H, P, d)
-    hidden = causal.base_model(
-        input_ids=batch.rest,
-        attention_mask=torch.cat([batch.real.new_ones(rows, shared), batch.real], dim=1),
-        position_ids=shared + (batch.real.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state  # (B, T, d)
     learnt = batch.labels != -100
-    before = hidden[:, -batch.labels.shape[1] - 1 : -1][learnt]  # (N, d)
-    logits = causal.get_output_embeddings()(before)
+    with only_before(causal.get_output_embeddings(), learnt):
+        logits = causal(
+            input_ids=batch.rest,
+            attention_mask=torch.cat([batch.real.new_ones(rows, shared), batch.real], dim=1),
+            position_ids=shared + (batch.real.cumsum(1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).logits  # (N, V)
     return nn.functional.cross_entropy(logits.float(), batch.labels[learnt], reduction="sum")
 
 
-def can_share(model) -> bool:
-    """Whether samples can share keys and values: every layer keeps all of them, as they are."""
-    kinds = getattr(model.config, "layer_types", None) or ["full_attention"]
-    return set(kinds) == {"full_attention"} and not model._is_stateful
+@contextmanager
+def only_before(output: nn.Module, learnt: Tensor) -> Iterator[None]:
+    """Within the block, give the output layer only the states before learnt tokens: (B, T, d) is
+    gathered into (N, d).
+
+    learnt: (B, A) bool, of the last A positions. On a slice of the batch in place of one matrix,
+    PyTorch would copy the output weights once per row.
+    """
+
+    def gathered(_, inputs: tuple[Tensor]) -> Tensor:
+        return inputs[0][:, -learnt.shape[1] - 1 : -1][learnt]
+
+    hook = output.register_forward_pre_hook(gathered)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,8 @@ class Data:
 def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: bool) -> Data:
     """Encode samples, and find out how many first tokens they share, if they may."""
     encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
-    share = may_share and can_share(llm.model)
+    longest = max(len(sample.ids) for sample in encoded)
+    share = may_share and not cache_problem(llm.model, longest)
     return Data(encoded, shared_tokens(encoded) if share else 0)
 
 

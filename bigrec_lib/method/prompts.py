@@ -78,6 +78,31 @@ def answer(title: str) -> str:
     return f'"{title}"'
 
 
+def encode_answers(tokenizer, answers: Sequence[str]) -> list[list[int]]:
+    """The token ids of each answer as they follow a prompt's, with the end of sequence.
+
+    An answer is tokenised behind the last line of a prompt, because some tokenizers treat the
+    beginning of a text differently. Where a token would stretch over both, the answer is tokenised
+    alone: generation reads a prompt that ends with its line, and goes on from there.
+    """
+    line = alpaca("").splitlines(keepends=True)[-1]
+    start = tokenizer(line)["input_ids"]
+    encoded = []
+    for answer in answers:
+        ids = tokenizer(line + answer)["input_ids"]
+        if ids[: len(start)] == start:
+            ids = ids[len(start) :]
+        else:
+            ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        encoded.append([*ids, tokenizer.eos_token_id])
+    return encoded
+
+
+def decode(tokenizer, tokens: Sequence[int]) -> str:
+    """The text of generated tokens, with every space that was written."""
+    return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
 def title_of(text: str) -> str:
     """The title in generated text: its first line, stripped of quotes and spaces at both ends.
 

@@ -113,11 +113,10 @@ class Encoded:
 
 
 def encode(tokenizer, sample: Sample, learn_prompt: bool = False) -> Encoded:
-    """Tokenise prompt and answer together; character offsets tell where the answer begins."""
-    tokens = tokenizer(sample.prompt + sample.answer, return_offsets_mapping=True)
-    ids = np.array([*tokens["input_ids"], tokenizer.eos_token_id])
-    answer = sum(start >= len(sample.prompt) for start, end in tokens["offset_mapping"] if end)
-    return Encoded(ids, len(ids) - 1 if learn_prompt else answer + 1)
+    """The prompt's tokens as generation reads them, and the answer's as it is to write them."""
+    (answer,) = prompts.encode_answers(tokenizer, [sample.answer])
+    ids = np.array(tokenizer(sample.prompt)["input_ids"] + answer)
+    return Encoded(ids, len(ids) - 1 if learn_prompt else len(answer))
 
 
 def shared_tokens(encoded: Sequence[Encoded]) -> int:

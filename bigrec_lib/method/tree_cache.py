@@ -27,7 +27,7 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from bigrec_lib.method.beams import pick
-from bigrec_lib.method.llm import without_notices
+from bigrec_lib.method.llm import cache_problem, without_notices
 
 with without_notices():
     from transformers import AttentionInterface, Cache
@@ -35,7 +35,7 @@ with without_notices():
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 Prompts = Sequence[list[int]]  # token ids
 
@@ -319,16 +319,7 @@ def tree_problem(model: PreTrainedModel, prompt: Sequence[int], length: int) -> 
 
     prompt: any, for a trial.
     """
-    return window_problem(model.config, length) or logits_problem(model, list(prompt)[-TRIAL:])
-
-
-def window_problem(config: PretrainedConfig, length: int) -> str:
-    """Why a token cannot attend to all of `length` entries; '' if it can."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None) or length
-    if kinds <= {"full_attention", "sliding_attention"} and window >= length:
-        return ""
-    return f"attention of kind {', '.join(sorted(kinds))}, window {window}"
+    return cache_problem(model, length) or logits_problem(model, list(prompt)[-TRIAL:])
 
 
 def logits_problem(model: PreTrainedModel, prompt: list[int]) -> str:

@@ -33,9 +33,10 @@ from tqdm import tqdm
 
 from bigrec_lib.files import StudyError, atomic, claim, remove, sha256, write_json, write_text
 from bigrec_lib.method.adapters import Weights, add_adapter, save_adapter
-from bigrec_lib.method.llm import fingerprint
+from bigrec_lib.method.llm import fingerprint, plain_generate
 from bigrec_lib.method.losses import Data, evaluate, loss_sum, prepare
 from bigrec_lib.method.processes import add_up, process, wait_for_all
+from bigrec_lib.method.prompts import decode
 from bigrec_lib.method.samples import Sample, batches
 
 if TYPE_CHECKING:
@@ -364,16 +365,18 @@ def digest(samples: Sequence[Sample]) -> str:
 
 def greedy(llm: LLM, texts: Sequence[str], max_new_tokens: int = 24) -> list[str]:
     """What the model writes after each prompt, taking the likeliest token each time."""
+    eos = llm.tokenizer.eos_token_id
     written = []
-    for text in texts:
-        inputs = llm.tokenizer(text, return_tensors="pt").to(llm.device)
-        with torch.inference_mode():
-            out = llm.model.eval().generate(
-                **inputs,
+    with plain_generate(llm.model.eval()) as model, torch.inference_mode():
+        for text in texts:
+            ids = torch.tensor([llm.tokenizer(text)["input_ids"]], device=llm.device)
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
-                pad_token_id=llm.tokenizer.pad_token_id,
+                eos_token_id=eos,
+                pad_token_id=eos,
             )
-        new = out[0, inputs["input_ids"].shape[1] :]
-        written.append(llm.tokenizer.decode(new, skip_special_tokens=True))
+            written.append(decode(llm.tokenizer, out[0, ids.shape[1] :]))
     return written

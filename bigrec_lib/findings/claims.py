@@ -101,9 +101,7 @@ def would_take(undecided) -> str:
         return f"{said}; the correction for several comparisons leaves it open"
     if times > 100:
         return f"{said}; what is seen is too near to the bound to be decided"
-    return (
-        f"{said}; to decide a difference of the size seen takes {times:,.1f} times as many of both"
-    )
+    return f"{said}; what is seen takes {times:,.1f} times as many seeds and as many examples"
 
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:

@@ -79,9 +79,13 @@ def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs as the study has them: of its own LLM, settings and data set, generating freely, and not
     on all samples. Size 0, the untuned LLM, is among them."""
     special = (frame.tuned_on != "") | (frame.setting != "") | frame.constrained
-    special |= (frame.lm != "") | (frame.embedded_by != "")
     special |= frame.run.str.startswith("full")
-    return frame[~special]
+    return by_own_llm(frame[~special])
+
+
+def by_own_llm(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs whose texts the study's own LLM wrote and embedded; 12 has the others."""
+    return frame[(frame.lm == "") & (frame.embedded_by == "")]
 
 
 def main_size(frame: pd.DataFrame) -> int:
@@ -115,6 +119,7 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     'bigrec-untuned' the LLM as it is, which no seed changes, so it stands beside each of them;
     'bigrec-shuffled' the LLM tuned on other users' answers.
     """
+    ranks = by_own_llm(ranks)
     at_size = ranks[ranks.n_train == ranks.dataset.map(main)]
     few = plain_runs(at_size)
     plain = (at_size.tuned_on == "") & (at_size.setting == "") & (at_size.method == "bigrec")
@@ -141,6 +146,7 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     The study's own run of the same size and seed gets the setting 'study'; no row without others.
     Answers of other users, where there are any, stand beside them.
     """
+    ranks = by_own_llm(ranks)
     plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
     ranks = ranks[plain & (ranks.n_train > 0) & (ranks.setting != MATCHED)]
     tried = ~ranks.setting.isin(("", SHUFFLED))
@@ -154,7 +160,8 @@ def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.Data
 
     A name with '*' is of an adapter that learnt other users' answers there.
     """
-    found = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
+    found = by_own_llm(test[(test.dataset == dataset) & (test.method == method)])
+    found = found[~found.constrained]
     found = found[found.setting.isin(("", SHUFFLED)) & ~found.run.str.startswith("full")]
     origin = found.tuned_on.where(found.tuned_on != "", dataset)
     return found.assign(origin=origin + found.setting.map({"": "", SHUFFLED: "*"}))
@@ -256,7 +263,8 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
     plain = plain_runs(group[group.n_train > 0])
     own = plain[plain.method == "bigrec"]
     if setting:
-        tuned = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
+        tuned = by_own_llm(group[(group.setting == setting) & (group.tuned_on == "")])
+        tuned = tuned[~tuned.constrained]
         own = pd.concat([own[own.n_train == main_size(own)], tuned[tuned.method == "bigrec"]])
     runs = own[["n_train", "seed"]].drop_duplicates()
     models = plain[plain.method.isin(CONVENTIONAL)].merge(runs, on=["n_train", "seed"])
@@ -377,14 +385,14 @@ def overlaps(
 def training_seconds(folder: Path) -> pd.DataFrame:
     """Wall-clock of training: the LLM's tuning, and each conventional model's whole grid.
 
-    Columns dataset, run, n_train, seed, method, seconds. Not of the tuning settings that a study
-    tries.
+    Columns dataset, run, n_train, seed, method, seconds. Not of further LLMs, nor of the tuning
+    settings that a study tries.
     """
     tunings = manifests.published_jobs(folder, "02_tune_llm")
     rows = [
         job["keys"] | {"method": "bigrec", "seconds": job["seconds"]}
         for job in tunings
-        if not job["keys"]["setting"]
+        if not (job["keys"]["setting"] or job["keys"].get("lm"))
     ]
     for job in manifests.published_jobs(folder, "06_train_baselines"):
         of_method = job["seconds_of"].items()

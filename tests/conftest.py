@@ -55,3 +55,17 @@ def common_token(tiny_llm):
     from toy_llms import common_token_of
 
     return common_token_of(tiny_llm)
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder of wheels that is all the index there is, and an empty cache."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in ("PIP_CONSTRAINT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("BIGREC_CACHE", str(tmp_path / "cache"))
+    return folder

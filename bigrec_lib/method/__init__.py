@@ -1,5 +1,6 @@
 """What the study is about, in the order the data goes; a room imports only from those above it.
 
+conversion     GGUF -> a Hugging Face folder
 assets         models and data: fetched once, checked by hash, unpacked safely
 values         columns as numbers, and as times of one unit
 corpus         who consumed what, and the catalogue: cleaned, filtered, numbered

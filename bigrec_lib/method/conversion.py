@@ -1,0 +1,53 @@
+"""A GGUF file becomes a Hugging Face folder, once, with as many weights as the model has."""
+
+from pathlib import Path
+
+from bigrec_lib.files import StudyError
+
+ONE_MATRIX = 0.2  # relative difference: 0.04 to 0.08 by quantisation, 1.4 for unrelated matrices
+
+
+class ConversionError(StudyError):
+    """A GGUF file that transformers cannot read."""
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Turn a GGUF file into a Hugging Face folder: bf16 safetensors, config and tokenizer.
+
+    Raises ConversionError for an architecture or a tokenizer that transformers cannot read.
+    """
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    print(f"converting {gguf.name} to safetensors, once", flush=True)
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise ConversionError(
+            f"transformers {transformers.__version__} cannot read {gguf.name} "
+            f"({str(error).splitlines()[0]}): choose another model, or give the folder or Hugging "
+            "Face id of this one in safetensors"
+        ) from None
+    tie_copies(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tie_copies(model) -> None:
+    """Tie output weights and embeddings again where they are two quantisations of one matrix.
+
+    A GGUF file may hold tied weights twice, with more bits for the output, and transformers then
+    takes the two for different. The output's copy stays, as it is the finer one.
+    """
+    output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if output.weight.shape != embedding.weight.shape:
+        return
+    difference = (output.weight - embedding.weight).norm() / output.weight.norm()
+    if difference < ONE_MATRIX:
+        embedding.weight = output.weight
+        model.config.tie_word_embeddings = True

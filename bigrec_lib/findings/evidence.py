@@ -160,8 +160,8 @@ def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.Data
 
     A name with '*' is of an adapter that learnt other users' answers there.
     """
-    found = by_own_llm(test[(test.dataset == dataset) & (test.method == method)])
-    found = found[~found.constrained]
+    test = by_own_llm(test)
+    found = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
     found = found[found.setting.isin(("", SHUFFLED)) & ~found.run.str.startswith("full")]
     origin = found.tuned_on.where(found.tuned_on != "", dataset)
     return found.assign(origin=origin + found.setting.map({"": "", SHUFFLED: "*"}))
@@ -263,8 +263,8 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
     plain = plain_runs(group[group.n_train > 0])
     own = plain[plain.method == "bigrec"]
     if setting:
-        tuned = by_own_llm(group[(group.setting == setting) & (group.tuned_on == "")])
-        tuned = tuned[~tuned.constrained]
+        group = by_own_llm(group)
+        tuned = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
         own = pd.concat([own[own.n_train == main_size(own)], tuned[tuned.method == "bigrec"]])
     runs = own[["n_train", "seed"]].drop_duplicates()
     models = plain[plain.method.isin(CONVENTIONAL)].merge(runs, on=["n_train", "seed"])

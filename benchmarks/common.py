@@ -11,11 +11,16 @@ from tqdm import tqdm
 from bigrec_lib.files import write_json
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options every benchmark takes: `quick` (under a minute) and `json` (a path or None)."""
+def arguments(description: str, model: str = "") -> argparse.Namespace:
+    """The options every benchmark takes: `quick` (under a minute) and `json` (a path or None).
+
+    model: the default of the option `model`, for those that time an LLM.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    if model:
+        parser.add_argument("--model", default=model, help=f"LLM to time; otherwise {model}")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 """Beam search of this project against Hugging Face `generate`, and against the hardware.
 
-    python benchmarks/generation.py [--quick] [--json FILE]
+    python benchmarks/generation.py [--quick] [--json FILE] [--model NAME]
 
-SmolLM2-135M with a LoRA adapter (tuned once, kept in the cache folder), 4 beams, bfloat16, prompts
+SmolLM2-135M, or the LLM named, with a LoRA adapter (tuned once, kept in the cache folder), 4 beams, bfloat16, prompts
 of ML-100K; with BIGREC_GAMES=folder those of Amazon games (interactions.tsv.gz, titles.tsv.gz)
 instead. All alternatives take turns within a round, so they share whatever load there is:
 
@@ -83,19 +83,21 @@ def drawn(llm: LLM, split: str, count: int) -> list[Sample]:
     return samples.samples(frame, titles, prompts.domain(name), llm.tokenizer, 512)
 
 
-def tune(folder: Path, count: int) -> None:
+def tune(model: str, folder: Path, count: int) -> None:
     """Make the adapter. Runs in a process of its own, so that its memory is not counted here."""
-    llm = load_llm(MODEL)
+    llm = load_llm(model)
     train, valid = drawn(llm, "train", count), drawn(llm, "valid", 32)
     tuning.tune(llm, train, valid, tuning.Tuning(**TuneLLM().settings), folder)
 
 
-def prepared(quick: bool) -> Path:
+def prepared(model: str, quick: bool) -> Path:
     """The folder of the adapter, tuned before if it is not there."""
     count = 64 if quick else 512
-    folder = assets.cache_dir() / "benchmarks" / f"{data()[0]}-{count}"
+    folder = assets.cache_dir() / "benchmarks" / model.replace("/", "--") / f"{data()[0]}-{count}"
     if not (folder / "log.csv").exists():
-        child = multiprocessing.get_context("spawn").Process(target=tune, args=(folder, count))
+        child = multiprocessing.get_context("spawn").Process(
+            target=tune, args=(model, folder, count)
+        )
         child.start()
         child.join()
     return folder
@@ -286,21 +288,26 @@ def merging(llm: LLM, exact: LLM, some: list[Sample]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0])
-    adapter = prepared(args.quick)
-    llm = load_llm(MODEL, adapter=adapter)
+    args = arguments(__doc__.splitlines()[0], MODEL)
+    adapter = prepared(args.model, args.quick)
+    llm = load_llm(args.model, adapter=adapter)
     name, _, titles = data()
     tested = drawn(llm, "test", 16 if args.quick else 2048)
     texts = [sample.prompt for sample in tested]
     limit = room_for(answer_tokens(llm.tokenizer, titles))
     search = Search(max_new_tokens=limit, beams=4, batch_size=32)
     few = texts[: 8 if args.quick else 64]
-    result: dict[str, object] = {"data": name, "prompts": len(few), "max_new_tokens": limit}
+    result: dict[str, object] = {
+        "model": args.model,
+        "data": name,
+        "prompts": len(few),
+        "max_new_tokens": limit,
+    }
     result["peak_gb_by_prompts"] = memory(llm, texts, search, len(few))
     result |= speed(llm, few, search, args.quick)
     if not args.quick:
         result |= growth(llm, texts, search)
-    exact = load_llm(MODEL, dtype="float32", adapter=adapter)
+    exact = load_llm(args.model, dtype="float32", adapter=adapter)
     result |= merging(llm, exact, tested[: 8 if args.quick else 96])
     result |= equality(exact, texts[: 4 if args.quick else 64], search)
     for key, value in result.items():

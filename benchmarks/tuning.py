@@ -1,8 +1,8 @@
 """QLoRA tuning of this project against peft + `Trainer`, and against the hardware.
 
-    python benchmarks/tuning.py [--quick] [--json FILE]
+    python benchmarks/tuning.py [--quick] [--json FILE] [--model NAME]
 
-SmolLM2-135M in bfloat16 from its NF4 weights, LoRA r = 8 on q/k/v/o, prompts of ML-100K, batches of
+SmolLM2-135M, or the LLM named, in bfloat16 from its NF4 weights, LoRA r = 8 on q/k/v/o, prompts of ML-100K, batches of
 8, loss on the answer only. The three take turns:
 
 ours      bigrec_lib.method.tuning.tune, whole: checkpoints, validation and all
@@ -132,9 +132,9 @@ def floor(model, calls: list[tuple[int, int]]) -> None:
             linear(torch.ones(heads, head.shape[0], dtype=head.dtype), head.T)
 
 
-def peak(case: str, count: int) -> float:
+def peak(model: str, case: str, count: int) -> float:
     """Peak memory in GB of one of the two in a process of its own."""
-    llm = load_llm(MODEL, "nf4")
+    llm = load_llm(model, "nf4")
     train = drawn(llm, "train", count)
     with tempfile.TemporaryDirectory() as folder:
         if case == "ours":
@@ -182,9 +182,9 @@ def loss_before(llm: LLM, valid) -> float:
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0])
-    count, rounds = (16, 1) if args.quick else (512, 1)
-    llm = load_llm(MODEL, "nf4")
+    args = arguments(__doc__.splitlines()[0], MODEL)
+    count, rounds = (16, 1) if args.quick else (128, 1)
+    llm = load_llm(args.model, "nf4")
     train, valid = drawn(llm, "train", count), drawn(llm, "valid", 8 if args.quick else 64)
     calls = list(shapes(llm, train, SETTINGS))
     seconds: dict[str, list[float]] = {"ours": [], "trainer": [], "floor": []}
@@ -205,11 +205,14 @@ def main() -> None:
         result = same_steps(llm, train, valid, folder)
     least = {name: min(each) / count for name, each in seconds.items()}
     result |= {
+        "model": args.model,
         "speedup_vs_trainer": round(least["trainer"] / least["ours"], 2),
         "over_floor": round(least["ours"] / least["floor"], 2),
         "steps": len(calls),
         "samples_per_second": {name: round(1 / each, 2) for name, each in least.items()},
-        "peak_gb": {name: round(alone(peak, name, 16), 2) for name in ("ours", "trainer")},
+        "peak_gb": {
+            name: round(alone(peak, args.model, name, 16), 2) for name in ("ours", "trainer")
+        },
     }
     print(pd.Series(result).to_string())
     finish(result, args)

@@ -2,8 +2,8 @@
 
     python benchmarks/tuning.py [--quick] [--json FILE] [--model NAME]
 
-SmolLM2-135M, or the LLM named, in bfloat16 from its NF4 weights, LoRA r = 8 on q/k/v/o, prompts of ML-100K, batches of
-8, loss on the answer only. The three take turns:
+SmolLM2-135M, or the LLM named, in bfloat16 from its NF4 weights, LoRA r = 8 on q/k/v/o, prompts of
+ML-100K, batches of 8, loss on the answer only. The three take turns:
 
 ours      bigrec_lib.method.tuning.tune, whole: checkpoints, validation and all
 trainer   what one would write with peft and `Trainer`: the same base, adapter, optimiser, schedule

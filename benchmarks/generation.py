@@ -4,7 +4,7 @@
 
 SmolLM2-135M, or the LLM named, with a LoRA adapter (tuned once, kept in the cache folder), 4 beams,
 bfloat16, prompts of ML-100K; with BIGREC_GAMES=folder those of Amazon games (interactions.tsv.gz,
-titles.tsv.gz) instead. All alternatives take turns within a round, so they share whatever load there is:
+titles.tsv.gz) instead. All alternatives take turns within a round, so they share the load:
 
 engine       bigrec_lib.method.generation
 generate     `generate` on the same prompts sorted by length, with the same limit, at its best batch

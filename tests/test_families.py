@@ -3,6 +3,7 @@
 Whatever a model's own generation settings say, the search is the one that was asked for.
 """
 
+import json
 import re
 import warnings
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
 from toy import fresh_adapter, tuning_settings
 from toy_families import FAMILIES, SAMPLES, TITLES, TOKENIZERS, make
 from toy_llms import search_of
@@ -19,7 +21,7 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.method import adapters, beams, generation, prompts, samples, tuning
 from bigrec_lib.method.beams import Trie
 from bigrec_lib.method.embedding import embed
-from bigrec_lib.method.llm import LLM, with_adapter
+from bigrec_lib.method.llm import LLM, load_tokenizer, with_adapter
 from bigrec_lib.method.samples import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,6 +62,22 @@ def test_a_tokenizer_that_cleans_its_texts_up_leaves_titles_as_they_are():
     (tokens,) = beams.answer_tokens(tokenizer, ["Who 's There , Max ?"])
     assert tokenizer.decode(tokens[:-1]) == '"Who\'s There, Max?"'
     assert prompts.decode(tokenizer, tokens[:-1]) == '"Who \'s There , Max ?"'
+
+
+@pytest.mark.parametrize("told", ["GPT2Tokenizer", "LlamaTokenizer", "Qwen2Tokenizer", "Nothing"])
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_texts_are_cut_as_tokenizer_json_says_whatever_class_is_named(kind, told, tmp_path):
+    """`tokenizers` reads the file by itself; digits are where classes differ most."""
+    TOKENIZERS[kind]().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": told}))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    stored = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    for text in [*PROMPTS, *TITLES[:20], *ODD, "2023 650841823"]:
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokens == stored.encode(text, add_special_tokens=False).ids
+        assert prompts.decode(tokenizer, tokens) == stored.decode(tokens)
 
 
 # ------------------------------------------------------------------------------------------ tuning

@@ -21,7 +21,7 @@ from transformers import GenerationConfig
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import adapters, beams, generation, prompts, samples, tuning
 from bigrec_lib.method.beams import Trie
-from bigrec_lib.method.embedding import embed
+from bigrec_lib.method.embedding import EmbeddingError, embed
 from bigrec_lib.method.llm import LLM, load_tokenizer, with_adapter
 from bigrec_lib.method.samples import Sample
 
@@ -349,3 +349,14 @@ def test_an_embedding_is_that_of_the_text_alone_and_of_left_padded_batches(name)
                 vector, alone.hidden_states[-1][0, -1], rtol=1e-4, atol=1e-5, err_msg=text
             )
     np.testing.assert_allclose(found, padded, rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_that_the_model_has_no_room_for_is_named_in_a_line():
+    llm = make("gpt2")
+    room = llm.model.config.n_positions
+    fitting = llm.tokenizer.decode([7] * room)
+    assert len(llm.tokenizer(fitting)["input_ids"]) == room
+    assert np.isfinite(embed(llm, ["x", fitting])).all()
+    with pytest.raises(EmbeddingError, match="has .* tokens, and gpt2 reads 1024 .*max_title") as e:
+        embed(llm, ["x", "var a = new Date(); " * 300])
+    assert len(str(e.value)) < 200 and "\n" not in str(e.value)

@@ -13,7 +13,7 @@ import toy_results
 from bigrec_lib.findings import claims, evidence, methods, rules
 from bigrec_lib.findings.significance import Mean, mean_of
 from bigrec_lib.method import metrics
-from bigrec_lib.study import parameters
+from bigrec_lib.study import parameters, results
 
 
 @dataclass
@@ -140,6 +140,9 @@ def test_bigrec_meets_the_model_that_validation_prefers_in_both_forms(planted):
 
 
 def test_validation_chooses_the_model_of_each_form_and_test_judges_it(planted):
+    ranks = {split: results.read_ranks(planted.folder, split) for split in ("test", "valid")}
+    assert (planted.valid["rank"] == ranks["valid"]["rank"]).all()
+    assert (planted.test["rank"] == ranks["test"]["rank"]).all()
     valid = planted.valid.assign(
         ndcg=planted.valid.ndcg.mask(planted.valid.method == "markov-last", 0.9).mask(
             planted.valid.method == "sasrec-ce", 0.8
@@ -197,15 +200,73 @@ def test_every_row_of_c2_by_the_means_of_its_runs(planted):
     assert [row["estimate"] for row in rows] == pytest.approx(expected)
 
 
-def test_sizes_and_models_that_lack_seeds_or_sizes_cost_the_others_nothing(planted):
+@pytest.mark.parametrize("setting", ["", "matched"])
+def test_what_is_not_of_the_ladder_costs_and_adds_nothing(planted, setting):
+    """Sizes and models that lack seeds or sizes, untuned LLMs, runs of another kind."""
     films = planted.test[planted.test.dataset == "films"]
-    found = evidence.ladders(films)
     largest = evidence.plain_runs(films[films.n_train == 256])
     single = largest[largest.seed == 0].assign(n_train=512)
     once = largest[largest.method == "gru4rec-ce"].assign(method="caser-ce")
-    more = evidence.ladders(pd.concat([films, single, once]))
-    assert more.x.tolist() == [6, 7, 8]
-    assert (more.bigrec == found.bigrec).all() and (more.conventional == found.conventional).all()
+    untuned = largest[largest.method == "bigrec"].assign(n_train=0)
+    tuned = films[films.setting == "matched"]
+    strange = [tuned.assign(tuned_on="games"), tuned.assign(constrained=True)]
+    strange.append(tuned.assign(method="bigrec+popularity"))
+    more = pd.concat([films, single, once, untuned, *strange])
+    found, same = (evidence.ladders(rows, setting) for rows in (films, more))
+    assert same.x.tolist() == [6, 7, 8]
+    assert (same.bigrec == found.bigrec).all() and (same.conventional == found.conventional).all()
+    own = evidence.ladder(evidence.plain_runs(more), ["bigrec"])
+    assert own.x.tolist() == [6, 7, 8] and own.values.shape == (3, 3, 400)
+
+
+def with_seeds(seeds):
+    """A row a training size and seed, from the number of seeds of each size."""
+    return pd.DataFrame([{"n_train": n, "seed": s} for n in seeds for s in range(seeds[n])])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "main", "kept"),
+    [
+        ({0: 9, 64: 3, 128: 3, 256: 2}, 128, [0, 64, 128]),
+        ({64: 2, 128: 4, 256: 4}, 256, [64, 128, 256]),
+        ({64: 2, 128: 5, 256: 4, 512: 3}, 128, [128, 256, 512]),
+    ],
+)
+def test_sizes_by_their_seeds(seeds, main, kept):
+    assert evidence.main_size(with_seeds(seeds)) == main
+    assert evidence.enough_seeds(with_seeds(seeds)).n_train.unique().tolist() == kept
+
+
+def test_least_squares_at_uneven_sizes():
+    x, values = np.array([6.0, 7, 10]), np.array([1.0, 5, 2])
+    assert evidence.slope_weights(x) @ values == pytest.approx(np.polyfit(x, values, 1)[0])
+
+
+def test_a_mean_of_methods_is_of_what_all_have():
+    cell = {"n_train": 64, "user": 0, "example": 0}
+    had = [("a", 0, 0.2), ("b", 0, 0.4), ("c", 0, 0.9), ("a", 1, 0.6)]
+    rows = pd.DataFrame([cell | {"method": m, "seed": s, "ndcg": value} for m, s, value in had])
+    found = evidence.mean_of_methods(rows, ["a", "b"])
+    assert found.seed.tolist() == [0] and found.ndcg.tolist() == pytest.approx([0.3])
+
+
+def test_injecting_is_compared_with_a_model_that_is_there_without_it():
+    there = ["bigrec", "bigrec+popularity", "markov+popularity", "sasrec-ce", "gru4rec-ce"]
+    group = pd.DataFrame({"method": [*there, "gru4rec-ce+popularity"]})
+    assert evidence.comparator(group, "popularity") == "gru4rec-ce"
+    assert evidence.comparator(group, "collaborative") == ""
+
+
+def test_the_size_of_c5_is_the_data_sets_own(planted):
+    """Not that of joint models, nor of all samples, however many seeds they have."""
+    tuned = planted.test[planted.test.method == "bigrec"]
+    joint = tuned[tuned.tuned_on != ""].assign(n_train=256)
+    own = evidence.plain_runs(tuned[tuned.n_train == 128])
+    everything = own.assign(n_train=4096, run="full-s0")
+    more = pd.concat([planted.test, joint, everything])
+    found = claims.c5(more, planted.gains)
+    assert [row["statement"] for row in found] == [r["statement"] for r in planted.rows["C5"]]
+    assert [row["estimate"] for row in found] == [r["estimate"] for r in planted.rows["C5"]]
 
 
 def test_lines_cross_where_they_were_planted():
@@ -219,17 +280,24 @@ def test_lines_cross_where_they_were_planted():
     assert claims.crossing(evidence.Ladders(x, conventional, bigrec, users)) is None
 
 
-def test_what_injecting_adds_is_compared_with_what_it_adds_to_another_model(planted):
-    (row,) = [
-        row
-        for row in planted.rows["C4"]
-        if row["dataset"] == "films" and "collaborative" in row["statement"]
-    ]
+def test_every_row_of_c3_to_c5_by_the_means_of_its_runs(planted):
     means = main_runs(planted).groupby("method").ndcg.mean()
-    adds = {m: means[f"{m}+collaborative"] - means[m] for m in ("bigrec", "gru4rec-ce")}
-    assert row["estimate"] == pytest.approx(adds["bigrec"] - adds["gru4rec-ce"])
-    names = [guard.split(" 0.")[0] for guard in row["guards"].split("; ")]
-    assert names == ["BIGRec + collaborative − SASRec, cross-entropy", "personal gain"]
+    popular, collaborative = (
+        {model: means[f"{model}+{what}"] - means[model] for model in ("bigrec", "gru4rec-ce")}
+        for what in ("popularity", "collaborative")
+    )
+    more = means["bigrec+collaborative"] - means["bigrec+popularity"]
+    expected = {"C3": [popular["bigrec"], collaborative["bigrec"], more]}
+    expected["C4"] = [adds["bigrec"] - adds["gru4rec-ce"] for adds in (popular, collaborative)]
+    tuned = planted.test[(planted.test.dataset == "films") & (planted.test.n_train == 128)]
+    tuned = tuned[(tuned.method == "bigrec") & ~tuned.constrained]
+    of = tuned.groupby(["tuned_on", "setting"]).ndcg.mean()
+    joint, other = of["films+games", ""] / of["", ""] - 1, of["games", ""] - of["games", "shuffled"]
+    expected["C5"] = [joint, other]
+    for claim, values in expected.items():
+        rows = [row for row in planted.rows[claim] if row["dataset"] == "films"]
+        assert [row["estimate"] for row in rows] == pytest.approx(values), claim
+        assert {(row["users"], row["n"]) for row in rows} == {(200, 400)}
 
 
 def test_personal_gains_by_brute_force(planted):
@@ -248,18 +316,30 @@ def test_personal_gains_by_brute_force(planted):
             others = [worth[i] for i in range(400) if i // 2 != example // 2]
             assert found.others[example] == pytest.approx(np.mean(others))
             assert found.own[example] == pytest.approx(worth[example])
-    assert games[games.method == "popularity"].gain.abs().max() < 1e-12
+    assert (games[games.method == "popularity"].gain == 0).all()  # no noise of rounding
     gain = claims.personal(games)
     assert (gain.seeds, gain.users, gain.n) == (1, 200, 400)
+
+
+def test_namesakes_are_one_title_and_ties_are_not_won():
+    keys = dict.fromkeys(parameters.KEYS, "") | {"dataset": "d", "method": "m"}
+    lists = pd.DataFrame(
+        [keys | {"example": i, "items": np.array(row)} for i, row in enumerate(([1, 0], [2, 0]))]
+    )
+    items = {"d": pd.DataFrame({"title_group": [0, 1, 1]})}
+    examples = {"d": pd.DataFrame({"example": [0, 1], "user": [0, 1], "target": [2, 0]})}
+    found = evidence.personal_gains(lists, items, examples)
+    assert found.own.tolist() == pytest.approx([1, 1 / np.log2(3)])
+    assert found.others.tolist() == pytest.approx(found.own.tolist())
+    found = evidence.scored(pd.DataFrame({"rank": [0, 0], "ties": [4, 40]}))
+    assert found.ndcg.tolist() == [0.5, 0] and found.hr.tolist() == [1, 0]
 
 
 def mean(value, error=0.01, seeds=5):
     return Mean(value, error, 50.0, seeds, 100, 100)
 
 
-ONE_SIDED = (
-    0.0185  # so far from a bound, `mean` has a one-sided p-value below 0.05, not a two-sided
-)
+ONE_SIDED = 0.0185  # from a bound: the one-sided p-value of `mean` is below 0.05, p is not
 
 
 @pytest.mark.parametrize(

@@ -388,6 +388,7 @@ def test_a_guard_that_is_not_above_zero_keeps_a_claim_from_being_supported(rule,
 def test_few_seeds_are_a_demonstration_and_p_values_are_corrected_within_a_claim():
     rows = [claims.row({"claim": "C1"}, mean(0.1, seeds=2), "better", {})]
     assert claims.judged(rows, "", "").verdict.tolist() == ["demonstration"]
+    assert rules.verdict(0.05, True, rules.SEEDS) == "not decided"
     value = 0.0203  # p = 0.048
     rows = [
         claims.row({"claim": claim, "dataset": dataset}, mean(value), "better", {})

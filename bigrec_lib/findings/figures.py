@@ -241,7 +241,7 @@ def llm_sizes(
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
         ticks = sorted({*group.parameters, *trends.far_at[trends.dataset == dataset]})
-        axis.set_xticks(ticks, [f"{tick / 1e9:.1f} B" for tick in ticks])
+        axis.set_xticks(ticks, [f"{tick / 1e6:,.0f} M" for tick in ticks])
     handles = {
         name: handle
         for axis in axes[0]

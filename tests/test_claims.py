@@ -96,6 +96,7 @@ def test_without_its_guards_the_shuffled_recommender_would_pass(worlds):
 def test_every_row_has_its_guards_with_their_values(planted):
     means = main_runs(planted).groupby("method").ndcg.mean()
     gains = planted.gains[(planted.gains.dataset == "films") & (planted.gains.n_train == 128)]
+    gains = evidence.by_own_llm(gains)
     gain_of = gains[gains.method == "bigrec"].groupby(["tuned_on", "setting", "constrained"])
     gain_of = gain_of.gain.mean()[:, "", False]
     own = {"personal gain": gain_of[""]}
@@ -290,7 +291,7 @@ def test_every_row_of_c3_to_c5_by_the_means_of_its_runs(planted):
     expected = {"C3": [popular["bigrec"], collaborative["bigrec"], more]}
     expected["C4"] = [adds["bigrec"] - adds["gru4rec-ce"] for adds in (popular, collaborative)]
     tuned = planted.test[(planted.test.dataset == "films") & (planted.test.n_train == 128)]
-    tuned = tuned[(tuned.method == "bigrec") & ~tuned.constrained]
+    tuned = evidence.by_own_llm(tuned[(tuned.method == "bigrec") & ~tuned.constrained])
     of = tuned.groupby(["tuned_on", "setting"]).ndcg.mean()
     joint, other = of["films+games", ""] / of["", ""] - 1, of["games", ""] - of["games", "shuffled"]
     expected["C5"] = [joint, other]

@@ -146,6 +146,16 @@ def test_the_page_shows_the_tables_that_were_written():
         assert tables.markdown(frame, 4) in page.partition(calibration.HEADINGS[name])[2]
 
 
+def test_the_tables_are_of_the_procedure_as_it_is():
+    """One cell anew. Whoever changes a test of `significance` runs `make calibrate`."""
+    level = pd.read_csv(DOCS / "calibration" / "level.csv")
+    cell = (600, 166, 3, 0.0, 0.02, "related")
+    row = level.set_index(list(level.columns[:6])).sort_index().loc[cell]
+    found = calibration.level_cell(*cell, int(row.repetitions))
+    for name in ("error", "coverage"):
+        assert found[name] == pytest.approx(row[name], abs=1e-3)
+
+
 def test_writing_replaces_the_tables_and_nothing_else(tmp_path):
     page = "# Protocol\n\nText.\n"
     for heading in calibration.HEADINGS.values():

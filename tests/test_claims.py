@@ -1,5 +1,10 @@
 """Verdicts follow the declared rule, find planted truths, and let no impostor pass."""
 
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,18 +13,19 @@ import toy_results
 from bigrec_lib.findings import claims, evidence, methods, rules
 from bigrec_lib.findings.significance import Mean, mean_of
 from bigrec_lib.method import metrics
-from bigrec_lib.study import parameters
+from bigrec_lib.study import parameters, results
 
 
+@dataclass
 class Published:
-    """What the claims read of a study."""
+    """What the claims read of a study, and their rows."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.test, self.valid = (evidence.read_scores(folder, split) for split in ("test", "valid"))
-        items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
-        self.gains = evidence.personal_gains(evidence.read_lists(folder), items, examples)
+    folder: Path
+    test: pd.DataFrame
+    valid: pd.DataFrame
+    gains: pd.DataFrame
 
+    @cached_property
     def rows(self):
         return {
             "C1": claims.c1(self.test, self.valid, self.gains),
@@ -30,7 +36,14 @@ class Published:
         }
 
     def judged(self):
-        return claims.judged([row for rows in self.rows().values() for row in rows], "n#c", "")
+        return claims.judged([row for rows in self.rows.values() for row in rows], "n#c", "")
+
+
+def read(folder):
+    test, valid = (evidence.read_scores(folder, split) for split in ("test", "valid"))
+    items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
+    gains = evidence.personal_gains(evidence.read_lists(folder), items, examples)
+    return Published(folder, test, valid, gains)
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +51,19 @@ def worlds(tmp_path_factory):
     """World -> its published study."""
     folder = tmp_path_factory.mktemp("worlds")
     return {
-        world: Published(toy_results.write(folder / world, world=world))
-        for world in toy_results.WORLDS
+        world: read(toy_results.write(folder / world, world=world)) for world in toy_results.WORLDS
     }
 
 
 @pytest.fixture(scope="module")
 def planted(worlds):
     return worlds["planted"]
+
+
+def main_runs(study):
+    """Ranks of the plain runs of main size on films."""
+    plain = evidence.plain_runs(study.test)
+    return plain[(plain.dataset == "films") & (plain.n_train == 128)]
 
 
 def test_planted_effects_are_found(planted):
@@ -70,13 +88,46 @@ def test_no_difference_is_found_where_there_is_none(worlds):
 
 def test_without_its_guards_the_shuffled_recommender_would_pass(worlds):
     """The guards do the work: lists that suit anybody beat weak models and have a flat curve."""
-    rows = worlds["shuffled"].rows()
+    rows = worlds["shuffled"].rows
     bare = [row for row in rows["C1"] + rows["C2"] if row["estimate"] > 0 or row["rule"] == "flat"]
     assert any(claims.PERSONAL in row["weakest"] for row in bare)
 
 
+def test_every_row_has_its_guards_with_their_values(planted):
+    means = main_runs(planted).groupby("method").ndcg.mean()
+    gains = planted.gains[(planted.gains.dataset == "films") & (planted.gains.n_train == 128)]
+    gains = evidence.by_own_llm(gains)
+    gain_of = gains[gains.method == "bigrec"].groupby(["tuned_on", "setting", "constrained"])
+    gain_of = gain_of.gain.mean()[:, "", False]
+    own = {"personal gain": gain_of[""]}
+    popular, collaborative = (
+        {methods.minus(method, alone): means[method] - means[alone]} | own
+        for method, alone in (
+            ("bigrec+popularity", "popularity"), ("bigrec+collaborative", "sasrec-ce")
+        )
+    )  # fmt: skip
+    of_joint, of_other = ({"personal gain": gain_of[name]} for name in ("films+games", "games"))
+    expected = {"C1": [own] * 4, "C2": [own] * 4, "C3": [popular, collaborative, collaborative]}
+    expected |= {"C4": [popular, collaborative], "C5": [of_joint, of_other]}
+    for claim, rows in planted.rows.items():
+        assert len(rows) == 2 * len(expected[claim])  # films, then games
+        for row, guards in zip(rows, expected[claim], strict=False):
+            parts = (re.match(r"(.+) (-?\d\.\d+) \[", text) for text in row["guards"].split("; "))
+            found = {part[1]: float(part[2]) for part in parts}
+            assert found == pytest.approx(guards, abs=6e-5), (claim, row["statement"])
+
+
+def test_a_row_without_one_of_its_guards_is_missing(planted):
+    found = replace(planted, gains=planted.gains.iloc[:0]).judged()
+    assert (found.reason == "missing: personal gain").all()
+    without = planted.test[~planted.test.method.isin(["popularity", "sasrec-ce"])]
+    rows = replace(planted, test=without).rows
+    found = claims.judged(rows["C3"] + rows["C4"], "", "")
+    assert (found.verdict == "missing").all() and found.reason.str.contains("−").all()
+
+
 def test_bigrec_meets_the_model_that_validation_prefers_in_both_forms(planted):
-    rows = planted.rows()["C1"]
+    rows = planted.rows["C1"]
     statements = list(dict.fromkeys(row["statement"] for row in rows))
     rival = methods.label("gru4rec-ce")
     assert statements == [
@@ -87,6 +138,23 @@ def test_bigrec_meets_the_model_that_validation_prefers_in_both_forms(planted):
     found = [row["estimate"] for row in rows[2:4] if row["metric"] == "HR@20"]
     assert found == pytest.approx([truth], abs=0.08)
     assert all((row["seeds"], row["users"], row["n"]) == (4, 200, 400) for row in rows)
+
+
+def test_validation_chooses_the_model_of_each_form_and_test_judges_it(planted):
+    ranks = {split: results.read_ranks(planted.folder, split) for split in ("test", "valid")}
+    assert (planted.valid["rank"] == ranks["valid"]["rank"]).all()
+    assert (planted.test["rank"] == ranks["test"]["rank"]).all()
+    valid = planted.valid.assign(
+        ndcg=planted.valid.ndcg.mask(planted.valid.method == "markov-last", 0.9).mask(
+            planted.valid.method == "sasrec-ce", 0.8
+        )
+    )
+    rows = claims.c1(planted.test, valid, planted.gains)[:4]
+    means = main_runs(planted).groupby("method")[["ndcg", "hr"]].mean()
+    rivals = ["markov-last", "sasrec-ce"]
+    assert all(methods.label(rivals[i // 2]) in row["statement"] for i, row in enumerate(rows))
+    truth = [means.loc["bigrec", m] - means.loc[rival, m] for rival in rivals for m in means]
+    assert [row["estimate"] for row in rows] == pytest.approx(truth)
 
 
 def test_the_opposite_truth_is_contradicted(planted):
@@ -108,22 +176,98 @@ def test_slopes_are_least_squares_and_relative_to_the_level(planted):
         assert found.slope(found.conventional).mean() == pytest.approx(slope)
         parts = found.parts(found.conventional).mean((1, 2))
         assert parts.tolist() == pytest.approx([slope, curve.mean()])
-    rows = [row for row in planted.rows()["C2"] if row["dataset"] == "films"]
-    relative = next(r for r in rows if r["statement"].startswith("relative slope"))
-    bigrec = evidence.ladders(films).bigrec.mean((1, 2))
-    own = np.polyfit([6, 7, 8], bigrec, 1)[0] / bigrec.mean()
-    assert relative["estimate"] == pytest.approx(slope / curve.mean() - own)
 
 
-def test_sizes_and_models_that_lack_seeds_or_sizes_cost_the_others_nothing(planted):
+def test_every_row_of_c2_by_the_means_of_its_runs(planted):
+    films = planted.test[(planted.test.dataset == "films") & (planted.test.seed < 3)]
+    plain = evidence.plain_runs(films[films.n_train > 0])
+    theirs = plain[plain.method.isin(toy_results.TRAINED)].groupby("n_train").ndcg.mean()
+    own = plain[plain.method == "bigrec"].groupby("n_train").ndcg.mean()
+    matched = films[films.setting == "matched"].groupby("n_train").ndcg.mean()
+    assert matched.index.tolist() == [64, 256]
+
+    def slope(curve):
+        return np.polyfit([6, 7, 8], curve, 1)[0]
+
+    share = {
+        name: slope(curve) / curve.mean()
+        for name, curve in {
+            "theirs": theirs, "own": own, "matched": matched.combine_first(own)
+        }.items()
+    }  # fmt: skip
+    expected = [slope(theirs) - slope(own), share["theirs"] - share["own"]]
+    expected += [share["theirs"] - share["matched"], share["own"]]
+    rows = claims.c2(planted.test, planted.gains)[:4]
+    assert [row["estimate"] for row in rows] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("setting", ["", "matched"])
+def test_what_is_not_of_the_ladder_costs_and_adds_nothing(planted, setting):
+    """Sizes and models that lack seeds or sizes, untuned LLMs, runs of another kind."""
     films = planted.test[planted.test.dataset == "films"]
-    found = evidence.ladders(films)
     largest = evidence.plain_runs(films[films.n_train == 256])
     single = largest[largest.seed == 0].assign(n_train=512)
     once = largest[largest.method == "gru4rec-ce"].assign(method="caser-ce")
-    more = evidence.ladders(pd.concat([films, single, once]))
-    assert more.x.tolist() == [6, 7, 8]
-    assert (more.bigrec == found.bigrec).all() and (more.conventional == found.conventional).all()
+    untuned = largest[largest.method == "bigrec"].assign(n_train=0)
+    tuned = films[films.setting == "matched"]
+    strange = [tuned.assign(tuned_on="games"), tuned.assign(constrained=True)]
+    strange.append(tuned.assign(method="bigrec+popularity"))
+    more = pd.concat([films, single, once, untuned, *strange])
+    found, same = (evidence.ladders(rows, setting) for rows in (films, more))
+    assert same.x.tolist() == [6, 7, 8]
+    assert (same.bigrec == found.bigrec).all() and (same.conventional == found.conventional).all()
+    own = evidence.ladder(evidence.plain_runs(more), ["bigrec"])
+    assert own.x.tolist() == [6, 7, 8] and own.values.shape == (3, 3, 400)
+
+
+def with_seeds(seeds):
+    """A row a training size and seed, from the number of seeds of each size."""
+    return pd.DataFrame([{"n_train": n, "seed": s} for n in seeds for s in range(seeds[n])])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "main", "kept"),
+    [
+        ({0: 9, 64: 3, 128: 3, 256: 2}, 128, [0, 64, 128]),
+        ({64: 2, 128: 4, 256: 4}, 256, [64, 128, 256]),
+        ({64: 2, 128: 5, 256: 4, 512: 3}, 128, [128, 256, 512]),
+    ],
+)
+def test_sizes_by_their_seeds(seeds, main, kept):
+    assert evidence.main_size(with_seeds(seeds)) == main
+    assert evidence.enough_seeds(with_seeds(seeds)).n_train.unique().tolist() == kept
+
+
+def test_least_squares_at_uneven_sizes():
+    x, values = np.array([6.0, 7, 10]), np.array([1.0, 5, 2])
+    assert evidence.slope_weights(x) @ values == pytest.approx(np.polyfit(x, values, 1)[0])
+
+
+def test_a_mean_of_methods_is_of_what_all_have():
+    cell = {"n_train": 64, "user": 0, "example": 0}
+    had = [("a", 0, 0.2), ("b", 0, 0.4), ("c", 0, 0.9), ("a", 1, 0.6)]
+    rows = pd.DataFrame([cell | {"method": m, "seed": s, "ndcg": value} for m, s, value in had])
+    found = evidence.mean_of_methods(rows, ["a", "b"])
+    assert found.seed.tolist() == [0] and found.ndcg.tolist() == pytest.approx([0.3])
+
+
+def test_injecting_is_compared_with_a_model_that_is_there_without_it():
+    there = ["bigrec", "bigrec+popularity", "markov+popularity", "sasrec-ce", "gru4rec-ce"]
+    group = pd.DataFrame({"method": [*there, "gru4rec-ce+popularity"]})
+    assert evidence.comparator(group, "popularity") == "gru4rec-ce"
+    assert evidence.comparator(group, "collaborative") == ""
+
+
+def test_the_size_of_c5_is_the_data_sets_own(planted):
+    """Not that of joint models, nor of all samples, however many seeds they have."""
+    tuned = planted.test[planted.test.method == "bigrec"]
+    joint = tuned[tuned.tuned_on != ""].assign(n_train=256)
+    own = evidence.plain_runs(tuned[tuned.n_train == 128])
+    everything = own.assign(n_train=4096, run="full-s0")
+    more = pd.concat([planted.test, joint, everything])
+    found = claims.c5(more, planted.gains)
+    assert [row["statement"] for row in found] == [r["statement"] for r in planted.rows["C5"]]
+    assert [row["estimate"] for row in found] == [r["estimate"] for r in planted.rows["C5"]]
 
 
 def test_lines_cross_where_they_were_planted():
@@ -137,19 +281,24 @@ def test_lines_cross_where_they_were_planted():
     assert claims.crossing(evidence.Ladders(x, conventional, bigrec, users)) is None
 
 
-def test_what_injecting_adds_is_compared_with_what_it_adds_to_another_model(planted):
-    (row,) = [
-        row
-        for row in planted.rows()["C4"]
-        if row["dataset"] == "films" and "collaborative" in row["statement"]
-    ]
-    group = evidence.plain_runs(planted.test)
-    group = group[(group.dataset == "films") & (group.n_train == 128)]
-    means = group.groupby("method").ndcg.mean()
-    adds = {m: means[f"{m}+collaborative"] - means[m] for m in ("bigrec", "gru4rec-ce")}
-    assert row["estimate"] == pytest.approx(adds["bigrec"] - adds["gru4rec-ce"])
-    names = [guard.split(" 0.")[0] for guard in row["guards"].split("; ")]
-    assert names == ["BIGRec + collaborative − SASRec, cross-entropy", "personal gain"]
+def test_every_row_of_c3_to_c5_by_the_means_of_its_runs(planted):
+    means = main_runs(planted).groupby("method").ndcg.mean()
+    popular, collaborative = (
+        {model: means[f"{model}+{what}"] - means[model] for model in ("bigrec", "gru4rec-ce")}
+        for what in ("popularity", "collaborative")
+    )
+    more = means["bigrec+collaborative"] - means["bigrec+popularity"]
+    expected = {"C3": [popular["bigrec"], collaborative["bigrec"], more]}
+    expected["C4"] = [adds["bigrec"] - adds["gru4rec-ce"] for adds in (popular, collaborative)]
+    tuned = planted.test[(planted.test.dataset == "films") & (planted.test.n_train == 128)]
+    tuned = evidence.by_own_llm(tuned[(tuned.method == "bigrec") & ~tuned.constrained])
+    of = tuned.groupby(["tuned_on", "setting"]).ndcg.mean()
+    joint, other = of["films+games", ""] / of["", ""] - 1, of["games", ""] - of["games", "shuffled"]
+    expected["C5"] = [joint, other]
+    for claim, values in expected.items():
+        rows = [row for row in planted.rows[claim] if row["dataset"] == "films"]
+        assert [row["estimate"] for row in rows] == pytest.approx(values), claim
+        assert {(row["users"], row["n"]) for row in rows} == {(200, 400)}
 
 
 def test_personal_gains_by_brute_force(planted):
@@ -168,11 +317,30 @@ def test_personal_gains_by_brute_force(planted):
             others = [worth[i] for i in range(400) if i // 2 != example // 2]
             assert found.others[example] == pytest.approx(np.mean(others))
             assert found.own[example] == pytest.approx(worth[example])
-    assert games[games.method == "popularity"].gain.abs().max() < 1e-12
+    assert (games[games.method == "popularity"].gain == 0).all()  # no noise of rounding
+    gain = claims.personal(games)
+    assert (gain.seeds, gain.users, gain.n) == (1, 200, 400)
+
+
+def test_namesakes_are_one_title_and_ties_are_not_won():
+    keys = dict.fromkeys(parameters.KEYS, "") | {"dataset": "d", "method": "m"}
+    lists = pd.DataFrame(
+        [keys | {"example": i, "items": np.array(row)} for i, row in enumerate(([1, 0], [2, 0]))]
+    )
+    items = {"d": pd.DataFrame({"title_group": [0, 1, 1]})}
+    examples = {"d": pd.DataFrame({"example": [0, 1], "user": [0, 1], "target": [2, 0]})}
+    found = evidence.personal_gains(lists, items, examples)
+    assert found.own.tolist() == pytest.approx([1, 1 / np.log2(3)])
+    assert found.others.tolist() == pytest.approx(found.own.tolist())
+    found = evidence.scored(pd.DataFrame({"rank": [0, 0], "ties": [4, 40]}))
+    assert found.ndcg.tolist() == [0.5, 0] and found.hr.tolist() == [1, 0]
 
 
 def mean(value, error=0.01, seeds=5):
     return Mean(value, error, 50.0, seeds, 100, 100)
+
+
+ONE_SIDED = 0.0185  # from a bound: the one-sided p-value of `mean` is below 0.05, p is not
 
 
 @pytest.mark.parametrize(
@@ -180,13 +348,18 @@ def mean(value, error=0.01, seeds=5):
     [
         ("better", 0.1, "supported"),
         ("better", -0.1, "contradicted"),
-        ("better", 0.01, "not decided"),
+        ("better", ONE_SIDED, "not decided"),
+        ("better", -ONE_SIDED, "not decided"),
         ("no worse", 0.1, "supported"),
         ("no worse", -rules.SAME + 0.1, "supported"),
-        ("no worse", -rules.SAME + 0.01, "not decided"),
+        ("no worse", -rules.SAME + ONE_SIDED, "not decided"),
+        ("no worse", -rules.SAME - ONE_SIDED, "not decided"),
         ("no worse", -rules.SAME - 0.1, "contradicted"),
         ("flat", 0.0, "supported"),
-        ("flat", rules.FLAT - 0.01, "not decided"),
+        ("flat", rules.FLAT - ONE_SIDED, "not decided"),
+        ("flat", rules.FLAT + ONE_SIDED, "not decided"),
+        ("flat", -rules.FLAT + ONE_SIDED, "not decided"),
+        ("flat", -rules.FLAT - ONE_SIDED, "not decided"),
         ("flat", -rules.FLAT - 0.1, "contradicted"),
         ("flat", rules.FLAT + 0.1, "contradicted"),
     ],
@@ -200,7 +373,7 @@ def test_the_rule(rule, value, side):
     assert decided == (side != "not decided")  # interval and p-value say the same
 
 
-@pytest.mark.parametrize("weak", [mean(-0.1), mean(0.001), mean(0.0, 0.0)])
+@pytest.mark.parametrize("weak", [mean(-0.1), mean(ONE_SIDED), mean(0.0, 0.0)])
 @pytest.mark.parametrize(
     ("rule", "value"), [("better", 0.1), ("no worse", 0.1), ("flat", 0.0)]
 )  # fmt: skip
@@ -216,8 +389,12 @@ def test_a_guard_that_is_not_above_zero_keeps_a_claim_from_being_supported(rule,
 def test_few_seeds_are_a_demonstration_and_p_values_are_corrected_within_a_claim():
     rows = [claims.row({"claim": "C1"}, mean(0.1, seeds=2), "better", {})]
     assert claims.judged(rows, "", "").verdict.tolist() == ["demonstration"]
+    assert rules.verdict(0.05, True, rules.SEEDS) == "not decided"
     value = 0.0203  # p = 0.048
-    rows = [claims.row({"claim": name}, mean(value), "better", {}) for name in ("C1", "C3", "C3")]
+    rows = [
+        claims.row({"claim": claim, "dataset": dataset}, mean(value), "better", {})
+        for claim, dataset in (("C1", "films"), ("C3", "films"), ("C3", "games"))
+    ]
     found = claims.judged(rows, "", "abc")
     assert found.verdict.tolist() == ["supported", "not decided", "not decided"]
     assert set(found.rule_commit) == {"abc"}
@@ -242,7 +419,7 @@ def test_overlap_and_groups_by_brute_force():
 
 
 def test_whatever_is_missing_is_named(tmp_path):
-    bare = Published(toy_results.write_bare(tmp_path / "bare"))
+    bare = read(toy_results.write_bare(tmp_path / "bare"))
     found = bare.judged()
     assert (found.verdict == "missing").all()
     assert found.reason.str.startswith("missing: ").all() and list(found) == claims.COLUMNS

@@ -104,6 +104,12 @@ def test_one_example_a_user_has_the_plain_standard_error():
     found = mean_of(values[None], np.arange(50))
     assert found.error == pytest.approx(values.std(ddof=1) / 50**0.5)
     assert found.df == pytest.approx(49)
+    assert mean_of(values[None], np.arange(50) // 2).df == pytest.approx(24)  # users, not examples
+
+
+def test_one_user_is_no_evidence():
+    found = mean_of([[0.0, 1.0], [1.0, 3.0]], [5, 5])
+    assert found.p == 1 and np.isfinite([found.interval.low, found.interval.high]).all()
 
 
 def test_names_of_users_do_not_matter():

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bigrec_lib.findings import plots
 from bigrec_lib.findings.methods import MAIN, PALETTE, colour_of, label, of
@@ -239,6 +239,9 @@ def llm_sizes(
             axis.axhline(randoms[dataset], color="0.5", linestyle="--", linewidth=1, label="random")
         axis.set(title=dataset, xlabel="parameters of the LLM", ylabel="NDCG@20", ylim=(0, None))
         axis.set_xscale("log")
+        axis.xaxis.set_minor_locator(NullLocator())
+        ticks = sorted({*group.parameters, *trends.far_at[trends.dataset == dataset]})
+        axis.set_xticks(ticks, [f"{tick / 1e6:,.0f} M" for tick in ticks])
     handles = {
         name: handle
         for axis in axes[0]
@@ -246,7 +249,7 @@ def llm_sizes(
     }
     figure.tight_layout()
     figure.legend(
-        handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5),
+        handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(0.05, 0),
         fontsize="small",
     )  # fmt: skip
     return figure

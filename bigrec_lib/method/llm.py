@@ -78,6 +78,7 @@ def load_llm(
             f"{', '.join(assets.MODELS)}, a Hugging Face id, or a folder"
         ) from None
     if quantisation != "none" and device == "cpu":
+        leave_file(model)
         with without_notices():
             model = model.dequantize()
         return_memory()
@@ -94,6 +95,14 @@ def load_llm(
     if adapter is not None:
         model = with_adapter(model, adapter)
     return LLM(name, model.eval(), tokenizer)
+
+
+def leave_file(model: PreTrainedModel) -> None:
+    """Copy the weights that are not quantised, which else keep the whole file in memory."""
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.clone()
+    return_memory()
 
 
 def return_memory() -> None:

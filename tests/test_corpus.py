@@ -49,6 +49,12 @@ def test_filters_are_off_unless_asked_for_and_count_what_they_take(tmp_path):
     assert corpus.drops["items with a title below 14 characters"] == 2
     assert corpus.drops["interactions on items with a title below 14 characters"] == 4
     assert corpus.items.item_id.tolist() == ["10", "7"]
+    page = "var a = new Date(); " * 300
+    write_100k(tmp_path / "scraped", FILMS | {"9": (page, "")}, EVENTS)
+    corpus = readers.load("ml-100k", str(tmp_path / "scraped"), filters=Filters(max_title=1000))
+    assert corpus.drops["items with a title above 1000 characters"] == 1
+    assert "9" not in corpus.items.item_id.tolist() and len(corpus.items) == len(FILMS) - 1
+    assert page.strip() in readers.load("ml-100k", str(tmp_path / "scraped")).items.title.tolist()
     corpus = readers.load("ml-100k", str(tmp_path), filters=Filters(k_core=2))
     assert shown(corpus) == [
         (0, "10", 900_000_010), (0, "9", 900_000_020), (1, "10", 900_000_050), (1, "9", 900_000_050)
@@ -78,12 +84,15 @@ def plainly(titles, events, filters):
             count["interactions on items without a title"] += 1
         elif len(names[item]) < filters.min_title:
             count[f"interactions on items with a title below {filters.min_title} characters"] += 1
+        elif 0 < filters.max_title < len(names[item]):
+            count[f"interactions on items with a title above {filters.max_title} characters"] += 1
         elif (user, item, time) in [(u, i, t) for u, i, _, t in rows]:
             count["repeated interactions"] += 1
         else:
             rows.append((user, item, rating, time))
     liked = [row for row in rows if row[2] > filters.positive_only]
-    good = [name for name in names.values() if len(name) >= max(filters.min_title, 1)]
+    longest = filters.max_title or 99
+    good = [name for name in names.values() if max(filters.min_title, 1) <= len(name) <= longest]
     if not liked:
         return "no interaction is left", count
     if not any(a[0] == b[0] and a[3] != b[3] for a in liked for b in liked):
@@ -100,9 +109,9 @@ named = st.lists(st.tuples(ids, st.sampled_from(["A", '"Bé"', "None", None])), 
 
 
 @settings(max_examples=200, deadline=None)
-@given(named, rows, st.integers(1, 4), st.integers(1, 2))
-def test_any_corpus_is_that_of_plain_loops(titles, events, positive_only, min_title):
-    filters = Filters(positive_only=positive_only, min_title=min_title)
+@given(named, rows, st.integers(1, 4), st.integers(1, 2), st.sampled_from([0, 0, 2, 3]))
+def test_any_corpus_is_that_of_plain_loops(titles, events, positive_only, min_title, max_title):
+    filters = Filters(positive_only, min_title=min_title, max_title=max_title)
     raw = corpora.Raw(
         "items",
         pd.DataFrame(titles, columns=["item", "title"]),

@@ -3,6 +3,8 @@
 Whatever a model's own generation settings say, the search is the one that was asked for.
 """
 
+import inspect
+import json
 import re
 import warnings
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
 from toy import fresh_adapter, tuning_settings
 from toy_families import FAMILIES, SAMPLES, TITLES, TOKENIZERS, make
 from toy_llms import search_of
@@ -18,8 +21,8 @@ from transformers import GenerationConfig
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import adapters, beams, generation, prompts, samples, tuning
 from bigrec_lib.method.beams import Trie
-from bigrec_lib.method.embedding import embed
-from bigrec_lib.method.llm import LLM, with_adapter
+from bigrec_lib.method.embedding import EmbeddingError, embed
+from bigrec_lib.method.llm import LLM, load_tokenizer, with_adapter
 from bigrec_lib.method.samples import Sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,6 +63,22 @@ def test_a_tokenizer_that_cleans_its_texts_up_leaves_titles_as_they_are():
     (tokens,) = beams.answer_tokens(tokenizer, ["Who 's There , Max ?"])
     assert tokenizer.decode(tokens[:-1]) == '"Who\'s There, Max?"'
     assert prompts.decode(tokenizer, tokens[:-1]) == '"Who \'s There , Max ?"'
+
+
+@pytest.mark.parametrize("told", ["GPT2Tokenizer", "LlamaTokenizer", "Qwen2Tokenizer", "Nothing"])
+@pytest.mark.parametrize("kind", [kind for kind in TOKENIZERS if kind != "in Python"])
+def test_texts_are_cut_as_tokenizer_json_says_whatever_class_is_named(kind, told, tmp_path):
+    """`tokenizers` reads the file by itself; digits are where classes differ most."""
+    TOKENIZERS[kind]().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": told}))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    stored = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    for text in [*PROMPTS, *TITLES[:20], *ODD, "2023 650841823"]:
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokens == stored.encode(text, add_special_tokens=False).ids
+        assert prompts.decode(tokenizer, tokens) == stored.decode(tokens)
 
 
 # ------------------------------------------------------------------------------------------ tuning
@@ -317,12 +336,12 @@ def test_an_embedding_is_that_of_the_text_alone_and_of_left_padded_batches(name)
     for row, tokens in enumerate(encoded):
         ids[row, width - len(tokens) :] = torch.tensor(tokens)
         real[row, width - len(tokens) :] = 1
+    told = {}
+    if "position_ids" in inspect.signature(llm.model.base_model.forward).parameters:
+        told["position_ids"] = (real.cumsum(1) - 1).clamp(min=0)
     with torch.inference_mode():
         padded = llm.model(
-            input_ids=ids,
-            attention_mask=real,
-            position_ids=(real.cumsum(1) - 1).clamp(min=0),
-            output_hidden_states=True,
+            input_ids=ids, attention_mask=real, output_hidden_states=True, **told
         ).hidden_states[-1][:, -1]
         for text, tokens, vector in zip(texts, encoded, found, strict=True):
             alone = llm.model(torch.tensor([tokens]), output_hidden_states=True)
@@ -330,3 +349,14 @@ def test_an_embedding_is_that_of_the_text_alone_and_of_left_padded_batches(name)
                 vector, alone.hidden_states[-1][0, -1], rtol=1e-4, atol=1e-5, err_msg=text
             )
     np.testing.assert_allclose(found, padded, rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_that_the_model_has_no_room_for_is_named_in_a_line():
+    llm = make("gpt2")
+    room = llm.model.config.n_positions
+    fitting = llm.tokenizer.decode([7] * room)
+    assert len(llm.tokenizer(fitting)["input_ids"]) == room
+    assert np.isfinite(embed(llm, ["x", fitting])).all()
+    with pytest.raises(EmbeddingError, match="has .* tokens, and gpt2 reads 1024 .*max_title") as e:
+        embed(llm, ["x", "var a = new Date(); " * 300])
+    assert len(str(e.value)) < 200 and "\n" not in str(e.value)

@@ -226,13 +226,6 @@ def test_the_first_of_some_keys_are_those_of_a_stable_sort():
         assert grounding.first(keys, k).tolist() == wanted.tolist()
 
 
-def test_bm25_finds_shared_words_and_a_text_without_words_matches_nothing():
-    titles = ["Heat (1995)", "Alien (1979)", "Body Heat (1981)"]
-    scores = grounding.bm25(["Alien", "heat 1981", "", "..."], titles)
-    assert scores[0].argmax() == 1 and scores[1].argmax() == 2
-    assert not scores[2].any() and not scores[3].any()
-
-
 def test_bad_input_is_named():
     vectors, queries = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[:2]
     targets = np.array([0, 1])

@@ -18,6 +18,9 @@ from tokenizers import (
 from toy import toy_titles
 from toy_samples import toy_samples
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    ByT5Tokenizer,
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
@@ -26,6 +29,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MptConfig,
+    MptForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -99,6 +104,13 @@ def llama_like(texts: list[str]):
     )
 
 
+class InPython(ByT5Tokenizer):
+    """A token for each byte; without the end of sequence that T5 has after each text."""
+
+    def build_inputs_with_special_tokens(self, token_ids_0, token_ids_1=None):
+        return token_ids_0
+
+
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -123,6 +135,7 @@ TOKENIZERS = {
     "gpt2": lambda: byte_level(bos_token="<|endoftext|>", eos_token="<|endoftext|>"),
     "llama": lambda: llama_like([text.replace("\n", " ") for text in TEXTS]),
     "offsets without spaces": lambda: byte_level(trim=True, eos_token="<|endoftext|>"),
+    "in Python": InPython,
     "tokens across lines": lambda: llama_like(TEXTS),
 }
 
@@ -162,6 +175,20 @@ def gpt2(vocab: int) -> GPT2LMHeadModel:
     )
 
 
+def bloom(vocab: int) -> BloomForCausalLM:
+    """ALiBi in place of positions, and so no most length."""
+    return BloomForCausalLM(
+        BloomConfig(vocab_size=vocab, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3)
+    )
+
+
+def mpt(vocab: int) -> MptForCausalLM:
+    """ALiBi, too; `max_seq_len` is what it was trained with."""
+    return MptForCausalLM(
+        MptConfig(vocab_size=vocab, d_model=32, n_layers=2, n_heads=4, initializer_range=0.3)
+    )
+
+
 @dataclass(frozen=True)
 class Family:
     """A tokenizer, a model for a vocabulary of some size, the layers to adapt, and why its beams
@@ -185,6 +212,8 @@ FAMILIES = {
     ),
     "gemma3 with pictures": Family("gemma3", gemma3_with_pictures, problem="window 16"),
     "gpt2": Family("gpt2", gpt2, ("c_attn", "c_fc")),
+    "bloom": Family("gpt2", bloom, ("query_key_value",), problem="positions that cannot be told"),
+    "mpt": Family("gpt2", mpt, ("Wqkv", "up_proj"), problem="positions that cannot be told"),
     "llama": Family(
         "llama", lambda vocab: LlamaForCausalLM(LlamaConfig(vocab_size=vocab, **ROTARY))
     ),

@@ -24,6 +24,7 @@ generation     step 1: read prompts, search, fall back to `generate`
 portions       many prompts into a file: cut, stored, resumed
 embedding      texts -> vectors, cached by content
 grounding      step 2: exact L2 ranks over the whole catalogue
+bm25           step 2 as GPT4Rec has it: the titles that share words with a text
 metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
 windows        samples in numbers, for models that know no titles

@@ -44,12 +44,14 @@ class Filters:
     """What is kept of a data set; the defaults keep all.
 
     positive_only: ratings above this (0: every rating). k_core: users and items with as many
-    interactions among themselves (0: all). min_title: titles of as many characters.
+    interactions among themselves (0: all). min_title, max_title: titles of at least and at most as
+    many characters (0: all).
     """
 
     positive_only: float = 0
     k_core: int = 0
     min_title: int = 1
+    max_title: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,12 @@ class Selection:
         self.drops["items without a title"] = int(bare.sum())
         self.leave_out(self.item < 0, "interactions on unknown items")
         self.unlist(bare, "interactions on items without a title")
+        length = self.titles.clean.str.len().to_numpy(dtype=np.int64)
         if filters.min_title > 1:
-            short = (self.titles.clean.str.len() < filters.min_title).to_numpy(dtype=bool)
-            what = f"items with a title below {filters.min_title} characters"
-            self.drops[what] = int((short & ~bare).sum())
-            self.unlist(short & ~bare, f"interactions on {what}")
+            short = ~bare & (length < filters.min_title)
+            self.unlist_titled(short, f"below {filters.min_title}")
+        if filters.max_title and (length > filters.max_title).any():
+            self.unlist_titled(length > filters.max_title, f"above {filters.max_title}")
         events = pd.DataFrame({"user": self.user, "item": self.item, "time": self.time})
         self.leave_out(events.duplicated().to_numpy(), "repeated interactions")
         if self.rating is not None:
@@ -209,6 +212,12 @@ class Selection:
         """Titles (m,) bool that go, with the interactions on them."""
         self.listed[gone] = False
         self.leave_out(gone[self.item] & (self.item >= 0), what)
+
+    def unlist_titled(self, gone: np.ndarray, where: str) -> None:
+        """Titles (m,) bool that go for their length, and how it is called."""
+        what = f"items with a title {where} characters"
+        self.drops[what] = int(gone.sum())
+        self.unlist(gone, f"interactions on {what}")
 
     def keep_core(self, k: int) -> None:
         """Only users and titles with k interactions or more among themselves."""

@@ -12,6 +12,7 @@ is the same whatever else is embedded, in whatever order, and whatever the cache
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,8 @@ def embed(
 
     The text without a token is embedded as the end-of-sequence token alone. `cache` is a folder:
     what it holds for this very model is read, what is missing is computed and added.
-    Returns (len(texts), d) float32. Raises EmbeddingError for vectors that are not finite, or a
-    cache that is damaged.
+    Returns (len(texts), d) float32. Raises EmbeddingError for a text the model has no room for,
+    vectors that are not finite, or a cache that is damaged.
     """
     if not texts:
         return np.empty((0, llm.model.config.hidden_size), dtype=np.float32)
@@ -77,10 +78,19 @@ def embed_missing(
 
 
 def tokenise(llm: LLM, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, at least one."""
+    """Token ids of each text, at least one. Raises EmbeddingError for a text that is too long."""
     if not texts:
         return []
-    return [ids or [llm.tokenizer.eos_token_id] for ids in llm.tokenizer(texts)["input_ids"]]
+    config = llm.model.config.get_text_config()
+    room = getattr(config, "max_position_embeddings", math.inf)
+    tokens = llm.tokenizer(texts)["input_ids"]
+    for text, ids in zip(texts, tokens, strict=True):
+        if len(ids) > room:
+            raise EmbeddingError(
+                f"the text {text!r:.60}… has {len(ids)} tokens, and {llm.name} reads {room} at "
+                "most: lower max_title of 01_prepare_data"
+            )
+    return [ids or [llm.tokenizer.eos_token_id] for ids in tokens]
 
 
 @torch.inference_mode()

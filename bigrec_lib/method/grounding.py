@@ -396,22 +396,6 @@ def unseen(
     return np.take_along_axis(lists, kept, axis=1)
 
 
-def bm25(generated: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """BM25 scores of titles for generated texts, (n, I) float32 (GPT4Rec's retrieval).
-
-    A text that shares no word with any title scores 0 everywhere: all titles tie.
-    """
-    import bm25s
-
-    both = [*titles, *generated]
-    words = bm25s.tokenize(both, stopwords=[], return_ids=False, show_progress=False)
-    index = bm25s.BM25()
-    index.index(words[: len(titles)], show_progress=False)
-    nothing = np.zeros(len(titles), dtype=np.float32)  # a text without words is like no title
-    queries = words[len(titles) :]
-    return np.stack([index.get_scores(query) if query else nothing for query in queries])
-
-
 # ------------------------------------------------------------------------------------ bad input
 
 

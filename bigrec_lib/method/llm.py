@@ -60,12 +60,12 @@ def load_llm(
     """
     with without_notices():
         import bitsandbytes  # noqa: F401  it speaks when it is first imported
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
     where = assets.fetch(name) if name in assets.MODELS else name
     device = best_device(device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = load_tokenizer(where)
         model = AutoModelForCausalLM.from_pretrained(
             where,
             dtype=getattr(torch, dtype),
@@ -110,6 +110,32 @@ def return_memory() -> None:
     were unpacked. Where there is no glibc, nothing happens."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or Hugging Face id, which cuts texts as its tokenizer.json says.
+
+    transformers 5 takes from that file the vocabulary alone, and the rest from the class that
+    tokenizer_config.json names, which is often another one: digits of OLMo 2, Granite and others
+    come out in other tokens than those the model was trained with
+    (github.com/huggingface/transformers/issues/45920).
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+    from transformers.utils import cached_file
+
+    tokenizer = AutoTokenizer.from_pretrained(where)
+    path = cached_file(
+        where,
+        "tokenizer.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path and tokenizer.is_fast:
+        stored, backend = Tokenizer.from_file(path), tokenizer.backend_tokenizer
+        for part in ("model", "normalizer", "pre_tokenizer", "decoder"):
+            setattr(backend, part, getattr(stored, part))
+    return tokenizer
 
 
 @contextmanager

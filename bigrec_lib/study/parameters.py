@@ -321,6 +321,7 @@ class PrepareData(DatasetParameters):
     positive_only: Annotated[float, Field(ge=0)] = 0
     k_core: Size = 0
     min_title: Count = 1
+    max_title: Count = 1000
     history: Count = 10
     first: Literal["full", "any"] = "full"
     n_valid: Count = 200

@@ -24,6 +24,8 @@ generation     step 1: read prompts, search, fall back to `generate`
 portions       many prompts into a file: cut, stored, resumed
 embedding      texts -> vectors, cached by content
 grounding      step 2: exact L2 ranks over the whole catalogue
+finders        which title a text stands for, by the text alone
+cheaper        texts to items without embedding or scanning everything, and what that costs
 metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
 windows        samples in numbers, for models that know no titles

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,11 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import grounding
+from bigrec_lib.method import embedding, grounding
 from bigrec_lib.method.finders import Finder, Grams, Words
+
+if TYPE_CHECKING:
+    from bigrec_lib.method.llm import LLM
 
 BLOCK = 256  # titles whose rows are worked out together
 
@@ -260,7 +263,7 @@ def filled(found: np.ndarray, k: int) -> np.ndarray:
 
 
 def hnsw(vectors: np.ndarray, links: int, breadth: int):
-    """A graph in which each title is tied to `links` near ones; a search keeps `breadth` of them."""
+    """A graph that ties each title to `links` near ones; a search keeps the best `breadth`."""
     import faiss
 
     index = faiss.IndexHNSWFlat(vectors.shape[1], links)
@@ -308,7 +311,8 @@ class Served:
     """What a way answered to n requests.
 
     lists: (n, k) candidates. embedded: (n,) bool, whether the text had to be embedded. seconds:
-    (n,) without that embedding. build: seconds to build the way, its vectors given.
+    (n,) without that embedding. build: seconds to build the way, its vectors given; size: the bytes
+    it holds.
     """
 
     way: Way
@@ -316,6 +320,7 @@ class Served:
     embedded: np.ndarray
     seconds: np.ndarray
     build: float
+    size: int
 
 
 def serve(build: Callable[[], Way], texts: Sequence[str], queries: np.ndarray) -> Served:
@@ -345,7 +350,18 @@ def serve(build: Callable[[], Way], texts: Sequence[str], queries: np.ndarray) -
         shown = way.ground(text, vector(number))
         seconds[number] = time.perf_counter() - start
         lists.append(shown)
-    return Served(way, np.stack(lists), asked, seconds, built)
+    return Served(way, np.stack(lists), asked, seconds, built, way.size)
+
+
+def seconds_to_embed(llm: LLM, texts: Sequence[str]) -> np.ndarray:
+    """Seconds to embed each text, one after the other and none from a cache, (n,) float64."""
+    seconds = []
+    with tqdm(total=len(texts) + 1, desc="embedding", unit="text") as bar:
+        for text in [*texts[:1], *texts]:  # the first one twice, to warm up
+            start = time.perf_counter()
+            embedding.compute(llm, embedding.tokenise(llm, [text]), 1, bar)
+            seconds.append(time.perf_counter() - start)
+    return np.array(seconds[1:])
 
 
 def seconds_to_add(way: Way, title: str, vector: np.ndarray) -> float:
@@ -423,7 +439,7 @@ def growing(
             rows.append(
                 row
                 | {"build": served.build, "p50": p50, "p95": p95}
-                | {"recall": found, "size": served.way.size}
+                | {"recall": found, "size": served.size}
             )
     columns = ["items", "method", "build", "p50", "p95", "recall", "size", "gap"]
     return pd.DataFrame(rows, columns=columns)

@@ -215,7 +215,9 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
 def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
     path = project / "studies" / "toy.yaml"
     original = path.read_text()
-    path.write_text(original + "notebooks: {03_generate_titles: {beams: 2}}\n")
+    study = yaml.safe_load(original)
+    study["notebooks"]["03_generate_titles"]["beams"] = 2
+    path.write_text(yaml.safe_dump(study))
     done = batch(project, "plan", "toy")
     path.write_text(original)
     states = {line.split()[1].split(".")[-1]: line for line in done.stdout.splitlines()[:-1]}

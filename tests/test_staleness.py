@@ -127,7 +127,7 @@ EDITS = [
         "",
     ),
     ("a figure", f"{FINDINGS}/plots.py", edit("share covered", "covered"), "03", ""),
-    ("the claims' rule", f"{FINDINGS}/rules.py", edit("SAME = 0.30", "SAME = 0.20"), "", ""),
+    ("the claims' rule", f"{FINDINGS}/rules.py", edit("FLAT = 0.10", "FLAT = 0.20"), "", ""),
 ]
 
 

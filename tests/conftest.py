@@ -3,10 +3,19 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests share the machine
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 from toy import batch, make_project, make_tiny_llm, write_ml_100k
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of one file go to one process, and those of the toy project, too: it is made once."""
+    for item in items:
+        of_project = "project" in item.fixturenames and item.path.name != "test_new.py"
+        group = "project" if of_project else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

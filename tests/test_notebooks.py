@@ -11,6 +11,7 @@ import pytest
 import yaml
 from toy import batch
 
+from bigrec_lib.findings.methods import CHEAPER
 from bigrec_lib.method.metrics import COLUMNS
 from bigrec_lib.study.parameters import KEYS
 from bigrec_lib.study.parameters import NOTEBOOKS as CLASSES
@@ -160,7 +161,7 @@ def test_bigrecs_lists_agree_with_its_ranks(project):
         places = np.flatnonzero(group[lists[method, example]] == group[target[example]])
         rank = rank_of[method, example]
         assert places.tolist() == [rank] * int(rank < 20), method
-    assert len({method for method, _ in both}) == 10
+    assert len({method for method, _ in both}) == 10 + len(CHEAPER)
 
 
 def test_what_is_published(project):
@@ -189,7 +190,7 @@ def test_manifests_tell_everything_and_no_absolute_path(project):
     assert sorted(m["notebook"] for m in of_jobs) == sorted(
         m["notebook"] for m in published["jobs"].values()
     )
-    assert len(of_jobs) == len(CLASSES) - 1
+    assert len(of_jobs) == len(CLASSES) - 2
     for manifest in of_jobs:
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
         assert str(project) not in json.dumps(manifest)
@@ -206,7 +207,7 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
     *jobs, summary = batch(clone, "plan", "toy").stdout.splitlines()
-    assert len(jobs) == len(CLASSES) - 1
+    assert len(jobs) == len(CLASSES) - 2
     assert not any(line.startswith("done") for line in jobs)
     assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")
 
@@ -214,7 +215,9 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
 def test_the_plan_names_what_a_change_makes_stale_and_runs_nothing(project):
     path = project / "studies" / "toy.yaml"
     original = path.read_text()
-    path.write_text(original + "notebooks: {03_generate_titles: {beams: 2}}\n")
+    study = yaml.safe_load(original)
+    study["notebooks"]["03_generate_titles"]["beams"] = 2
+    path.write_text(yaml.safe_dump(study))
     done = batch(project, "plan", "toy")
     path.write_text(original)
     states = {line.split()[1].split(".")[-1]: line for line in done.stdout.splitlines()[:-1]}

@@ -64,6 +64,9 @@ def test_a_history_over_budget_loses_its_oldest_titles_first():
         assert text == prompts.prompt(kept, MOVIES)
     with pytest.raises(StudyError, match="'e f'"):
         prompts.fitted_prompt(Words(), titles, MOVIES, 10)
+    with pytest.raises(StudyError, match="lower max_title") as error:
+        prompts.fitted_prompt(Words(), ["var a; " * 900], MOVIES, 500)
+    assert len(str(error.value)) < 200
     with pytest.raises(StudyError, match="history is empty"):
         prompts.fitted_prompt(Words(), [], MOVIES, 500)
 

@@ -1,12 +1,17 @@
 """Ranks, lists and metrics are written one way, and read as they were written."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import grounding, metrics
-from bigrec_lib.study import results
+from bigrec_lib.study import manifests, results
+from bigrec_lib.study.parameters import NOTEBOOKS, Analysis
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_a_list_names_the_first_item_that_bears_a_title():
@@ -40,3 +45,15 @@ def test_metrics_name_their_protocol():
     assert set(zip(rows.method, rows.protocol, strict=True)) == {
         ("m", "corrected"), ("m-reference", "reference")
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("results/*/manifests.json")), ids=lambda path: path.parent.name
+)
+def test_published_manifests_tell_analyses_from_steps(path):
+    """By their keys, as the class of their notebook has it."""
+    jobs = manifests.read_published(path.parent)["jobs"].values()
+    assert jobs
+    for job in jobs:
+        analysis = issubclass(NOTEBOOKS[job["notebook"]], Analysis)
+        assert manifests.is_analysis(job) == analysis, job["notebook"]

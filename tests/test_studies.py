@@ -135,6 +135,25 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
     assert len({p.output for p in planned.values()}) == len(planned)
 
 
+def test_cheaper_ways_follow_the_first_main_run_of_every_data_set(study_file):
+    datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
+    study = study_file(datasets=datasets, seeds=[3, 4], n_train=[16, 8], cheaper=True)
+    planned = studies.jobs("toy", study)
+    waits, order = studies.waits(planned), list(planned)
+    found = {name for name in planned if name.endswith("15_cheaper_grounding")}
+    assert found == {f"{name}.n16-s3.15_cheaper_grounding" for name in datasets}
+    name = "games.n16-s3.15_cheaper_grounding"
+    needs = ["01_prepare_data", "n16-s3.03_generate_titles", "n16-s3.04_ground_to_items"]
+    assert waits[name] == [f"games.{job}" for job in needs]
+    assert name in waits["07_overall_performance"]
+    assert order.index(name) < order.index("07_overall_performance")
+    study = study_file(cheaper=True, constrained=True)
+    planned = studies.jobs("toy", study)
+    name = "ml-100k.n16-s0.15_cheaper_grounding"
+    assert "ml-100k.n16-s0-constrained.03_generate_titles" in studies.waits(planned)[name]
+    assert not any("15" in name for name in studies.jobs("toy", study_file()))
+
+
 @pytest.mark.parametrize(
     ("llms", "message"),
     [

@@ -115,11 +115,13 @@ def make_project(folder, data, llm, **changes):
         "seeds": [0],
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
+        "cheaper": True,
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
+            "15_cheaper_grounding": {"synthetic": [100, 200], "requests": 5},
         },
         **changes,
     }
@@ -131,12 +133,13 @@ def make_project(folder, data, llm, **changes):
 def results_of(project) -> dict[str, str]:
     """SHA-256 of every published file of the toy study, but for manifests and seconds.
 
-    Those tell when and how fast, and so do the table of seconds and the two pages that show it.
+    Those tell when and how fast, and so do the table of seconds and the pages that show such.
     """
     from bigrec_lib.files import sha256
 
     timed = {"manifests.json", "report.html", "tables/training_seconds.csv"}
-    timed.add("notebooks/08_training_size.ipynb")
+    timed |= {"notebooks/08_training_size.ipynb"}
+    timed |= {f"notebooks/{path.name}" for path in project.glob("results/toy/notebooks/*.15_*")}
     results = project / "results" / "toy"
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}

@@ -6,6 +6,7 @@ rules          the rule that decides a claim
 evidence       what claims and analyses take from a published study
 claims         the paper's claims: the evidence for each, and verdicts
 analyses       what the notebooks from 07 on compute: a function a table
+grounders      what cheaper ways to ground lose and save
 leaderboard    the main table, and what every method in it is held against
 tables         CSV, Markdown, LaTeX
 calibration    simulated studies: error rates of the rules, and power

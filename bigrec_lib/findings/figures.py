@@ -262,3 +262,54 @@ def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
     axis.plot(x[:2], y[:2], color=colour, linewidth=1)
     axis.plot(x[1:], y[1:], color=colour, linewidth=1, linestyle=":")
     axis.vlines(x[2], trend.far_low, trend.far_high, color=colour, linestyle=":", linewidth=2)
+
+
+# 15_cheaper_grounding
+
+
+def cheaper(rows: pd.DataFrame) -> plt.Figure:
+    """What each way loses in NDCG@20 over what its request takes: grounding alone, and all of it.
+
+    rows: columns method, difference, low, high; writing and request (seconds).
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH * 1.5, 3.8), sharex=True, sharey=True)
+    panels = {
+        "grounding alone": rows.request - rows.writing,
+        "with writing the text": rows.request,
+    }
+    for axis, (title, seconds) in zip(axes, panels.items(), strict=True):
+        for row, x in zip(rows.itertuples(), seconds, strict=True):
+            colour = colour_of(row.method)
+            axis.vlines(x, row.low, row.high, color=colour, linewidth=0.8)
+            axis.plot(
+                x, row.difference, of(row.method).marker, color=colour, markersize=7, alpha=0.8,
+                label=label(row.method),
+            )  # fmt: skip
+        axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
+        axis.set_xscale("log")
+        axis.set(title=title, xlabel="seconds of a request")
+    axes[0].set(ylabel="difference in NDCG@20\nto the exact way")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+def growing(rows: pd.DataFrame) -> plt.Figure:
+    """Seconds of a search, and its recall, over the size of the catalogue, a line a way.
+
+    rows: columns items, method, p50, recall.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH * 1.4, 3.2))
+    for method, line in rows[rows.p50.notna()].groupby("method", sort=False):
+        look = {"marker": of(method).marker, "color": colour_of(method), "label": label(method)}
+        axes[0].plot(line["items"], line.p50, **look)
+        axes[1].plot(line["items"], line.recall, **look)
+    for axis in axes:
+        axis.set_xscale("log")
+        axis.set(xlabel="titles")
+    axes[0].set_yscale("log")
+    axes[0].set(ylabel="seconds of a search (median)")
+    axes[1].set(ylabel="recall of the first 20", ylim=(0, 1.05))
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    return figure

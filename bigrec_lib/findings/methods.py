@@ -36,9 +36,10 @@ class Method:
     name: as in the results. label: as tables and figures print it. colour, marker: its own, so
         that greyscale tells methods apart, too.
     kind: bigrec (the method itself); injected (with statistics); variant (another way to use the
-        LLM); grounding (another way to ground the same texts); random and popularity (what every
-        recommender must beat); statistic and network (the conventional models); last (the same,
-        which learn the target of each sample only); llm (another method with an LLM).
+        LLM); grounding (another way to ground the same texts); cheaper (the same, to save time);
+        random and popularity (what every recommender must beat); statistic and network (the
+        conventional models); last (the same, which learn the target of each sample only); llm
+        (another method with an LLM).
     learns: what a run of few samples gives it: TARGETS, INTERACTIONS, BOTH, COUNTS, STRANGE or
         NOTHING.
     needs: what a study file must ask for, so that the method is there.
@@ -154,15 +155,32 @@ METHODS = (
             "bigrec-two-catalogues": "First beam, both catalogues",
         }.items()
     ),
+    *(
+        Method(name, label, "cheaper", colour, marker, "cheaper")
+        for name, label, colour, marker in (
+            ("bigrec-cached", "Cached rows of titles", PALETTE[2], "s"),
+            ("bigrec-spelled", "Cached rows, spelling overlooked", PALETTE[8], "D"),
+            ("bigrec-grams", "Row of the title most alike in n-grams", PALETTE[1], "^"),
+            ("bigrec-words", "Row of the title most alike in words", PALETTE[3], "v"),
+            ("bigrec-by-grams", "Ranked by n-grams", PALETTE[1], "2"),
+            ("bigrec-by-words", "Ranked by words (BM25)", PALETTE[3], "1"),
+            ("bigrec-first-dimensions", "First dimensions", "0.6", "<"),
+            ("bigrec-principal", "Principal components", "0.3", ">"),
+            ("bigrec-hnsw", "HNSW graph", PALETTE[4], "p"),
+            ("bigrec-ivf", "IVF cells", PALETTE[9], "h"),
+            ("bigrec-pq", "PQ codes", PALETTE[6], "X"),
+        )
+    ),
 )
 """In the order in which tables and figures show them."""
 
 BY_NAME = {method.name: method for method in METHODS}
-MAIN = [method.name for method in METHODS if method.kind != "grounding"]
+MAIN = [m.name for m in METHODS if m.kind not in ("grounding", "cheaper")]
 CONVENTIONAL = [method.name for method in METHODS if method.kind in ("statistic", "network")]
 LAST = [method.name for method in METHODS if method.kind == "last"]
 INJECTED = [method.name for method in METHODS if method.kind == "injected"]
 VARIANTS = [method.name for method in METHODS if method.kind == "variant"]
+CHEAPER = [method.name for method in METHODS if method.kind == "cheaper"]
 
 
 def of(name: str) -> Method:

@@ -3,10 +3,16 @@
 It stands beside the grounding by distance, for the same generations.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import bm25s
 
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
@@ -22,20 +28,31 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
+def index_of(titles: Sequence[str]) -> bm25s.BM25 | None:
+    """An index of the words of titles; None if they have none."""
+    import bm25s
+
+    listed = [words(title) for title in titles]
+    if not any(listed):
+        return None
+    index = bm25s.BM25()
+    index.index(listed, show_progress=False)
+    return index
+
+
+def scores_of(text: str, index: bm25s.BM25 | None, n_titles: int) -> np.ndarray:
+    """The score of every title of an index, (I,) float32; 0 for one that shares no word."""
+    query = words(text)
+    if index is None or not query:
+        return np.zeros(n_titles, dtype=np.float32)
+    return index.get_scores(query)
+
+
 def scores(generated: Sequence[str], titles: Sequence[str]) -> np.ndarray:
     """BM25 scores of titles for generated texts, (n, I) float32.
 
     A text that shares no word with any title scores 0 everywhere: all titles tie.
     """
-    import bm25s
-
-    found = np.zeros((len(generated), len(titles)), dtype=np.float32)
-    listed = [words(title) for title in titles]
-    if not any(listed):
-        return found
-    index = bm25s.BM25()
-    index.index(listed, show_progress=False)
-    for row, text in zip(found, generated, strict=True):
-        if query := words(text):
-            row[:] = index.get_scores(query)
-    return found
+    index = index_of(titles)
+    found = [scores_of(text, index, len(titles)) for text in generated]
+    return np.array(found, dtype=np.float32).reshape(len(generated), len(titles))

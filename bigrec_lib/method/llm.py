@@ -78,6 +78,7 @@ def load_llm(
             f"{', '.join(assets.MODELS)}, a Hugging Face id, or a folder"
         ) from None
     if quantisation != "none" and device == "cpu":
+        leave_file(model)
         with without_notices():
             model = model.dequantize()
         return_memory()
@@ -96,12 +97,28 @@ def load_llm(
     return LLM(name, model.eval(), tokenizer)
 
 
+def leave_file(model: PreTrainedModel) -> None:
+    """Copy the weights that are not quantised, which else keep the whole file in memory."""
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.clone()
+    return_memory()
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system, which glibc else keeps: twice the weights, after they
+    were unpacked. Where there is no glibc, nothing happens."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hugging Face id, which cuts texts as its tokenizer.json says.
 
-    In transformers 5 the class that tokenizer_config.json names decides that, and it is often not
-    the right one: digits of OLMo 2, Granite and others come out in other tokens than those the
-    model was trained with (github.com/huggingface/transformers/issues/45920).
+    transformers 5 takes from that file the vocabulary alone, and the rest from the class that
+    tokenizer_config.json names, which is often another one: digits of OLMo 2, Granite and others
+    come out in other tokens than those the model was trained with
+    (github.com/huggingface/transformers/issues/45920).
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
@@ -119,13 +136,6 @@ def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
         for part in ("model", "normalizer", "pre_tokenizer", "decoder"):
             setattr(backend, part, getattr(stored, part))
     return tokenizer
-
-
-def return_memory() -> None:
-    """Give freed memory back to the system, which glibc else keeps: twice the weights, after they
-    were unpacked. Where there is no glibc, nothing happens."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager

@@ -123,8 +123,8 @@ def fitted_prompt(tokenizer, titles: Sequence[str], words: Domain, max_tokens: i
         if len(tokenizer(text)["input_ids"]) <= max_tokens:
             return text
     raise StudyError(
-        f"a prompt with the one title {titles[-1]!r} takes more than {max_tokens} tokens: "
-        "raise max_tokens or drop that title"
+        f"a prompt with the one title {titles[-1]!r:.60} takes more than {max_tokens} tokens: "
+        "raise max_tokens, or lower max_title of 01_prepare_data"
         if titles
         else "a history is empty: every example needs at least one title"
     )

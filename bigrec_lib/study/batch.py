@@ -23,6 +23,7 @@ from bigrec_lib.study import data, manifests, new, plan, publish, runner, studie
 from bigrec_lib.study.parameters import (
     NOTEBOOKS,
     Analysis,
+    LLMSize,
     Parameters,
     PrepareData,
     TuningSettings,
@@ -186,11 +187,12 @@ def rebuild(name: str) -> None:
     """Run the analyses on what is published, and publish them anew: no model, no data."""
     results = ROOT / "results" / name
     published = manifests.read_published(results)["jobs"].values()
-    tried = any(job["keys"]["setting"] for job in published)
+    optional = {TuningSettings: "setting", LLMSize: "lm"}  # analysis -> the key it compares
     analyses = [
         cls(study=name, root=".")
         for cls in NOTEBOOKS.values()
-        if issubclass(cls, Analysis) and (tried or cls is not TuningSettings)
+        if issubclass(cls, Analysis)
+        and (cls not in optional or any(job["keys"].get(optional[cls]) for job in published))
     ]
     with only_one(name):
         for job in analyses:

@@ -67,8 +67,11 @@ def inputs_of(job: Parameters) -> dict[str, str]:
 
 
 def is_analysis(manifest: dict) -> bool:
-    """Whether a manifest is that of an analysis, which reads all the others."""
-    return manifest["notebook"] >= "07"
+    """Whether a manifest is that of an analysis, which reads all the others.
+
+    Every step works on a data set, and no analysis does: so its keys tell.
+    """
+    return not manifest["keys"]["dataset"]
 
 
 def with_defaults(job: Parameters, values: dict) -> dict:

@@ -514,6 +514,49 @@ class ReweightByStatistics(TunedParameters):
         return super().inputs | {"04_ground_to_items": self.grounding} | scored
 
 
+class CheaperGrounding(RunParameters, ModelParameters):
+    """Cheaper ways to ground the texts of a run; trie: also those written under constraint."""
+
+    notebook = "15_cheaper_grounding"
+
+    trie: bool = False
+    grams: Count = 3
+    dimensions: Count = 64
+    links: Count = 32
+    breadth: Count = 64
+    probes: Count = 8
+    codes: Count = 32
+    requests: Count = 100
+    synthetic: list[Count] = [10_000, 100_000]
+    longest: Positive = 120
+
+    @property
+    def output(self) -> Path:
+        return self.folder("cheaper")
+
+    @property
+    def generations(self) -> Path:
+        return self.folder("generations")
+
+    @property
+    def grounding(self) -> Path:
+        return self.folder("grounding")
+
+    @property
+    def constrained(self) -> Path:
+        """Where 03 puts what the same adapter writes inside a tree of all titles."""
+        return TunedParameters(
+            study=self.study, root=self.root, dataset=self.dataset, n_train=self.n_train,
+            seed=self.seed, constrained=True,
+        ).generations  # fmt: skip
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        found = {"01_prepare_data": self.data, "03_generate_titles": self.generations}
+        found |= {"04_ground_to_items": self.grounding}
+        return found | ({"03_generate_titles, constrained": self.constrained} if self.trie else {})
+
+
 class TrainBaselines(RunParameters, ModelParameters):
     """Baselines of a run, or with `full` those that learn from the whole training split."""
 
@@ -615,6 +658,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         GroundToItems,
         TrainBaselines,
         ReweightByStatistics,
+        CheaperGrounding,
         OverallPerformance,
         TrainingSize,
         StatisticalInformation,

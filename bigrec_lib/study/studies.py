@@ -114,6 +114,10 @@ class Study(Part):
         description="the ladder also with the budget of steps, at every size, that the first main "
         "size has",
     )
+    cheaper: bool = Field(
+        default=False,
+        description="15_cheaper_grounding on every data set, at the first size and seed",
+    )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
         default={},
@@ -296,6 +300,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return tested(study) + tried(study) + controls(study) + spoken(study) + across(study)
     if issubclass(cls, parameters.TunedParameters):
         return tested(study) + tried(study) + controls(study) + spoken(study)
+    if cls is parameters.CheaperGrounding:
+        return cheaper(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -327,6 +333,12 @@ def tried(study: Study) -> list[dict[str, object]]:
     """Main runs under each of the tuning settings to choose from."""
     first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
     return [{**keys, "setting": name} for name in study.settings for keys in first]
+
+
+def cheaper(study: Study) -> list[dict[str, object]]:
+    """Main runs of the first size and seed whose texts are grounded in cheaper ways, too."""
+    first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
+    return [{**keys, "trie": study.constrained} for keys in first] if study.cheaper else []
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

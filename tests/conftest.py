@@ -10,6 +10,7 @@ import pytest
 from toy import batch, make_project, make_tiny_llm, write_ml_100k
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Tests of one file go to one process, and those of the toy project, too: it is made once."""
     for item in items:

@@ -40,8 +40,8 @@ def test_a_wheel_holds_every_package_and_its_data():
     tool = PROJECT["tool"]["setuptools"]
     rooms = {path.parent for path in package.rglob("*.py")}
     assert {".".join(room.relative_to(ROOT).parts) for room in rooms} == set(tool["packages"])
-    files = [path for path in package.rglob("*") if path.is_file()]
-    data = {path for path in files if path.suffix not in (".py", ".pyc")}
+    files = [path for path in package.rglob("*.*") if "__pycache__" not in path.parts]
+    data = {path for path in files if path.suffix != ".py"}
     listed = {
         path
         for name, patterns in tool["package-data"].items()

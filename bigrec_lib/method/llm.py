@@ -115,10 +115,9 @@ def return_memory() -> None:
 def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hugging Face id, which cuts texts as its tokenizer.json says.
 
-    transformers 5 takes from that file the vocabulary alone, and the rest from the class that
-    tokenizer_config.json names, which is often another one: digits of OLMo 2, Granite and others
-    come out in other tokens than those the model was trained with
-    (github.com/huggingface/transformers/issues/45920).
+    In transformers 5 the class that tokenizer_config.json names decides that, and it is often not
+    the right one: digits of OLMo 2, Granite and others come out in other tokens than those the
+    model was trained with (github.com/huggingface/transformers/issues/45920).
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer

@@ -27,7 +27,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	@jupyter lab --notebook-dir=. notebooks/
 
 test: lint  ## lint, then every test and doctest, with the branch coverage of bigrec_lib/method
-	@HF_HUB_OFFLINE=1 python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	@HF_HUB_OFFLINE=1 python -m pytest -n 2 --cov --cov-report=term
 
 fast: lint  ## lint, then the tests that take no more than some seconds each
 	@HF_HUB_OFFLINE=1 python -m pytest -m "not slow"

@@ -1,6 +1,7 @@
 """Fixtures of the toy world (toy.py), made once a session."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests share the machine
@@ -9,14 +10,20 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 from toy import batch, make_project, make_tiny_llm, write_ml_100k
 
+PROJECT = {"test_batch", "test_faults", "test_machine", "test_notebooks", "test_staleness"}
+"""Files whose tests use the fixture `project`."""
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Tests of one file go to one process, and those of the toy project, too: it is made once."""
-    for item in items:
-        of_project = "project" in item.fixturenames and item.path.name != "test_new.py"
-        group = "project" if of_project else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of one file go to one process, and all that use `project`, which is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = Path(nodeid.partition("::")[0])
+            return "project" if file.stem in PROJECT else str(file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
 """What is said of cheaper ways: quality, seconds and costs of cases worked out by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
-from bigrec_lib.findings import grounders, rules, significance
+from bigrec_lib.findings import grounders, rules, significance, sizes
 from bigrec_lib.method import cheaper, finders
 
 TARGETS = np.array([0, 1, 2, 3])
@@ -103,11 +101,10 @@ def test_costs_by_hand():
     assert grounders.flat(found.reset_index())["row, build"] == 12
 
 
-def test_writing_is_shared_by_all_examples(tmp_path):
+def test_writing_is_shared_by_all_examples():
     first = {"valid": {"generations": 10}, "test": {"generations": 30}}
     manifest = {"seconds": 20.0, "facts": {"first_beams": first}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert grounders.seconds_to_write(tmp_path) == 0.5
+    assert sizes.seconds_an_example(manifest) == 0.5
 
 
 def test_the_margin_is_that_of_the_claims():

@@ -9,16 +9,21 @@ import pandas as pd
 
 from bigrec_lib.findings import claims, evidence, significance
 from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, label
-from bigrec_lib.findings.significance import Interval
+from bigrec_lib.findings.significance import Interval, Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 from bigrec_lib.study.parameters import SHUFFLED
 
 
-def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
-    """value, low, high of the mean of one method's rows; those that every seed has."""
+def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
+    """The mean of one method's rows, of the examples that every seed has."""
     table = significance.crossed(frame.assign(method=""), value)[""]
-    found = significance.mean_of(table.to_numpy(), significance.users_of(table)).interval
+    return significance.mean_of(table.to_numpy(), significance.users_of(table))
+
+
+def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
+    """value, low, high of `mean_of_rows`."""
+    found = mean_of_rows(frame, value).interval
     return {"value": found.mean, "low": found.low, "high": found.high}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -11,22 +9,11 @@ from bigrec_lib.findings import rules, significance
 from bigrec_lib.findings.significance import LEVEL
 from bigrec_lib.method import cheaper, metrics
 from bigrec_lib.method.cheaper import Scored, Served
-from bigrec_lib.study import manifests
 
 EXACT = "bigrec"
 """The way that the others are held against."""
 
 IDENTICAL, SAME, OPEN = "identical", f"the same within ±{rules.SAME:.0%}", "not decided"
-
-
-def seconds_to_write(folder: Path) -> float:
-    """Seconds that 03 took an example, all of it: in batches, model loaded and figures drawn.
-
-    folder: of finished generations.
-    """
-    manifest = manifests.read(folder)
-    beams = manifest["facts"]["first_beams"].values()
-    return manifest["seconds"] / sum(of_split["generations"] for of_split in beams)
 
 
 def quality(

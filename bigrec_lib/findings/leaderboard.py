@@ -37,14 +37,13 @@ def references(gains: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFr
     """
     rows = []
     for keys, group in gains.groupby(ROW, sort=False):
-        table = significance.crossed(group.assign(method=""), "gain")[""]
-        gain = significance.contrast(table.to_numpy(), significance.users_of(table))
+        gain = mean_interval(group, "gain")
         candidates = items[keys[0]].title_group.nunique()
         rows.append(
             dict(zip(ROW, keys, strict=True))
             | {"own": group.own.mean(), "handed_on": group.others.mean()}
             | {"random": metrics.of_random(metrics.ndcg, 20, candidates)}
-            | {"gain": gain["difference"], "low": gain["low"], "high": gain["high"]}
+            | {"gain": gain["value"], "low": gain["low"], "high": gain["high"]}
         )
     columns = [*ROW, "own", "handed_on", "random", "gain", "low", "high"]
     frame = pd.DataFrame(rows, columns=columns)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.findings import evidence, leaderboard, significance
-from bigrec_lib.findings.significance import Mean, mean_of
+from bigrec_lib.findings.analyses import mean_of_rows
+from bigrec_lib.findings.significance import mean_of
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 from bigrec_lib.study.parameters import KEYS, OWN
@@ -18,13 +19,13 @@ PAPERS = 7e9  # parameters of the paper's LLM, LLaMA-7B
 KEY = ["dataset", "lm", "tuned"]
 
 
-def spoken(rows: pd.DataFrame, sizes: dict[str, int], method: str = "bigrec") -> pd.DataFrame:
+def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     """Rows of BIGRec by every LLM, as it is and tuned at the main size: with a column tuned.
 
     rows: with the columns of `parameters.KEYS` and method, such as ranks; sizes: data set -> main
     size. In the column lm the study's own LLM is called OWN.
     """
-    kept = (rows.method == method) & (rows.setting == "") & (rows.tuned_on == "")
+    kept = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")
     kept &= ~rows.constrained & (rows.embedded_by == "")
     kept &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
     found = rows[kept & ~rows.run.str.startswith("full")]
@@ -40,14 +41,13 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
     """
     rows = []
     for job in manifests.published_jobs(folder, "03_generate_titles"):
-        beams = job["facts"]["first_beams"]
-        examples = sum(of_split["generations"] for of_split in beams.values())
+        facts = job["facts"]
         rows.append(
             KEYS
             | job["keys"]
-            | {"model": job["parameters"]["model"], "real": beams["test"]["real"]}
-            | {"parameters": job["facts"].get("parameters", np.nan), "writing_gb": job["peak_gb"]}
-            | {"seconds_an_example": job["seconds"] / examples}
+            | {"model": job["parameters"]["model"], "real": facts["first_beams"]["test"]["real"]}
+            | {"parameters": facts.get("parameters", np.nan), "writing_gb": job["peak_gb"]}
+            | {"seconds_an_example": seconds_an_example(job)}
         )
     for job in manifests.published_jobs(folder, "02_tune_llm"):
         given = job["parameters"]
@@ -63,6 +63,15 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
     return numbers.assign(model=groups.model.first()).reset_index()
 
 
+def seconds_an_example(writing: dict) -> float:
+    """Seconds that 03 took an example, all of it: in batches, model loaded and figures drawn.
+
+    writing: its manifest.
+    """
+    beams = writing["facts"]["first_beams"].values()
+    return writing["seconds"] / sum(of_split["generations"] for of_split in beams)
+
+
 def table(
     ranks: pd.DataFrame, lists: pd.DataFrame, gains: pd.DataFrame, facts: pd.DataFrame
 ) -> pd.DataFrame:
@@ -76,13 +85,13 @@ def table(
     firsts = firsts.rename(columns={"samples": "tuned", "method": "lm"})
     rows = []
     for keys, group in ranks.groupby(KEY, sort=False):
-        mean = one(group, "ndcg")
+        mean = mean_of_rows(group, "ndcg")
         row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
         row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
         row |= {"hr": group.hr.mean()}
         own = gains[(gains[KEY] == keys).all(axis=1)]
         if len(own):
-            gain = one(own, "gain")
+            gain = mean_of_rows(own, "gain")
             row |= {"gain": gain.value, "gain_low": gain.interval.low}
             row |= {"gain_high": gain.interval.high}
         rows.append(row)
@@ -91,12 +100,6 @@ def table(
     found = found.merge(firsts, "left", on=KEY).merge(facts, "left", on=KEY)
     order = ["dataset", "tuned", "parameters"]
     return found.sort_values(order, kind="stable", ignore_index=True)
-
-
-def one(group: pd.DataFrame, value: str) -> Mean:
-    """The mean of one LLM's values over its seeds and examples."""
-    cells = significance.crossed(group.assign(method=""), value)[""]
-    return mean_of(cells.to_numpy(), significance.users_of(cells))
 
 
 def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:

@@ -209,7 +209,7 @@ def check(name: str, study: Study) -> None:
 
 def check_settings(study: Study) -> None:
     """Raise StudyError for a tuning setting whose name means something else in the results."""
-    taken = {"study": "the study's own settings", parameters.MATCHED: "the key `matched`"}
+    taken = {parameters.OWN: "the study's own settings", parameters.MATCHED: "the key `matched`"}
     if study.shuffled:
         taken[parameters.SHUFFLED] = "the key `shuffled`"
     for name, settings in study.settings.items():

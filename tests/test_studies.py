@@ -140,16 +140,16 @@ def test_cheaper_ways_follow_the_first_main_run_of_every_data_set(study_file):
     study = study_file(datasets=datasets, seeds=[3, 4], n_train=[16, 8], cheaper=True)
     planned = studies.jobs("toy", study)
     waits, order = studies.waits(planned), list(planned)
-    found = {name for name in planned if name.endswith("15_cheaper_grounding")}
-    assert found == {f"{name}.n16-s3.15_cheaper_grounding" for name in datasets}
-    name = "games.n16-s3.15_cheaper_grounding"
+    found = {name for name in planned if name.endswith("15a_measure_grounders")}
+    assert found == {f"{name}.n16-s3.15a_measure_grounders" for name in datasets}
+    name = "games.n16-s3.15a_measure_grounders"
     needs = ["01_prepare_data", "n16-s3.03_generate_titles", "n16-s3.04_ground_to_items"]
     assert waits[name] == [f"games.{job}" for job in needs]
     assert name in waits["07_overall_performance"]
     assert order.index(name) < order.index("07_overall_performance")
     study = study_file(cheaper=True, constrained=True)
     planned = studies.jobs("toy", study)
-    name = "ml-100k.n16-s0.15_cheaper_grounding"
+    name = "ml-100k.n16-s0.15a_measure_grounders"
     assert "ml-100k.n16-s0-constrained.03_generate_titles" in studies.waits(planned)[name]
     assert not any("15" in name for name in studies.jobs("toy", study_file()))
 

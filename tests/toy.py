@@ -121,7 +121,7 @@ def make_project(folder, data, llm, **changes):
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
-            "15_cheaper_grounding": {"synthetic": [100, 200], "requests": 5},
+            "15a_measure_grounders": {"synthetic": [100, 200], "requests": 5},
         },
         **changes,
     }
@@ -139,7 +139,7 @@ def results_of(project) -> dict[str, str]:
 
     timed = {"manifests.json", "report.html", "tables/training_seconds.csv"}
     timed |= {"notebooks/08_training_size.ipynb"}
-    timed |= {f"notebooks/{path.name}" for path in project.glob("results/toy/notebooks/*.15_*")}
+    timed |= {f"notebooks/{path.name}" for path in project.glob("results/toy/notebooks/*.15a_*")}
     results = project / "results" / "toy"
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}

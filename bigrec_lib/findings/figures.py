@@ -264,7 +264,7 @@ def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
     axis.vlines(x[2], trend.far_low, trend.far_high, color=colour, linestyle=":", linewidth=2)
 
 
-# 15_cheaper_grounding
+# 15a, 15_cheaper_grounding
 
 
 def cheaper(rows: pd.DataFrame) -> plt.Figure:

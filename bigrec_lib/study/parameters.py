@@ -514,10 +514,10 @@ class ReweightByStatistics(TunedParameters):
         return super().inputs | {"04_ground_to_items": self.grounding} | scored
 
 
-class CheaperGrounding(RunParameters, ModelParameters):
+class MeasureGrounders(RunParameters, ModelParameters):
     """Cheaper ways to ground the texts of a run; trie: also those written under constraint."""
 
-    notebook = "15_cheaper_grounding"
+    notebook = "15a_measure_grounders"
 
     trie: bool = False
     grams: Count = 3
@@ -658,7 +658,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         GroundToItems,
         TrainBaselines,
         ReweightByStatistics,
-        CheaperGrounding,
+        MeasureGrounders,
         OverallPerformance,
         TrainingSize,
         StatisticalInformation,

@@ -40,6 +40,8 @@ TABLES = {
     "metrics.csv": ["metrics.csv"],
     "grid.csv": ["grid.csv"],
     "data.csv": ["data.csv"],
+    "measures.csv": ["measures.csv"],
+    "values.parquet": ["values.parquet"],
 }
 """Published table -> the files of a job's output that it is made of."""
 

@@ -116,7 +116,7 @@ class Study(Part):
     )
     cheaper: bool = Field(
         default=False,
-        description="15_cheaper_grounding on every data set, at the first size and seed",
+        description="15a_measure_grounders on every data set, at the first size and seed",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
@@ -300,7 +300,7 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return tested(study) + tried(study) + controls(study) + spoken(study) + across(study)
     if issubclass(cls, parameters.TunedParameters):
         return tested(study) + tried(study) + controls(study) + spoken(study)
-    if cls is parameters.CheaperGrounding:
+    if cls is parameters.MeasureGrounders:
         return cheaper(study)
     if cls is parameters.TrainBaselines:
         return trained(study)

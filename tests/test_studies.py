@@ -135,15 +135,19 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
     assert len({p.output for p in planned.values()}) == len(planned)
 
 
-def test_cheaper_ways_follow_the_first_main_run_of_every_data_set(study_file):
+def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
     study = study_file(datasets=datasets, seeds=[3, 4], n_train=[16, 8], cheaper=True)
     planned = studies.jobs("toy", study)
     waits, order = studies.waits(planned), list(planned)
     found = {name for name in planned if name.endswith("15a_measure_grounders")}
-    assert found == {f"{name}.n16-s3.15a_measure_grounders" for name in datasets}
+    runs = [f"{name}.n16-s{seed}" for name in datasets for seed in (3, 4)]
+    assert found == {f"{run}.15a_measure_grounders" for run in runs}
+    invented = {name: planned[name].synthetic for name in found}
+    assert all((sizes == []) == ("-s4." in name) for name, sizes in invented.items())
     name = "games.n16-s3.15a_measure_grounders"
     needs = ["01_prepare_data", "n16-s3.03_generate_titles", "n16-s3.04_ground_to_items"]
+    needs += ["n16-s3.02_tune_llm"]
     assert waits[name] == [f"games.{job}" for job in needs]
     assert name in waits["07_overall_performance"]
     assert order.index(name) < order.index("07_overall_performance")

@@ -90,6 +90,35 @@ def make_tiny_llm(folder, seed=0, hidden=32):
     return folder
 
 
+def make_encoder(folder):
+    """A random BERT of two layers, as a Hugging Face folder; return the folder."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789():,.'&!-"
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]"
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(fast), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
 def batch(project, *words, check=True):
     """Call the batch in a project's folder; return what it printed."""
     command = [sys.executable, "-m", "bigrec_lib.study.batch", *words]
@@ -121,7 +150,12 @@ def make_project(folder, data, llm, **changes):
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
-            "15a_measure_grounders": {"synthetic": [100, 200], "requests": 5},
+            "15a_measure_grounders": {
+                "synthetic": [100, 200],
+                "requests": 5,
+                "layers": 1,
+                "encoder": str(make_encoder(folder / "encoder")),
+            },
         },
         **changes,
     }

@@ -316,7 +316,7 @@ def read_first_beams(folder: Path) -> pd.DataFrame:
 
 
 def read_measures(folder: Path) -> pd.DataFrame:
-    """What measuring jobs counted or timed: `parameters.KEYS`, what, method, value (float)."""
+    """What measuring jobs counted: `parameters.KEYS`, what, method, value (float)."""
     try:
         return results.read(folder, "measures.csv").astype({"value": float})
     except StudyError:

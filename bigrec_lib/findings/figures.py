@@ -270,28 +270,36 @@ def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
 def cheaper(rows: pd.DataFrame) -> plt.Figure:
     """What each way loses in NDCG@20 over what its request takes: grounding alone, and all of it.
 
-    rows: columns method, difference, low, high; writing and request (seconds).
+    rows: columns dataset, method, difference, low, high; writing and request (seconds). A row of
+    panels a data set.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH * 1.5, 3.8), sharex=True, sharey=True)
-    panels = {
-        "grounding alone": rows.request - rows.writing,
-        "with writing the text": rows.request,
-    }
-    for axis, (title, seconds) in zip(axes, panels.items(), strict=True):
-        for row, x in zip(rows.itertuples(), seconds, strict=True):
-            colour = colour_of(row.method)
-            axis.vlines(x, row.low, row.high, color=colour, linewidth=0.8)
-            axis.plot(
-                x, row.difference, of(row.method).marker, color=colour, markersize=7, alpha=0.8,
-                label=label(row.method),
-            )  # fmt: skip
-        axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
-        axis.set_xscale("log")
-        axis.set(title=title, xlabel="seconds of a request")
-    axes[0].set(ylabel="difference in NDCG@20\nto the exact way")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    panels = list(rows.groupby("dataset", sort=False))
+    size = (plots.WIDTH * 1.5, 0.6 + 3.2 * len(panels))
+    figure, axes = plt.subplots(
+        len(panels), 2, figsize=size, sharex=True, sharey="row", squeeze=False
+    )
+    for (left, right), (dataset, group) in zip(axes, panels, strict=True):
+        lost_over(left, group, group.request - group.writing)
+        lost_over(right, group, group.request)
+        left.set(
+            title=f"{dataset}: grounding alone", ylabel="difference in NDCG@20\nto the exact way"
+        )
+        right.set(title=f"{dataset}: with writing the text")
+    for axis in axes[-1]:
+        axis.set(xlabel="seconds of a request")
+    axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     figure.tight_layout()
     return figure
+
+
+def lost_over(axis: plt.Axes, rows: pd.DataFrame, seconds: pd.Series) -> None:
+    """A point with its interval for each way; `cheaper` says what of."""
+    for row, x in zip(rows.itertuples(), seconds, strict=True):
+        look = {"marker": of(row.method).marker, "color": colour_of(row.method)}
+        axis.vlines(x, row.low, row.high, color=look["color"], linewidth=0.8)
+        axis.plot(x, row.difference, markersize=7, alpha=0.8, label=label(row.method), **look)
+    axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
+    axis.set_xscale("log")
 
 
 def growing(rows: pd.DataFrame) -> plt.Figure:

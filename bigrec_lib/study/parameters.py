@@ -519,7 +519,11 @@ class MeasureGrounders(RunParameters, ModelParameters):
 
     notebook = "15a_measure_grounders"
 
+    n_test: Size = 1000
     trie: bool = False
+    layers: Count = 8
+    encoder: str = "all-minilm-l6-v2"
+    max_tokens: Count = 512
     grams: Count = 3
     dimensions: Count = 64
     links: Count = 32
@@ -543,6 +547,21 @@ class MeasureGrounders(RunParameters, ModelParameters):
         return self.folder("grounding")
 
     @property
+    def tuning(self) -> Path:
+        return self.folder("tuning")
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter that wrote the texts; None for the LLM as it is."""
+        return self.tuning / "adapter" if self.n_train else None
+
+    @property
+    def materials(self) -> dict[str, str]:
+        if self.encoder in assets.ENCODERS or not self.encoder:
+            return super().materials | {"encoder": str(assets.ENCODERS.get(self.encoder, ""))}
+        return super().materials | {"encoder": self.content(Path(self.encoder))}
+
+    @property
     def constrained(self) -> Path:
         """Where 03 puts what the same adapter writes inside a tree of all titles."""
         return TunedParameters(
@@ -554,6 +573,7 @@ class MeasureGrounders(RunParameters, ModelParameters):
     def inputs(self) -> dict[str, Path]:
         found = {"01_prepare_data": self.data, "03_generate_titles": self.generations}
         found |= {"04_ground_to_items": self.grounding}
+        found |= {"02_tune_llm": self.tuning} if self.n_train else {}
         return found | ({"03_generate_titles, constrained": self.constrained} if self.trie else {})
 
 
@@ -649,6 +669,10 @@ class LLMSize(Analysis):
     notebook = "12_llm_size"
 
 
+class CheaperGrounding(Analysis):
+    notebook = "15_cheaper_grounding"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -665,6 +689,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         CrossDomain,
         TuningSettings,
         LLMSize,
+        CheaperGrounding,
     )
 }
 

@@ -116,7 +116,7 @@ class Study(Part):
     )
     cheaper: bool = Field(
         default=False,
-        description="15a_measure_grounders on every data set, at the first size and seed",
+        description="15a_measure_grounders on main runs of the first size; 15 judges",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
@@ -286,6 +286,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return []
     if cls is parameters.LLMSize and not study.llms:
         return []
+    if cls is parameters.CheaperGrounding and not study.cheaper:
+        return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
     if not issubclass(cls, parameters.RunParameters):
@@ -336,9 +338,16 @@ def tried(study: Study) -> list[dict[str, object]]:
 
 
 def cheaper(study: Study) -> list[dict[str, object]]:
-    """Main runs of the first size and seed whose texts are grounded in cheaper ways, too."""
-    first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
-    return [{**keys, "trie": study.constrained} for keys in first] if study.cheaper else []
+    """Main runs of the first size whose texts are grounded in cheaper ways, too.
+
+    Invented catalogues are measured once, under the first seed.
+    """
+    runs = runs_of(study.datasets, study.n_train[:1], study.seeds) if study.cheaper else []
+    return [
+        {**keys, "trie": study.constrained}
+        | ({"synthetic": []} if keys["seed"] != study.seeds[0] else {})
+        for keys in runs
+    ]
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

@@ -1,5 +1,7 @@
 """Figures of the analyses, 07 and on, in the look of `plots`."""
 
+from textwrap import wrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -319,5 +321,37 @@ def growing(rows: pd.DataFrame) -> plt.Figure:
     axes[0].set(ylabel="seconds of a search (median)")
     axes[1].set(ylabel="recall of the first 20", ylim=(0, 1.05))
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+# 18_domains
+
+
+def domains(points: pd.DataFrame, bins: pd.DataFrame, traits: dict[str, str]) -> plt.Figure:
+    """BIGRec − its rival over traits: a point a data set (first row), a line a data set (second).
+
+    points: columns dataset, difference, low, high and the traits; bins: columns dataset, trait, at,
+    difference, low, high. traits: those to draw, and how they are put.
+    """
+    figure, axes = plt.subplots(
+        2, len(traits), figsize=(plots.WIDTH * 0.75 * len(traits), 5.6), sharey="row", squeeze=False
+    )
+    for number, (trait, words) in enumerate(traits.items()):
+        top, below = axes[:, number]
+        for place, row in enumerate(points.itertuples()):
+            look = {"color": PALETTE[place], "marker": "osD^vP"[place % 6], "label": row.dataset}
+            at = getattr(row, trait)
+            top.vlines(at, row.low, row.high, color=PALETTE[place])
+            top.plot(at, row.difference, linestyle="", **look)
+            line = bins[(bins.dataset == row.dataset) & (bins.trait == trait)]
+            below.plot(line["at"], line.difference, **look)
+            below.vlines(line["at"], line.low, line.high, color=PALETTE[place], linewidth=0.8)
+        for axis in (top, below):
+            axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
+        below.set(xlabel="\n".join(wrap(words, 34)))
+    axes[0, 0].set(ylabel="data sets: difference\nin NDCG@20")
+    axes[1, 0].set(ylabel="bins of examples: difference\nin NDCG@20")
+    axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
     return figure

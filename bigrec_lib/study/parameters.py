@@ -673,6 +673,10 @@ class CheaperGrounding(Analysis):
     notebook = "15_cheaper_grounding"
 
 
+class Domains(Analysis):
+    notebook = "18_domains"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -690,6 +694,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TuningSettings,
         LLMSize,
         CheaperGrounding,
+        Domains,
     )
 }
 

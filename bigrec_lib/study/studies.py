@@ -288,6 +288,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return []
     if cls is parameters.CheaperGrounding and not study.cheaper:
         return []
+    if cls is parameters.Domains and not study.baselines:
+        return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
     if not issubclass(cls, parameters.RunParameters):

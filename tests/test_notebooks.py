@@ -168,11 +168,13 @@ def test_what_is_published(project):
     results = project / "results" / "toy"
     assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}
     tables = {path.name for path in (results / "tables").iterdir()}
-    printed = {f"{name}{suffix}" for name in ("main", "headline") for suffix in (".md", ".tex")}
+    printed = {
+        f"{name}{suffix}" for name in ("domains", "main", "headline") for suffix in (".md", ".tex")
+    }
     assert {name for name in tables if not name.endswith(".csv")} == printed
     assert "<img" in (results / "report.html").read_text()
     assert (results / "claims.csv").exists()
-    assert len([path for path in results.rglob("*") if path.is_file()]) <= 60
+    assert len([path for path in results.rglob("*") if path.is_file()]) <= 80
 
 
 def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):

@@ -154,7 +154,7 @@ def make_project(folder, data, llm, **changes):
                 "synthetic": [100, 200],
                 "requests": 5,
                 "layers": 1,
-                "encoder": str(make_encoder(folder / "encoder")),
+                "encoder": str(make_encoder(Path(llm).parent / "encoder")),
             },
         },
         **changes,

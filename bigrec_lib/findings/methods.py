@@ -142,6 +142,15 @@ METHODS = (
     *conventional("sasrec-ce", "SASRec, cross-entropy", "network", SASREC, "H"),
     *conventional("sasrec-bce", "SASRec, binary", "network", SASREC_LIGHT, "+"),
     *conventional("dros", "DROS", "network", PALETTE[6], "8"),
+    Method(
+        "sasrec-llm",
+        "SASRec, from the LLM's titles",
+        "llm",
+        "#aa4499",
+        "$L$",
+        "baselines",
+        learns=INTERACTIONS,
+    ),
     Method("p5", "P5-style", "llm", "#8c2d04", ".", "baselines"),
     *(
         Method(name, label, "grounding", grounding=label)

@@ -34,6 +34,7 @@ Baseline = Literal[
     "sasrec-ce",
     "sasrec-bce",
     "dros",
+    "sasrec-llm",
     "p5",
 ]
 

@@ -169,7 +169,9 @@ def test_what_is_published(project):
     assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}
     tables = {path.name for path in (results / "tables").iterdir()}
     printed = {
-        f"{name}{suffix}" for name in ("domains", "main", "headline") for suffix in (".md", ".tex")
+        f"{name}{suffix}"
+        for name in ("cost", "domains", "main", "headline")
+        for suffix in (".md", ".tex")
     }
     assert {name for name in tables if not name.endswith(".csv")} == printed
     assert "<img" in (results / "report.html").read_text()

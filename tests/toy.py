@@ -145,11 +145,13 @@ def make_project(folder, data, llm, **changes):
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
         "cheaper": True,
+        "cost": True,
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
+            "17a_measure_cost": {"requests": 3, "batches": [1, 2]},
             "15a_measure_grounders": {
                 "synthetic": [100, 200],
                 "requests": 5,
@@ -164,20 +166,26 @@ def make_project(folder, data, llm, **changes):
     return folder
 
 
-def results_of(project) -> dict[str, str]:
+def results_of(project) -> dict[str, object]:
     """SHA-256 of every published file of the toy study, but for manifests and seconds.
 
     Those tell when and how fast, and so do the table of seconds and the pages that show such.
     """
     from bigrec_lib.files import sha256
 
-    timed = {"manifests.json", "report.html", "tables/training_seconds.csv"}
-    timed |= {"notebooks/08_training_size.ipynb"}
-    timed |= {f"notebooks/{path.name}" for path in project.glob("results/toy/notebooks/*.15a_*")}
     results = project / "results" / "toy"
+    timed = {"manifests.json", "report.html", "claims.csv", "notebooks/08_training_size.ipynb"}
+    timed |= {path.relative_to(results).as_posix() for path in results.glob("notebooks/*1[57]*_*")}
+    timed |= {f"figures/{name}.png" for name in ("cheaper_grounding", "cost")}
+    timed |= {f"tables/{name}.csv" for name in ("grounders", "searches", "training_seconds")}
+    timed |= {f"tables/cost{suffix}" for suffix in (".csv", ".md", ".tex")}
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}
-    return {name: sha256(path) for name, path in names.items() if name not in timed}
+    claims = (results / "claims.csv").read_text().splitlines()
+    lasting = {line for line in claims if not line.startswith(("Q3", "V2"))}
+    return {name: sha256(path) for name, path in names.items() if name not in timed} | {
+        "claims but for those about time": sorted(lasting)
+    }
 
 
 def tuning_settings(**changes):

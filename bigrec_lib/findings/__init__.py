@@ -7,6 +7,8 @@ evidence       what claims and analyses take from a published study
 claims         the paper's claims: the evidence for each, and verdicts
 analyses       what the notebooks from 07 on compute: a function a table
 grounders      what cheaper ways to ground lose and save
+costs          what quality costs: training, requests, memory
+domains        who gains on which examples and data sets
 leaderboard    the main table, and what every method in it is held against
 tables         CSV, Markdown, LaTeX
 calibration    simulated studies: error rates of the rules, and power

@@ -355,3 +355,41 @@ def domains(points: pd.DataFrame, bins: pd.DataFrame, traits: dict[str, str]) ->
     axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
     return figure
+
+
+# 17_cost
+
+
+def cost(rows: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 over seconds of training, and over seconds of 1,000 requests: a row a data set.
+
+    rows: columns dataset, samples, method, lm, ndcg, low, high, seconds, p50, p95. Bars reach to
+    the interval of NDCG@20, and from the median request to p95; hollow: trained on all samples. The
+    line is the front: nothing to its left is above it.
+    """
+    panels = list(rows.groupby("dataset", sort=False))
+    size = (plots.WIDTH * 1.5, 0.6 + 3.4 * len(panels))
+    figure, axes = plt.subplots(len(panels), 2, figsize=size, sharey="row", squeeze=False)
+    for (left, right), (dataset, group) in zip(axes, panels, strict=True):
+        for axis, at, far in ((left, group.seconds, group.seconds), (right, group.p50, group.p95)):
+            scale = 1000 if axis is right else 1
+            for row, x, end in zip(group.itertuples(), at * scale, far * scale, strict=True):
+                look = {"color": colour_of(row.method), "marker": of(row.method).marker}
+                look |= {"markerfacecolor": "white"} if row.samples == "all" else {}
+                name = label(row.method) + (f" by {row.lm}" if row.lm else "")
+                axis.vlines(x, row.low, row.high, color=look["color"], linewidth=0.8)
+                axis.hlines(row.ndcg, x, end, color=look["color"], linewidth=0.8)
+                axis.plot(x, row.ndcg, linestyle="", label=name, **look)
+            rising = group.assign(x=at * scale).dropna(subset="x").sort_values("x")
+            axis.step(rising.x, rising.ndcg.cummax(), where="post", color="0.6", linewidth=1)
+            axis.set_xscale("log")
+        left.set(title=dataset, ylabel="NDCG@20")
+    axes[-1, 0].set(xlabel="seconds of training")
+    axes[-1, 1].set(xlabel="seconds of 1,000 requests")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes[0, 1].legend(
+        unique.values(), unique, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small"
+    )
+    figure.tight_layout()
+    return figure

@@ -42,6 +42,21 @@ def save(figure: plt.Figure, folder: Path, name: str) -> None:
         partial.write_bytes(small(drawn.getvalue()))
 
 
+# 17a_measure_cost
+
+
+def requests(table: pd.DataFrame) -> plt.Figure:
+    """Median seconds of a request, and p99, a row a method. table: `costing.table`."""
+    table = table.sort_values("p50", ascending=False)
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.28 * len(table)))
+    for place, row in enumerate(table.itertuples()):
+        axis.hlines(place, row.p50, row.p99, color=colour_of(row.method), linewidth=1.2)
+        axis.plot(row.p50, place, "o", color=colour_of(row.method))
+    axis.set_yticks(range(len(table)), [label(name) for name in table.method])
+    axis.set(xscale="log", xlabel="seconds of a request: median, and to p99")
+    return figure
+
+
 # 03_generate_titles
 
 

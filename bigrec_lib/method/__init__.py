@@ -34,4 +34,5 @@ windows        samples in numbers, for models that know no titles
 networks       GRU4Rec, Caser, SASRec, DROS
 baselines      statistics, and the search for every model's settings
 p5             the LLM that writes identifiers
+cost           what requests take: seconds, memory, energy
 """

@@ -242,6 +242,25 @@ def search(
     )
 
 
+def tried(folder: Path) -> list[dict[str, Any]]:
+    """What `search` has stored in `folder` of each point (`stored`), in the order of the grid."""
+    n = len(json.loads((folder / "work.json").read_text(encoding="utf-8"))["tries"])
+    return [json.loads((folder / f"{i}.json").read_text(encoding="utf-8")) for i in range(n)]
+
+
+def reopened(method: str, samples: Windows, folder: Path, device: str = "cpu") -> Scorer:
+    """The scorer that `search` chose, from what it has stored; nothing is trained.
+
+    samples: those that it learnt.
+    """
+    tries = json.loads((folder / "work.json").read_text(encoding="utf-8"))["tries"]
+    best = best_of(method, tried(folder))
+    model = model_of(method)
+    settings = tries[best]["value"] if model in STATISTICS else Settings(**tries[best])
+    learnt = steps(samples) if method in (*STEPWISE, BEGUN) else samples
+    return scorer_of(model, settings, learnt, folder / f"{best}.safetensors", device)
+
+
 def model_of(method: str) -> str:
     """A method without its form. Raises BaselineError if there is no such method."""
     if method in [*STATISTICS, *NETWORKS, *(model + LAST for model in STEPWISE)]:

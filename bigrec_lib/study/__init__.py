@@ -6,6 +6,7 @@ manifests      what a finished artefact came from, holds and took to make
 jobs           one notebook's run: lock, begin, finish
 results        ranks, lists and metrics: written one way, read one way
 steps          the heavy cells of 02 and 03 as functions
+costing        what each contestant costs, measured in a process of its own
 studies        study files: what they may say, the jobs they ask for
 data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it

@@ -638,6 +638,49 @@ class TrainBaselines(RunParameters, ModelParameters):
         return {"01_prepare_data": self.data}
 
 
+class MeasureCost(AdapterParameters, ModelParameters):
+    """What the contestants of a run cost; trie: the same adapter's constrained generations are
+    there, too; conventional: those of 06 as well."""
+
+    notebook = "17a_measure_cost"
+
+    conventional: bool = True
+    trie: bool = False
+    requests: Count = 100
+    batches: Annotated[list[Count], Field(min_length=1)] = [1, 8, 32]
+    threads: Count = 1
+
+    @property
+    def output(self) -> Path:
+        return self.folder("cost")
+
+    @property
+    def generations(self) -> Path:
+        return self.folder("generations")
+
+    @property
+    def grounding(self) -> Path:
+        return self.folder("grounding")
+
+    @property
+    def tuning(self) -> Path:
+        return self.folder("tuning")
+
+    @property
+    def adapter(self) -> Path:
+        return self.tuning / "adapter"
+
+    @property
+    def baselines(self) -> Path:
+        return self.runs / self.dataset / self.drawn / "baselines"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        found = {"01_prepare_data": self.data, "02_tune_llm": self.tuning}
+        found |= {"03_generate_titles": self.generations, "04_ground_to_items": self.grounding}
+        return found | ({"06_train_baselines": self.baselines} if self.conventional else {})
+
+
 class Analysis(Parameters):
     """A notebook that reads what the study has published, and nothing else."""
 
@@ -674,6 +717,10 @@ class CheaperGrounding(Analysis):
     notebook = "15_cheaper_grounding"
 
 
+class Cost(Analysis):
+    notebook = "17_cost"
+
+
 class Domains(Analysis):
     notebook = "18_domains"
 
@@ -688,6 +735,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TrainBaselines,
         ReweightByStatistics,
         MeasureGrounders,
+        MeasureCost,
         OverallPerformance,
         TrainingSize,
         StatisticalInformation,
@@ -695,6 +743,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TuningSettings,
         LLMSize,
         CheaperGrounding,
+        Cost,
         Domains,
     )
 }

@@ -118,6 +118,10 @@ class Study(Part):
         default=False,
         description="15a_measure_grounders on main runs of the first size; 15 judges",
     )
+    cost: bool = Field(
+        default=False,
+        description="17a_measure_cost at the first size and seed, with every LLM; 17 compares",
+    )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
         default={},
@@ -288,6 +292,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return []
     if cls is parameters.CheaperGrounding and not study.cheaper:
         return []
+    if cls is parameters.Cost and not study.cost:
+        return []
     if cls is parameters.Domains and not study.baselines:
         return []
     if not issubclass(cls, parameters.DatasetParameters):
@@ -306,6 +312,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return tested(study) + tried(study) + controls(study) + spoken(study)
     if cls is parameters.MeasureGrounders:
         return cheaper(study)
+    if cls is parameters.MeasureCost:
+        return costed(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -350,6 +358,19 @@ def cheaper(study: Study) -> list[dict[str, object]]:
         | ({"synthetic": []} if keys["seed"] != study.seeds[0] else {})
         for keys in runs
     ]
+
+
+def costed(study: Study) -> list[dict[str, object]]:
+    """Main runs of the first size and seed, whose cost is measured: of every LLM."""
+    if not study.cost:
+        return []
+    first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
+    own = {"trie": study.constrained, "conventional": study.baselines is not None}
+    found: list[dict[str, object]] = [keys | own for keys in first]
+    for keys in spoken(study):
+        plain = {name: value for name, value in keys.items() if name != "lm"}
+        found += [keys | {"conventional": False}] if plain in first else []
+    return found
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

@@ -327,6 +327,20 @@ def catalogue_of(results: Path, dataset: str, preparation: dict) -> Catalogue:
     return Catalogue(titles, counts, manifests.words_of(preparation))
 
 
+def example(results: Path, dataset: str) -> tuple[list[str], str]:
+    """The history of a data set's first test example, and the title the user went on to."""
+    path = results / "examples.parquet"
+    if not path.exists():
+        raise StudyError(
+            f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
+        )
+    wanted = [("dataset", "=", dataset), ("split", "=", "test")]
+    first = pd.read_parquet(path, filters=wanted).iloc[0]
+    items = pd.read_parquet(results / "items.parquet", filters=wanted[:1])
+    title_of = items.set_index("item").title
+    return title_of[first.history].tolist(), title_of[first.target]
+
+
 def vectors_of(embedder: LLM, titles: list[str], p: GroundToItems) -> np.ndarray:
     """The vectors of a catalogue, (I, d) float32: the study's, else embedded into the cache."""
     from bigrec_lib.method import embedding

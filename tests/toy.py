@@ -116,6 +116,7 @@ def make_project(folder, data, llm, **changes):
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
         "cheaper": True,
+        "adapters": [0],
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},

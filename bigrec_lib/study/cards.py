@@ -137,7 +137,7 @@ With PEFT alone, on a `base` that transformers has loaded:
 
 {n} of {data["facts"]["n_train"]:,} training samples of `{job.dataset}`, drawn under seed
 {job.seed}: up to {data["parameters"]["history"]} titles of history, in the order of time, and the
-next title. The samples are the first 80 % of all by time; validation and test come later.
+next title. Validation and test examples are others.
 
 ## Settings
 
@@ -159,13 +159,20 @@ and the years of its data, and repeats their bias towards what was popular.
 
 The adapter itself is under the Apache License 2.0, as the study's code is. Its base has a licence
 of its own ({licence}), and so have the data it learnt from (`{job.dataset}`): look at their
-publishers' terms before you use or pass on what is made from them. MovieLens data, for one, are for
-research, not for commercial use without permission.
+publishers' terms before you use or pass on what is made from them.{terms_of(data)}
 
 ## Where it comes from
 
 Job `{job.job}` in `manifests.json` beside `adapters/`: all parameters, hashes, versions, commit.
 """
+
+
+def terms_of(preparation: dict) -> str:
+    """What is known of a data set's terms; '' for nothing."""
+    reader = preparation["parameters"]["reader"] or preparation["keys"]["dataset"]
+    if not reader.startswith("ml-"):
+        return ""
+    return " MovieLens data are for research, and for commercial use only with permission."
 
 
 def source_of(base: str) -> str:

@@ -130,13 +130,16 @@ class Recommender:
     longest: int
 
     @classmethod
-    def open(cls, study: str, dataset: str = "", project: Path = ROOT) -> Recommender:
+    def open(cls, study: str, dataset: str = "", project: Path | None = None) -> Recommender:
         """Load the LLM with a study's adapter for a data set, '' for its first, and the vectors.
+
+        project: the folder of `results` and `runs`; None for the one that holds this library.
 
         Raises StudyError that says what is missing, and which command makes it.
         """
         from bigrec_lib.method import llm
 
+        project = project or ROOT
         jobs = published(project, study)
         dataset = chosen(jobs, study, dataset)
         key, adapter = adapter_of(project, study, dataset, jobs)

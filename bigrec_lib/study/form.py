@@ -40,8 +40,9 @@ def completions(text: str, titles: Sequence[str]) -> list[str]:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A frame as HTML, its text inert."""
-    return frame.to_html(index=False, border=0, float_format="{:.3f}".format)
+    """A frame as HTML, its text whole and inert."""
+    with pd.option_context("display.max_colwidth", None):
+        return frame.to_html(index=False, border=0, float_format="{:.3f}".format)
 
 
 def tables(found: Recommendation) -> str:
@@ -151,7 +152,7 @@ class Form:
                 self.constrained.value,
             )
             self.shown.value = tables(found)
-            self.say(f"{len(found.read)} titles read, {time.time() - started:.1f} s")
+            self.say(f"titles read: {len(found.read)}; {time.time() - started:.1f} s")
         except StudyError as error:
             self.say(str(error))
         finally:

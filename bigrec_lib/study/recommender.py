@@ -116,7 +116,7 @@ class Recommender:
     """A study's tuned LLM, and a catalogue with its vectors (I, d) float32: `open` makes one.
 
     writing, grounding: the parameters of the study's 03 and 04. longest: titles of a history, as
-    the adapter has learnt. adapter: its folder.
+    the adapter has learnt. room: tokens of a text, as 03 allows. adapter: its folder.
     """
 
     study: str
@@ -128,6 +128,7 @@ class Recommender:
     writing: GenerateTitles
     grounding: GroundToItems
     longest: int
+    room: int
 
     @classmethod
     def open(cls, study: str, dataset: str = "", project: Path | None = None) -> Recommender:
@@ -144,10 +145,11 @@ class Recommender:
         dataset = chosen(jobs, study, dataset)
         key, adapter = adapter_of(project, study, dataset, jobs)
         run = key.removesuffix("02_tune_llm")
-        settings = settings_of(study, jobs, f"{run}03_generate_titles")
-        writing = GenerateTitles.check(settings | {"root": str(project)})
-        settings = settings_of(study, jobs, f"{run}04_ground_to_items")
-        grounding = GroundToItems.check(settings | {"root": str(project)})
+        written = job_of(study, jobs, f"{run}03_generate_titles")
+        grounded = job_of(study, jobs, f"{run}04_ground_to_items")
+        here = {"root": str(project)}
+        writing = GenerateTitles.check(written["parameters"] | here)
+        grounding = GroundToItems.check(grounded["parameters"] | here)
         data = jobs[f"{dataset}.01_prepare_data"]
         catalogue = catalogue_of(project / "results" / study, dataset, data)
         base = steps.load(writing)
@@ -157,10 +159,18 @@ class Recommender:
         tuned = llm.LLM(base.name, llm.with_adapter(base.model, adapter).eval(), base.tokenizer)
         if vectors is None:
             vectors = vectors_of(tuned, catalogue.titles, grounding)
-        longest = data["parameters"]["history"]
         return cls(
-            study, dataset, adapter, tuned, catalogue, vectors, writing, grounding, longest
-        )  # fmt: skip
+            study,
+            dataset,
+            adapter,
+            tuned,
+            catalogue,
+            vectors,
+            writing,
+            grounding,
+            longest=data["parameters"]["history"],
+            room=written["facts"]["max_new_tokens"],
+        )
 
     def recommend(
         self, titles: Sequence[str], k: int, beams: int, gamma: float, constrained: bool
@@ -190,8 +200,7 @@ class Recommender:
         from bigrec_lib.method import beams as search_rules
         from bigrec_lib.method import generation
 
-        needed = search_rules.room_for(self.answers, 1.0 if constrained else steps.ROOM)
-        room = self.writing.max_new_tokens or needed
+        room = search_rules.room_for(self.answers, 1.0) if constrained else self.room
         search = search_rules.Search(room, beams, 1, self.writing.length_penalty)
         (found,) = generation.generate(
             self.tuned, [prompt], search, self.trie if constrained else None
@@ -285,13 +294,13 @@ def chosen(jobs: dict[str, dict], study: str, dataset: str) -> str:
     return dataset or there[0]
 
 
-def settings_of(study: str, jobs: dict[str, dict], key: str) -> dict[str, object]:
-    """The parameters of a published job. Raises StudyError if the study has yet to run it."""
+def job_of(study: str, jobs: dict[str, dict], key: str) -> dict:
+    """The manifest of a published job. Raises StudyError if the study has yet to run it."""
     if key not in jobs:
         raise StudyError(
             f"study {study} is not finished: {key} is missing: run `make study STUDY={study}`"
         )
-    return jobs[key]["parameters"]
+    return jobs[key]
 
 
 def adapter_of(project: Path, study: str, dataset: str, jobs: dict[str, dict]) -> tuple[str, Path]:

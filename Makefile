@@ -26,10 +26,10 @@ report: .venv/ready  ## rebuild every table, figure and the page from the result
 adapter: .venv/ready  ## publish the adapters that the study file names (else the first seed's)
 	@python -m bigrec_lib.study.batch adapter $(STUDY)
 
-try: .venv/ready  ## open a page where you type your own history
-	@mkdir -p runs && python -m papermill --prepare-only --log-level ERROR -p study $(STUDY) \
-		notebooks/00_try_it.ipynb runs/try.ipynb
-	@voila --show_tracebacks=True runs/try.ipynb
+try: .venv/ready  ## type a history of your own: opens a copy of 00_try_it; then Run, Run All Cells
+	@mkdir -p runs && python -m papermill --prepare-only --log-level ERROR --no-progress-bar \
+		-p study $(STUDY) notebooks/00_try_it.ipynb runs/try.ipynb
+	@jupyter lab runs/try.ipynb
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@jupyter lab --notebook-dir=. notebooks/

@@ -13,6 +13,8 @@ from toy import batch
 
 from bigrec_lib.findings.methods import CHEAPER
 from bigrec_lib.method.metrics import COLUMNS
+from bigrec_lib.method.prompts import title_of
+from bigrec_lib.study import notebook, recommender
 from bigrec_lib.study.parameters import KEYS
 from bigrec_lib.study.parameters import NOTEBOOKS as CLASSES
 
@@ -27,13 +29,13 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_anatomy_of_a_notebook(path):
-    notebook = nbformat.read(path, as_version=4)
-    first, *_ = notebook.cells
+    read = nbformat.read(path, as_version=4)
+    first, *_ = read.cells
     assert first.cell_type == "markdown" and first.source.startswith("# ")
-    assert any(c.source.startswith("## What this shows") for c in notebook.cells)
-    (parameters,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert any(c.source.startswith("## What this shows") for c in read.cells)
+    (parameters,) = [c for c in read.cells if "parameters" in c.metadata.get("tags", [])]
     assert all(line.count(" = ") == 1 and "#" in line for line in parameters.source.splitlines())
-    code = [c for c in notebook.cells if c.cell_type == "code"]
+    code = [c for c in read.cells if c.cell_type == "code"]
     assert code[0] is parameters
     assert f"parameters.{CLASSES[path.stem].__name__}.check(globals())" in code[1].source
     assert not any(c.outputs or c.execution_count for c in code)
@@ -54,7 +56,41 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
 def test_every_notebook_ran_in_the_toy_study(project):
     executed = {path.stem.split(".")[-1] for path in project.glob("results/toy/notebooks/*.ipynb")}
     # the toy study declares no settings to choose from and no further LLM: test_analyses has them
-    assert executed == set(CLASSES) - {"11_tuning_settings", "12_llm_size"}
+    assert executed == set(CLASSES) - {"00_try_it", "11_tuning_settings", "12_llm_size"}
+
+
+def test_the_page_to_try_runs_without_a_human(project, tmp_path):
+    out = tmp_path / "out.ipynb"
+    source = project / "notebooks" / "00_try_it.ipynb"
+    given = {"study": "toy", "root": str(project), "k": 3}
+    notebook.execute(source, out, given, tmp_path / "log")
+    said = "".join(
+        output.get("text", "") + output.get("data", {}).get("text/html", "")
+        for cell in nbformat.read(out, 4).cells
+        for output in cell.get("outputs", [])
+    )
+    assert "The user has watched the following movies" in said and "nothing was written" in said
+
+
+def test_one_call_gives_what_the_study_published(project):
+    """The adapter that the batch has published, with and without the work files."""
+    opened = recommender.Recommender.open("toy", project=project)
+    results = project / "results" / "toy"
+    beams = pd.read_parquet(results / "generations.parquet").query("split == 'test'")
+    lists = pd.read_parquet(results / "lists.parquet").query("method == 'bigrec'")
+    items = pd.read_parquet(results / "items.parquet")
+    examples = pd.read_parquet(results / "examples.parquet").query("split == 'test'")
+    for row in examples.head(5).itertuples():
+        found = opened.recommend(items.title[row.history].tolist(), 20, 4, 0.0, False)
+        published = beams[beams.example == row.example].sort_values("beam")
+        assert found.texts == published.text.map(title_of).tolist()
+        assert found.scores == pytest.approx(published.score.tolist(), abs=1e-4)
+        (listed,) = lists[lists.example == row.example]["items"]
+        assert found.items.title.tolist() == items.title[listed].tolist()
+    folder = results / "adapters" / "toy.n16-s0"
+    assert folder.is_dir() and opened.adapter != folder
+    weights = "adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (opened.adapter / weights).read_bytes()
 
 
 def test_the_batch_ends_with_the_headline_and_where_things_are(project):
@@ -176,7 +212,8 @@ def test_what_is_published(project):
     assert {name for name in tables if not name.endswith(".csv")} == printed
     assert "<img" in (results / "report.html").read_text()
     assert (results / "claims.csv").exists()
-    assert len([path for path in results.rglob("*") if path.is_file()]) <= 80
+    files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
+    assert len([path for path in files if path.parts[0] != "adapters"]) <= 80
 
 
 def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):
@@ -194,7 +231,7 @@ def test_manifests_tell_everything_and_no_absolute_path(project):
     assert sorted(m["notebook"] for m in of_jobs) == sorted(
         m["notebook"] for m in published["jobs"].values()
     )
-    assert len(of_jobs) == len(CLASSES) - 2
+    assert len(of_jobs) == len(CLASSES) - 3
     for manifest in of_jobs:
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
         assert str(project) not in json.dumps(manifest)
@@ -211,7 +248,7 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
     *jobs, summary = batch(clone, "plan", "toy").stdout.splitlines()
-    assert len(jobs) == len(CLASSES) - 2
+    assert len(jobs) == len(CLASSES) - 3
     assert not any(line.startswith("done") for line in jobs)
     assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")
 

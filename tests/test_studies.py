@@ -48,6 +48,20 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
     assert len({p.output for p in planned}) == len(planned)
 
 
+@pytest.mark.parametrize(("named", "seeds"), [([], [0]), ([1], [1]), ([0, 1], [0, 1])])
+def test_adapters_of_main_runs_are_published_for_the_seeds_named(study_file, named, seeds):
+    study = study_file(
+        datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
+        ladder=[{"n_train": [8], "seeds": [0]}],
+        shuffled=True,
+        adapters=named,
+    )
+    assert {(job.dataset, job.run) for job in studies.adapters("toy", study)} == {
+        (dataset, f"n16-s{seed}") for dataset in ("films", "games") for seed in seeds
+    }
+    assert parameters.TryIt.notebook not in studies.jobs("toy", study)
+
+
 def test_what_a_study_may_add_to_its_main_runs(study_file):
     study = study_file(
         datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
@@ -335,6 +349,7 @@ def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, t
         ),
         ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
+        ({"adapters": [7]}, "adapters: 7 is not one of the study's seeds"),
     ],
 )
 def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, message):

@@ -146,6 +146,7 @@ def make_project(folder, data, llm, **changes):
         "baselines": {},
         "cheaper": True,
         "cost": True,
+        "adapters": [0],
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},

@@ -12,6 +12,9 @@ data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it
 report         published notebooks -> one page
 publish        runs/<study> -> results/<study>
+cards          adapters, published with their model cards
+recommender    from titles to items in one call, with what a study has published
+form           recommendations for people: the widgets of 00_try_it
 plan           what is done, stale or missing, why, how long the rest takes
 new            begin a study of one's own table: guess its columns, write the file
 runner         one job of a batch

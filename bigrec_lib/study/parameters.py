@@ -310,6 +310,22 @@ class ModelParameters(Parameters):
         return revision.read_text() if revision.exists() else ""
 
 
+class TryIt(Parameters):
+    """Recommendations for a history of one's own; no job, since nothing comes of it.
+
+    dataset: '' is the study's first. titles: [] is the history of a test example.
+    """
+
+    notebook = "00_try_it"
+
+    dataset: str = ""
+    titles: list[str] = []
+    k: Count = 20
+    beams: Count = 4
+    gamma: Annotated[float, Field(ge=0)] = 0.0
+    constrained: bool = False
+
+
 class PrepareData(DatasetParameters):
     notebook = "01_prepare_data"
 
@@ -728,6 +744,7 @@ class Domains(Analysis):
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
+        TryIt,
         PrepareData,
         TuneLLM,
         GenerateTitles,

@@ -46,6 +46,8 @@ TABLES = {
 """Published table -> the files of a job's output that it is made of."""
 
 OF_DATA = ("items.parquet", "examples.parquet", "data.csv")  # tables that belong to a data set
+ADAPTERS = "adapters"  # the folder of published adapters
+WEIGHTS = "adapter_model.safetensors"
 PRIVATE = ("item_id", "raw_title")  # columns that nobody needs to read the results
 
 
@@ -165,6 +167,7 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
     steps = {key: m for key, m in before["jobs"].items() if not is_analysis(m)}
     files = [results / name for name in TABLES if (results / name).exists()]
     files += [results / "notebooks" / f"{key}.ipynb" for key in typical(steps)]
+    files += [results / name for name in kept_adapters(before)]
     files = [path for path in files if path.relative_to(results).as_posix() in before["files"]]
     for job in analyses:
         files.append(keep_notebook(job, results))
@@ -180,6 +183,21 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
     made = {job.job: manifests.read(job.output) for job in analyses}
     write_manifests(results, steps | made, files, {})
     tidy(results)
+
+
+def kept_adapters(published: dict[str, dict]) -> list[str]:
+    """The files of published adapters that are still those of the study's jobs.
+
+    published: the content of manifests.json.
+    """
+    tuned = {m["outputs"].get(f"adapter/{WEIGHTS}") for m in published["jobs"].values()}
+    files = {Path(name): digest for name, digest in published["files"].items()}
+    kept = {
+        path.parent
+        for path, digest in files.items()
+        if path.parts[0] == ADAPTERS and path.name == WEIGHTS and digest in tuned
+    }
+    return [path.as_posix() for path in files if path.parent in kept]
 
 
 def gather_claims(results: Path, analyses: list[Analysis]) -> Path:

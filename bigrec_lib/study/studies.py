@@ -123,6 +123,9 @@ class Study(Part):
         description="17a_measure_cost at the first size and seed, with every LLM; 17 compares",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
+    adapters: list[int] = Field(
+        default=[], description="seeds of main runs whose adapters are published with the results"
+    )
     settings: dict[str, dict[str, object]] = Field(
         default={},
         description="name -> parameters of 02_tune_llm to try at the first size and seed; "
@@ -199,6 +202,9 @@ def check(name: str, study: Study) -> None:
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
+    for seed in study.adapters:
+        if seed not in study.seeds:
+            raise StudyError(f"adapters: {seed} is not one of the study's seeds")
     planned = jobs(name, study)
     waits(planned)
     for job in planned.values():
@@ -284,8 +290,24 @@ def jobs(name: str, study: Study) -> dict[str, Parameters]:
     return planned
 
 
+def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
+    """The jobs whose adapters are published: of main runs, those of the seeds that `adapters`
+    names, or of the first seed."""
+    seeds = study.adapters or study.seeds[:1]
+    wanted = [
+        f"{keys['dataset']}.n{keys['n_train']}-s{keys['seed']}"
+        for keys in main(study)
+        if keys["seed"] in seeds
+    ]
+    planned = jobs(name, study)
+    found = [planned[f"{run}.{parameters.TuneLLM.notebook}"] for run in wanted]
+    return [job for job in found if isinstance(job, parameters.TuneLLM)]
+
+
 def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[str, object]]:
     """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
+    if cls is parameters.TryIt:  # for people: nothing comes of it
+        return []
     if cls is parameters.TuningSettings and not study.settings:
         return []
     if cls is parameters.LLMSize and not study.llms:

@@ -146,7 +146,7 @@ def keep_notebook(job: Parameters, results: Path) -> Path:
     notebook["metadata"].pop("bigrec", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = moved("".join(cell["source"]))
+            cell["source"] = [moved(line) for line in cell["source"]]
     path = results / "notebooks" / f"{job.job}.ipynb"
     write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", path)
     return path

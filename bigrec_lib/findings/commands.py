@@ -52,10 +52,21 @@ def notebook_of(method: str) -> str:
 
 
 def command(job: dict) -> str:
-    """The command that runs a published job's notebook again; its parameters but for defaults."""
+    """The command that runs a published job's notebook again; its parameters but for defaults.
+
+    Of a path outside the project only the last part is told: elsewhere it is another one.
+    """
     defaults = NOTEBOOKS[job["notebook"]]().model_dump()
     given = {
-        name: value for name, value in job["parameters"].items() if defaults.get(name) != value
+        name: portable(value)
+        for name, value in job["parameters"].items()
+        if defaults.get(name) != value
     }
     told = json.dumps(given, ensure_ascii=False)
     return f".venv/bin/papermill notebooks/{job['notebook']}.ipynb out.ipynb -y '{told}'"
+
+
+def portable(value: object) -> object:
+    """A value of a parameter, an absolute path without its folders."""
+    absolute = isinstance(value, str) and Path(value).is_absolute()
+    return f"…/{Path(str(value)).name}" if absolute else value

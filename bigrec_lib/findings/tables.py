@@ -40,7 +40,17 @@ def view(frame: pd.DataFrame, digits: int = 4, caption: str = "") -> Markdown:
 
 
 def markdown(frame: pd.DataFrame, digits: int) -> str:
-    return rounded(frame, digits).to_markdown(index=False, disable_numparse=True) + "\n"
+    plain = rounded(frame, digits).map(one_cell)
+    return plain.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def one_cell(text: str) -> str:
+    """Text that stays in its cell: what an LLM writes may have bars and ends of lines.
+
+    >>> one_cell("a|b\\nc")
+    'a\\\\|b ⏎ c'
+    """
+    return text.replace("|", "\\|").replace("\n", " ⏎ ")
 
 
 def rounded(frame: pd.DataFrame, digits: int) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings.methods import label
+from bigrec_lib.findings.methods import MAIN, label
 from bigrec_lib.findings.significance import Interval
 
 
@@ -197,7 +197,7 @@ def training_sizes(points: pd.DataFrame) -> str:
 
 def group_shares(shares: pd.DataFrame) -> str:
     parts = []
-    top = shares[(shares.group == 4) & (shares.k == 20)]
+    top = shares[(shares.group == 4) & (shares.k == 20) & shares.method.isin(MAIN)]
     for dataset, group in top.groupby("dataset", sort=False):
         histories = (group.share - group.difference).iloc[0]
         lines = [f"{label(row.method)} {row.share:.0%}" for row in group.itertuples()]

@@ -262,7 +262,7 @@ def gamma_curves(curves, gamma: float) -> plt.Figure:
         axis.axvline(gamma, color="0.25", linestyle="--", linewidth=1)
         gamma_axis(axis)
         axis.set(ylabel=f"{metric}@K", xlim=(0, curves.gamma.max()), ylim=(0, None))
-    axes[0].legend()
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
 
@@ -296,8 +296,8 @@ def by_popularity(gain) -> plt.Figure:
         )  # fmt: skip
     sizes = gain[gain.method == names[0]].groupby("group").size()
     axis.set_xticks(range(len(groups)), [f"{g + 1}\nn = {sizes[g]}" for g in groups])
-    axis.axhline(0, color="0.5", linewidth=0.8)
     axis.set(xlabel="popularity group of the target (5 = most popular)", ylabel="NDCG@20")
+    axis.set_ylim(0, min(axis.get_ylim()[1], 1.05))
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3)
     return figure
 

@@ -56,9 +56,13 @@ def test_what_a_gamma_means():
 
 def test_what_an_injection_adds_to_both():
     up, down = RNG.random(N), -RNG.random(N)
-    for ours, theirs, word in ((up, down, "more"), (down, up, "less"), (up, up[::-1], "neither")):
+    for ours, theirs, word in (
+        (up, down, "more"),
+        (down, up, "less"),
+        (up, up[::-1], "not told apart"),
+    ):
         said = prose.injected_into_both("popularity", ours, theirs, "dros", USERS)
-        assert f"adds **{word}" in said
+        assert f"what it adds to BIGRec is **{word}" in said
 
 
 def test_models_that_are_not_told_apart_do_not_stand_above_each_other():
@@ -152,7 +156,7 @@ def test_a_collapsed_model_is_told_from_one_that_is_not():
         return prose.generated(first, true, USERS, {})
 
     collapsed, apart = said(np.repeat("t0", N)), said(true)
-    assert "**1** distinct titles, fewer" in collapsed and "more often than users" in collapsed
+    assert "**1** distinct titles, fewer" in collapsed and "**more often than** users" in collapsed
     assert "as many as users went on to" in apart and "not told apart" in apart
 
 
@@ -212,10 +216,10 @@ def test_popularity_of_a_data_set():
     numbers = pd.DataFrame({"what": list(of), "value": list(of.values())}).astype({"value": object})
     drawn = {"valid": (10, 10), "test": (8, 10)}
     even = prose.data(numbers, np.full(100, 5), drawn, 20)
-    assert "as evenly spread as can be" in even and "only a model that reads" not in even
+    assert "nearly an even spread" in even and "only a model that reads" not in even
     assert "Only **8** test examples of the 10" in even and "valid examples" not in even
     skewed = prose.data(numbers, np.r_[np.full(10, 90), np.full(90, 1)], drawn, 20)
-    assert "far from evenly" in skewed
+    assert "far from an even spread" in skewed
 
 
 def test_a_figure_of_differences_counts_its_sides():

@@ -44,11 +44,11 @@ def data(
     and asked for."""
     of = numbers.set_index("what").value
     top = np.sort(counts)[::-1][: max(len(counts) // 10, 1)].sum() / counts.sum()
-    evenly = "as evenly spread as can be" if top < 0.15 else "far from evenly spread"
+    evenly = "nearly" if top < 0.15 else "far from"
     cold = of["targets unseen in training"]
     lines = [
         f"The most popular tenth of the items takes **{top:.0%}** of all training interactions: "
-        f"they are {evenly}.",
+        f"{evenly} an even spread, which would be 10%.",
         f"**{cold:.1%}** of the test targets were never seen in training"
         + (": only a model that reads titles can recommend those." if cold else ".")
         + f" **{of['words of the target that are in the history']:.0%}** of a target's words "
@@ -130,9 +130,7 @@ def generated(
     top = first.title.value_counts().index[0]
     more = significance.interval((titles == top).astype(float) - (targets == top), users)
     word = more.verdict(
-        "more often than users go on to it, as a model does that says what is likely",
-        "less often than users go on to it",
-        "which is not told apart from how often users go on to it",
+        "more often than", "less often than", "which is not told apart from how often"
     )
     lines = [
         f"**{first.real.mean():.0%}** of the first beams are titles of the catalogue, "
@@ -142,7 +140,8 @@ def generated(
         f"{len(first):,} examples get **{distinct:,}** distinct titles, as many as users went on "
         "to.",
         f"The most frequent generation, *{top}*, goes to **{np.mean(titles == top):.0%}** of all "
-        f"examples and is in fact next for {np.mean(targets == top):.1%}: {word}.",
+        f"examples and is in fact next for {np.mean(targets == top):.1%}: **{word}** users go on "
+        "to it.",
     ]  # fmt: skip
     lines += [f"**{share:.1%}** are titles of {name}." for name, share in foreign.items()]
     return bullets(lines)
@@ -221,9 +220,9 @@ def reweighted(
         beyond = significance.interval(ndcg(compared[method]) - alone, users)
         lines.append(
             f"{label(method)}: in this run the injection **{said}**, {signed(change)}; it is "
-            f"**{beyond.verdict('above', 'below', APART)}** popularity alone, {signed(beyond)}. "
-            "Not corrected for the number of comparisons; `09` has the verdict."
+            f"**{beyond.verdict('above', 'below', APART)}** popularity alone, {signed(beyond)}."
         )
+    lines.append("None of these is corrected for the number of comparisons; `09` has the verdict.")
     return bullets(lines)
 
 
@@ -232,11 +231,11 @@ def injected_into_both(
 ) -> str:
     """What an injection adds to BIGRec (n,) beside what it adds to a conventional model (n,)."""
     more = significance.interval(ours - theirs, users)
-    said = more.verdict("more", "less", "neither more nor less, as far as can be told,")
+    said = more.verdict("more", "less", "not told apart from that")
     return bullets(
         [
-            f"{name} adds {theirs.mean():+.4f} to {label(model)}; to BIGRec it adds **{said}**: "
-            f"{signed(more)}."
+            f"{name} adds {theirs.mean():+.4f} to {label(model)}; what it adds to BIGRec is "
+            f"**{said}**, by {signed(more)}."
         ]
     )
 

@@ -1,6 +1,9 @@
 """Every notebook through papermill and the batch, on a toy corpus with a tiny random Llama."""
 
+import ast
+import builtins
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -223,6 +226,86 @@ def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, t
         for cell in nbformat.read(path, 4).cells:
             for output in cell.get("outputs", []):
                 assert output.get("name") != "stderr", f"{path}: {output.text}"
+
+
+def test_every_figure_of_a_step_says_what_it_shows(project):
+    for path in project.glob("results/toy/notebooks/*.0[1-6]_*.ipynb"):
+        outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+        pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+        assert pictures and all(each.metadata["image/png"]["alt"] for each in pictures), path
+
+
+def test_the_examples_worked_through_are_the_stored_ones(project):
+    """03 shows the beams that it stored, of three users; 05 and 07 the kinds that 04 chose."""
+    run, data = project / "runs" / "toy" / RUN, project / "runs" / "toy" / DATA
+    examples = pd.read_parquet(data / "examples" / "test.parquet")
+    first = examples.sort_values("draw").drop_duplicates("user").head(3)
+    beams = pd.read_parquet(run / "generations" / "beams" / "test.parquet")
+    told = said(project, "03_generate_titles")
+    for example in first.example:
+        for text in beams.text[beams.example == example]:
+            assert text in told or "|" in text or "\n" in text
+    facts = json.loads((run / "grounding" / "manifest.json").read_text())["facts"]
+    chosen = facts["showcase"]
+    titles = pd.read_parquet(data / "items.parquet").title
+    target = examples.set_index("example").target
+    assert chosen and examples.user[examples.example.isin(chosen.values())].is_unique
+    ranks = pd.read_parquet(run / "grounding" / "ranks.parquet")
+    ranks = ranks[(ranks.method == "bigrec") & (ranks.split == "test")].set_index("example")
+    rank = ranks["rank"] + ranks.ties / 2
+    assert rank[chosen["hit"]] < 20 and rank.get(chosen.get("near miss"), 20) >= 20
+    for kind, example in chosen.items():
+        title = titles[target[example]]
+        assert f"**{kind}**: then the user watched *{title}*" in said(
+            project, "05_reweight_by_statistics"
+        )
+        assert f"{kind}: {title}" in said(project, "07_overall_performance")
+
+
+def said(project, name):
+    """The Markdown that a published notebook displayed."""
+    (path,) = project.glob(f"results/toy/notebooks/*{name}.ipynb")
+    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+    return "\n".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_of_a_notebook_lead_to_pages_and_headings(path):
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type != "markdown":
+            continue
+        for place, anchor in re.findall(r"\]\((\.\.?/[^)#]+)#?([^)]*)\)", cell.source):
+            page = path.parent / place
+            assert page.exists(), f"{path.stem}: {place}"
+            text = page.read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+            known = anchor in slugs or f'id="{anchor}"' in text
+            assert not anchor or known, f"{path.stem}: {place}#{anchor}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[:6], ids=lambda path: path.stem)
+def test_a_step_has_an_exercise_whose_solution_uses_what_is_there(path):
+    cells = nbformat.read(path, 4).cells
+    (exercise,) = [c.source for c in cells if c.source.startswith("## Exercise")]
+    assert "<details><summary>A solution</summary>" in exercise
+    (solution,) = re.findall(r"```python\n(.+?)```", exercise, re.DOTALL)
+    code = "\n".join(c.source for c in cells if c.cell_type == "code")
+    known = set(dir(builtins)) | names(code, ast.Store) | names(solution, ast.Store)
+    assert names(solution, ast.Load) <= known
+
+
+def names(code, kind):
+    """The names that code stores or loads, and those that it imports."""
+    tree = ast.parse(code)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    found = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, kind)}
+    return found | (imported if kind is not ast.Load else set())
 
 
 def test_manifests_tell_everything_and_no_absolute_path(project):

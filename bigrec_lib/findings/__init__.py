@@ -10,8 +10,12 @@ grounders      what cheaper ways to ground lose and save
 costs          what quality costs: training, requests, memory
 domains        who gains on which examples and data sets
 leaderboard    the main table, and what every method in it is held against
+commands       the command and the manifest behind every row
 tables         CSV, Markdown, LaTeX
 calibration    simulated studies: error rates of the rules, and power
+worked         the test examples that are worked through by hand
+prose          what the notebooks say of their numbers, chosen by intervals
 plots          one look for every figure; the figures of 01 to 06
 figures        the figures of 07 and later
+alts           what each figure shows, in words, for those who do not see it
 """

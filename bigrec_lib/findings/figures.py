@@ -123,31 +123,36 @@ def apart(axis: plt.Axes, ends: list[tuple]) -> list[float]:
 
 
 def group_shares(shares: pd.DataFrame) -> plt.Figure:
-    """Share of recommendations minus share of histories by popularity group.
+    """What share of the recommendations is of the most popular fifth of the titles, by method.
 
-    shares: columns dataset, method, k, group (0 = rarest) and difference; a panel a data set and k.
+    shares: `analyses.group_differences` of one size; a panel a data set, a line a method. Filled:
+    the first 20, hollow: the first. The dashed line is that group's share of the histories, the
+    dotted one what a random order has.
     """
-    datasets, ks = list(shares.dataset.unique()), sorted(shares.k.unique())
+    top = shares[(shares.group == 4) & shares.k.isin((1, 20))]
+    methods = [method for method in MAIN if method in set(top.method)]
+    panels = list(top.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
-        len(datasets), len(ks), figsize=(plots.WIDTH * 1.5, 2.9 * len(datasets)), sharey="row",
-        sharex=True, squeeze=False,
+        1, len(panels), figsize=(plots.WIDTH * (0.6 + 0.45 * len(panels)), 0.27 * len(methods) + 1),
+        sharey=True, squeeze=False,
     )  # fmt: skip
-    for row, dataset in zip(axes, datasets, strict=True):
-        for axis, k in zip(row, ks, strict=True):
-            own = shares[(shares.dataset == dataset) & (shares.k == k)]
-            for method, line in own.groupby("method", sort=False):
-                axis.plot(
-                    line.group + 1, line.difference, color=colour_of(method),
-                    marker=of(method).marker, markersize=5, label=label(method),
-                )  # fmt: skip
-            axis.axhline(0, color="0.3", linewidth=1, linestyle="--")
-            axis.set(title=f"{dataset}, first {k}", xticks=range(1, 6))
-        row[0].set_ylabel("share of recommendations\n− share of histories")
-    for axis in axes[-1]:
-        axis.set_xlabel("popularity group")
-    figure.tight_layout()
+    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+        for k, shift in ((20, -0.13), (1, 0.13)):
+            own = group[group.k == k].set_index("method").reindex(methods)
+            colours = [PALETTE[0] if "bigrec" in method else "0.45" for method in methods]
+            axis.scatter(
+                own.share, np.arange(len(methods)) + shift, s=28, zorder=3, edgecolor=colours,
+                facecolor=colours if k == 20 else "white", label=f"first {k}",
+            )  # fmt: skip
+        of_histories = (group.share - group.difference).iloc[0]
+        axis.axvline(of_histories, color="0.3", linewidth=1.2, linestyle="--", label="histories")
+        axis.axvline(0.2, color="0.3", linewidth=1.2, linestyle=":", label="random order")
+        axis.set(title=dataset, xlim=(-0.03, 1.03), ylim=(len(methods) - 0.4, -0.6))
+        axis.set(xlabel="share of the most popular fifth")
+        axis.set_yticks(range(len(methods)), [label(method) for method in methods])
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    figure.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=4)
     return figure
 
 
@@ -167,7 +172,7 @@ def injection(curves: pd.DataFrame) -> plt.Figure:
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         for split, (colour, dash, name) in looks.items():
             own = group[group.split == split].pivot(index="gamma", columns="seed", values="value")
-            axis.plot(own.index, own, color=colour, linestyle=dash, linewidth=0.7, alpha=0.6)
+            axis.plot(own.index, own, color=colour, linestyle=dash, linewidth=0.7)
             axis.plot(
                 own.index, own.mean(axis=1), color=colour, linestyle=dash, linewidth=2, label=name
             )

@@ -148,9 +148,21 @@ def keep_notebook(job: Parameters, results: Path) -> Path:
     """Publish a job's executed notebook, without what ties it to this very run."""
     notebook = json.loads(executed(job).read_text(encoding="utf-8"))
     notebook["metadata"].pop("bigrec", None)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = [moved(line) for line in cell["source"]]
     path = results / "notebooks" / f"{job.job}.ipynb"
     write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", path)
     return path
+
+
+def moved(text: str) -> str:
+    """Markdown of `notebooks/` with its relative links as they are in `results/<study>/notebooks`.
+
+    >>> moved("[a](../docs/glossary.md), [b](https://x.org)")
+    '[a](../../../docs/glossary.md), [b](https://x.org)'
+    """
+    return text.replace("](../", "](../../../")
 
 
 def pending(results: Path, analyses: list[Analysis]) -> bool:

@@ -11,5 +11,7 @@ leaderboard    the main table, and what every method in it is held against
 tables         CSV, Markdown, LaTeX
 calibration    simulated studies: error rates of the rules, and power
 plots          one look for every figure; the figures of 01 to 06
+spaces         whether domains share a recommendation space
 figures        the figures of 07 and later
+figures_spaces the figures of 14
 """

@@ -21,6 +21,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 DATA, RUN = "toy/data", "toy/n16-s0"
 
 
+ABSENT = {"11_tuning_settings", "12_llm_size"}
+ABSENT |= {"14_recommendation_spaces", "14a_merge_adapters", "14b_ground_in_spaces"}
+"""What the toy study does not ask for: test_analyses and test_spaces_notebooks have them."""
+
+
 def test_there_are_notebooks():
     assert {path.stem for path in NOTEBOOKS} == set(CLASSES) and len(NOTEBOOKS) >= 12
 
@@ -53,8 +58,7 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
 
 def test_every_notebook_ran_in_the_toy_study(project):
     executed = {path.stem.split(".")[-1] for path in project.glob("results/toy/notebooks/*.ipynb")}
-    # the toy study declares no settings to choose from and no further LLM: test_analyses has them
-    assert executed == set(CLASSES) - {"11_tuning_settings", "12_llm_size"}
+    assert executed == set(CLASSES) - ABSENT
 
 
 def test_the_batch_ends_with_the_headline_and_where_things_are(project):
@@ -190,7 +194,7 @@ def test_manifests_tell_everything_and_no_absolute_path(project):
     assert sorted(m["notebook"] for m in of_jobs) == sorted(
         m["notebook"] for m in published["jobs"].values()
     )
-    assert len(of_jobs) == len(CLASSES) - 2
+    assert len(of_jobs) == len(CLASSES) - len(ABSENT)
     for manifest in of_jobs:
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
         assert str(project) not in json.dumps(manifest)
@@ -207,7 +211,7 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
     *jobs, summary = batch(clone, "plan", "toy").stdout.splitlines()
-    assert len(jobs) == len(CLASSES) - 2
+    assert len(jobs) == len(CLASSES) - len(ABSENT)
     assert not any(line.startswith("done") for line in jobs)
     assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")
 

@@ -146,7 +146,8 @@ def test_no_effect_is_seen_where_nothing_changes(ranks):
     found = spaces.effects(ranks)
     wrong = found[found.effect.str.contains(f"{spaces.OWN}: {spaces.WRONG}")]
     assert len(wrong) == 2 and (wrong.difference == 0).all()
-    told = spaces.told(found, pd.DataFrame(columns=["catalogue", "prompt"]), pd.DataFrame(columns=["kind", "all"]))  # fmt: skip
+    nothing = pd.DataFrame(columns=["catalogue", "prompt", "kind", "all"])
+    told = spaces.told(found, nothing, nothing)
     assert len(told) <= 5 and any("0 are lower and 0 higher" in line for line in told)
 
 

@@ -65,9 +65,8 @@ def by_catalogue(
     figure.supxlabel(xlabel, fontsize="medium")
     figure.tight_layout()
     names = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(
-        names.values(), names, title="catalogue", loc="center left", bbox_to_anchor=(1, 0.5)
-    )
+    place_of = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    figure.legend(list(names.values()), list(names), title="catalogue", **place_of)
     return figure
 
 

@@ -17,7 +17,7 @@ from bigrec_lib.method.adapters import Update
 from bigrec_lib.study import manifests
 from bigrec_lib.study.parameters import MERGED
 
-SINGLE, JOINT, TOTAL = "of its own", "joint, n of each", "joint, n in total"
+SINGLE, JOINT, TOTAL = "the domain's own", "joint, n of each", "joint, n in total"
 AVERAGE = "average of adapters"
 OWN, UNION, SOME, CONTROL = "own", "all domains", "some of them", "as many of a further domain"
 CATALOGUES = {
@@ -194,7 +194,7 @@ def contrasts(found: list[str]) -> Iterator[tuple[str, dict[Cell, float]]]:
         yield f"{model}: titles of the domains − {CONTROL}", in_place
         if model != SINGLE:
             alone = {(SINGLE, UNION, USUAL): -1.0, (SINGLE, OWN, USUAL): 1.0}
-            yield f"{model}, {UNION}' titles − own, less the same {SINGLE}", united | alone
+            yield f"{model}, {UNION}' titles − own, less the same of {SINGLE}", united | alone
         for prompt in (UNNAMED, WRONG):
             for catalogue in (OWN, UNION):
                 pair = {(model, catalogue, prompt): 1.0, (model, catalogue, USUAL): -1.0}
@@ -313,9 +313,9 @@ def read_cosines(folder: Path) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------- claim
 
 COMPARED: dict[Cell, str] = {
-    (SINGLE, UNION, USUAL): f"the model {SINGLE} grounded in the titles of {UNION}",
-    (JOINT, UNION, USUAL): f"the joint model grounded in the titles of {UNION}",
-    (AVERAGE, OWN, USUAL): f"the {AVERAGE} grounded in the domain's own titles",
+    (SINGLE, UNION, USUAL): f"the domain's own model in the titles of {UNION}",
+    (JOINT, UNION, USUAL): f"the joint model in the titles of {UNION}",
+    (AVERAGE, OWN, USUAL): "the average of the adapters in the domain's own titles",
 }
 """What Q2 compares with BASE."""
 
@@ -332,7 +332,7 @@ def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         own = of_gains[of_gains.dataset == dataset]
         for cell, name in COMPARED.items():
             keys = {"claim": "Q2", "dataset": dataset, "metric": "NDCG@20"}
-            said = keys | {"statement": f"{name} / {SINGLE} in its own − 1"}
+            said = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
             gain = claims.personal(own[own.cell == cell], METHOD[cell[1]])
             what = f"{name}, and the single-domain model with the same seeds and a hit"
             mean = relative(group, cell)

@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import adapters, embedding
+from bigrec_lib.findings import spaces
+from bigrec_lib.method import adapters, embedding, prepared, prompts
 from bigrec_lib.study import parameters, steps
 from bigrec_lib.study.steps import words_for
+
+DATA = "runs/toy/other/data"
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +27,12 @@ def twice(project, tmp_path_factory):
     items = pd.read_parquet(runs / "other" / "data" / "items.parquet")
     items["title"] = [items.title[0], *("Other " + items.title[1:])]
     items.to_parquet(runs / "other" / "data" / "items.parquet")
-    shutil.copytree(runs / "toy" / "n16-s0", runs / "toy" / "n16-s1")  # a further seed
-    vectors = runs / "other" / "n16-s0" / "grounding" / "vectors" / "titles.safetensors"
-    found = embedding.load(vectors)["vectors"]
-    embedding.save(vectors, vectors=np.vstack([found[:1], found[1:] + 0.01]))
+    place = runs / "other" / "n16-s0" / "grounding" / "vectors" / "titles.safetensors"
+    vectors = embedding.load(place)["vectors"]
+    new = [title.startswith("Other") for title in prepared.read(runs / "other/data").candidates]
+    embedding.save(place, vectors=vectors + 0.01 * np.array(new, dtype=np.float32)[:, None])
+    for name in ("toy", "other"):
+        shutil.copytree(runs / name / "n16-s0", runs / name / "n16-s1")  # a further seed
     return folder
 
 
@@ -42,7 +47,7 @@ def execute(folder, name, **given):
 
 
 def test_the_average_adapter_lies_where_03_looks_for_it(twice):
-    execute(twice, "14a_merge_adapters", also=["other"])
+    execute(twice, "14a_merge_adapters", also=["other"], against=1)
     p = parameters.GenerateTitles(
         study="toy", root=str(twice), dataset="toy", n_train=16, setting="merged",
         tuned_on="toy+other",
@@ -52,7 +57,9 @@ def test_the_average_adapter_lies_where_03_looks_for_it(twice):
     alone = adapters.read_update(twice / "runs/toy/toy/n16-s0/tuning/adapter")
     assert average.config["r"] == 2 * alone.config["r"] == manifest["facts"]["rank"]
     assert adapters.cosines(average, alone)[""] == pytest.approx(1)  # two copies of one
-    assert manifest["facts"]["cosines"]["other domain, same seed"][""] == pytest.approx(1)
+    assert {kind: each[""] for kind, each in manifest["facts"]["cosines"].items()} == pytest.approx(
+        dict.fromkeys((spaces.SAME_SEED, spaces.OTHER_SEED, spaces.NULL), 1)
+    )
     assert manifest["facts"]["length"] == pytest.approx(1)
 
 
@@ -71,7 +78,8 @@ def test_texts_are_grounded_in_both_catalogues(twice):
     )
     target = examples.set_index("example").target
     _, of_item = np.unique(items.title_group, return_inverse=True)
-    both = np.vstack([own["vectors"], other["vectors"][1:]]).astype(float)
+    new = [title.startswith("Other") for title in prepared.read(twice / DATA).candidates]
+    both = np.vstack([own["vectors"], other["vectors"][new]]).astype(float)
     lists = pd.read_parquet(run / "spaces" / "lists.parquet").set_index("example")["items"]
     values = pd.read_parquet(run / "spaces" / "values.parquet").query("method == 'bigrec-union'")
     shares = values[values.what.str.startswith("share")].set_index("example").value
@@ -98,8 +106,6 @@ def test_titles_embedded_with_an_adapter_are_refused(twice, tmp_path):
 
 
 def test_prompts_of_other_words(twice):
-    from bigrec_lib.method import prepared, prompts
-
     given = {"study": "toy", "root": str(twice), "dataset": "toy", "n_train": 16}
     p = parameters.GenerateTitles(**given)
     data = prepared.read(p.data)

@@ -333,7 +333,7 @@ def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         for cell, name in COMPARED.items():
             keys = {"claim": "Q2", "dataset": dataset, "metric": "NDCG@20"}
             said = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
-            gain = claims.personal(own[own.cell == cell], METHOD[cell[1]])
+            gain = claims.personal(own[own.cell.isin([cell])], METHOD[cell[1]])
             what = f"{name}, and the single-domain model with the same seeds and a hit"
             mean = relative(group, cell)
             rows.append(claims.compared(said, mean, what, {claims.PERSONAL: gain}, "no worse"))

@@ -117,6 +117,7 @@ def table(folder, analysis, name):
 
 def test_every_claim_is_decided_as_planted(whole):
     found = claims_of(whole)
+    found = found[found.claim.str.startswith("C")]
     assert found.claim.unique().tolist() == ["C1", "C2", "C3", "C4", "C5"]
     assert found.dataset.value_counts().to_dict() == {"films": 15, "games": 15}
     assert (found.verdict == "supported").all()
@@ -125,7 +126,8 @@ def test_every_claim_is_decided_as_planted(whole):
 
 def test_every_claim_lacks_its_data_in_a_bare_study(bare):
     found = claims_of(bare)
-    assert found.claim.unique().tolist() == ["C1", "C2", "C3", "C4", "C5"]
+    of_paper = [claim for claim in found.claim.unique() if claim.startswith("C")]
+    assert of_paper == ["C1", "C2", "C3", "C4", "C5"]
     assert (found.verdict == "missing").all()
     assert found.reason.str.startswith("missing: ").all()
 

@@ -40,6 +40,8 @@ def test_the_keys_of_a_run_tell_it_from_every_other():
         parameters.GroundToItems(dataset="films", n_train=8, constrained=True),
         parameters.GroundToItems(dataset="films", n_train=8, tuned_on="games"),
         parameters.GroundToItems(dataset="films", n_train=8, setting="slow"),
+        parameters.GroundToItems(dataset="films", n_train=8, worded="none"),
+        parameters.MergeAdapters(dataset="films", n_train=8, also=["games"]),
         parameters.TrainBaselines(dataset="films", n_train=8, full=True),
         parameters.TuneLLM(dataset="films", n_train=8, also=["games"]),
     ]

@@ -184,17 +184,6 @@ def test_exposure_is_above_or_below_the_histories():
         assert word in prose.exposure(rows, pd.DataFrame([shares]))
 
 
-def test_one_catalogue_or_both():
-    words = {
-        (0.1, 0.05, 0.2): "better than",
-        (-0.1, -0.2, -0.05): "worse than",
-        (0.1, -0.1, 0.3): "not told apart from",
-        (0.0, 0.0, 0.0): "the same as",
-    }
-    for ends, word in words.items():
-        assert f"**{word}** grounding in one" in prose.catalogues(compared(*ends, 0.5))
-
-
 def test_sizes_of_llms():
     trend = {"dataset": "d", "tuned": True, "llms": 2, "seeds": 2, "n": 10}
     found = pd.DataFrame({"dataset": "d", "lm": ["a", "b"], "tuned": True, "gain": [0.1, 0.0],

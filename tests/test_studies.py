@@ -417,3 +417,72 @@ def test_conda_users_get_the_locked_versions():
     project = tomllib.loads((studies.ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["test"]
     assert {re.split("[<>]", name)[0] for name in wanted} <= pinned
+
+
+def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
+    datasets = {name: {"reader": "ml-100k"} for name in ("films", "games", "food")}
+    sizes = [{"n_train": [16, 8], "seeds": [0, 1]}]
+    asked = {"control": "food", "worded": ["none", "wrong"]}
+    study = study_file(
+        datasets=datasets,
+        joint={"datasets": ["films", "games"], "sizes": sizes},
+        recommendation_spaces=asked,
+    )
+    planned = studies.jobs("toy", study)
+    merges = [p for p in planned.values() if isinstance(p, parameters.MergeAdapters)]
+    assert [(p.job, p.against) for p in merges] == [
+        ("films+games.n16-s0-as-merged.14a_merge_adapters", 1),
+        ("films+games.n16-s1-as-merged.14a_merge_adapters", 0),
+    ]
+    spaces = [p for p in planned.values() if isinstance(p, parameters.GroundInSpaces)]
+    together = "-on-films+games"
+    runs = {"", together, f"-as-merged{together}"}
+    runs = {
+        f"n16-s0{run}{words}" for run in runs for words in ("", "-worded-none", "-worded-wrong")
+    }
+    runs |= {f"n8-s0{together}"}
+    assert {p.run for p in spaces if p.dataset == "films" and p.seed == 0} == runs
+    assert {p.dataset for p in spaces} == {"films", "games"}
+    assert {(p.dataset, *p.joined, p.control) for p in spaces} == {
+        ("films", "games", "food"), ("games", "films", "food")
+    }  # fmt: skip
+    waits = studies.waits(planned)
+    name = f"films.n16-s1-as-merged{together}-worded-wrong"
+    assert waits[f"{name}.03_generate_titles"] == [
+        "films.01_prepare_data", "games.01_prepare_data",
+        "films+games.n16-s1-as-merged.14a_merge_adapters",
+    ]  # fmt: skip
+    assert planned[f"{name}.03_generate_titles"].words_of == "games"
+    needs = {"films.01_prepare_data", "games.n16-s0.04_ground_to_items"}
+    needs |= {
+        f"{name}.04_ground_to_items",
+        "food.01_prepare_data",
+        "food.n16-s0.04_ground_to_items",
+    }
+    assert set(waits[f"{name}.14b_ground_in_spaces"]) >= needs
+    order = list(planned)
+    assert all(order.index(w) < order.index(job) for job in planned for w in waits[job])
+    assert len({p.output for p in planned.values()}) == len(planned)
+    assert not any("14" in name.partition(".")[2] for name in studies.jobs("toy", study_file()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "a space is shared by two data sets or more"),
+        ({"recommendation_spaces": {"control": "x"}}, "x, the control, is not one of"),
+        ({"recommendation_spaces": {"worded": ["odd"]}}, "worded.0: .*not 'odd'"),
+        ({"settings": {"merged": {}}}, "merged stands for the key `recommendation_spaces`"),
+    ],
+)
+def test_spaces_that_cannot_be_compared_are_refused_in_one_line(study_file, changes, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        study_file(**{"recommendation_spaces": {}, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_control_is_a_further_data_set(study_file):
+    datasets = {name: {"reader": "ml-100k"} for name in ("films", "games")}
+    joint = {"datasets": ["films", "games"], "sizes": [{"n_train": [8], "seeds": [0]}]}
+    with pytest.raises(StudyError, match="the control, is a domain of `joint`, too"):
+        study_file(datasets=datasets, joint=joint, recommendation_spaces={"control": "games"})

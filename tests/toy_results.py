@@ -23,6 +23,7 @@ INJECTED = {
     "bigrec+both": 0.27,
 }
 SMALL, LARGE, LARGER = 10**8, 10**9, 0.2  # parameters of two LLMs; what the larger one hits more
+UNITED = ["bigrec-union", "bigrec-union-few", "bigrec-union-control"]
 COMPARED = {"gru4rec-ce+popularity": 0.0, "gru4rec-ce+collaborative": 0.01}
 WORLDS = ("planted", "null", "random", "shuffled")
 """What BIGRec is: better than all by far; as good as the conventional models; a random order; lists
@@ -80,6 +81,8 @@ class Study:
     items: list = field(default_factory=list)
     examples: list = field(default_factory=list)
     generations: list = field(default_factory=list)
+    values: list = field(default_factory=list)
+    measures: list = field(default_factory=list)
     jobs: dict = field(default_factory=dict)
 
     def job(self, notebook, keys, facts=None, seconds_of=None, **parameters):
@@ -175,12 +178,15 @@ class Study:
             "items.parquet": self.items,
             "examples.parquet": self.examples,
             "generations.parquet": self.generations,
+            "values.parquet": self.values,
         }
         for name, frames in tables.items():
             if frames:
                 write_parquet(pd.concat(frames, ignore_index=True), results / name)
         results.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(self.metrics).to_csv(results / "metrics.csv", index=False)
+        if self.measures:
+            pd.concat(self.measures).to_csv(results / "measures.csv", index=False)
         write_json({"jobs": json.loads(json.dumps(self.jobs)), "files": {}},
                    results / "manifests.json")  # fmt: skip
         return results
@@ -222,8 +228,9 @@ def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="
                 study.rank(["bigrec"], keys(dataset, matched, n, seed, setting="matched"))
         for seed, tuned_on in product(seeds, (other, "+".join(DATASETS))):
             run = keys(dataset, f"n128-s{seed}-on-{tuned_on}", 128, seed, tuned_on=tuned_on)
-            study.rank(["bigrec", *["bigrec-two-catalogues"] * ("+" in tuned_on)], run)
+            study.rank(["bigrec", *UNITED * ("+" in tuned_on)], run)
             study.write(run, {"foreign_titles": {other: 0.25}})
+        share(study, dataset, seeds)
         untuned = keys(dataset, "n0-s0", 0, 0)
         study.rank(["bigrec"], untuned)
         study.write(untuned)
@@ -245,6 +252,37 @@ def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="
     return study.publish(results)
 
 
+def share(study, dataset, seeds):
+    """The average of both domains' adapters; prompts that name the wrong one; what is counted of
+    the catalogues, and how often titles of the other domain come up."""
+    together = "+".join(DATASETS)
+    for seed in seeds:
+        merged = {"setting": "merged", "tuned_on": together}
+        run = keys(dataset, f"n128-s{seed}-as-merged-on-{together}", 128, seed, **merged)
+        study.rank(["bigrec"], run)
+        wrong = keys(dataset, f"n128-s{seed}-worded-wrong", 128, seed, worded="wrong")
+        study.rank(["bigrec", "bigrec-union"], wrong)
+        plain = keys(dataset, f"n128-s{seed}", 128, seed)
+        study.measures.append(
+            pd.DataFrame(plain | {"what": ["in both"], "method": "bigrec-union", "value": 7.0})
+        )
+        for what, method in product(FOREIGN, UNITED):
+            value = np.arange(EXAMPLES) % 4 / 4 * FOREIGN[what]
+            rows = {"split": "test", "what": what, "method": method, "value": value}
+            study.values.append(pd.DataFrame(plain | rows | {"example": np.arange(EXAMPLES)}))
+        of_merge = keys(together, f"n128-s{seed}-as-merged", 128, seed, setting="merged")
+        alike = {"other domain, same seed": {"": 0.1 + seed / 100, "q_proj": 0.2}}
+        study.job("14a_merge_adapters", of_merge, {"cosines": alike})
+
+
+FOREIGN = {
+    "share of the first 20 that are of other data sets": 0.4,
+    "nearest title is another data set's": 0.2,
+    "is another data set's title": 0.1,
+}
+"""What is measured of each example, and the share of it that is added in steps."""
+
+
 def speak(study, seeds):
     """Films by a larger LLM, tuned and as it is, and the texts of either grounded by the other."""
     untuned = keys("films", "n0-s0-by-large", 0, 0, lm="large")
@@ -263,6 +301,7 @@ def speak(study, seeds):
 def main_run(study, run, main):
     """Everything there is at one training size and seed; less of it at a further size."""
     further = ["random", "popularity", *LAST, *COMPARED, "bigrec-unseen", "sasrec-ce-unseen"]
+    further += UNITED
     study.rank(["bigrec", *INJECTED, *TRAINED, *(further if main else ())], run)
     study.tune(run)
     seconds = dict(zip(TRAINED, (1.0, 20.0, 30.0), strict=True))

@@ -16,6 +16,8 @@ calibration    simulated studies: error rates of the rules, and power
 worked         the test examples that are worked through by hand
 prose          what the notebooks say of their numbers, chosen by intervals
 plots          one look for every figure; the figures of 01 to 06
+spaces         whether domains share a recommendation space
 figures        the figures of 07 and later
 alts           what each figure shows, in words, for those who do not see it
+figures_spaces the figures of 14
 """

@@ -12,7 +12,7 @@ from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, l
 from bigrec_lib.findings.significance import Interval, Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import SHUFFLED
+from bigrec_lib.study.parameters import MERGED, SHUFFLED
 
 
 def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
@@ -313,17 +313,11 @@ def foreign_titles(folder: Path) -> pd.DataFrame:
     rows = [
         job["keys"] | {"titles_of": name, "share": share}
         for job in manifests.published_jobs(folder, "03_generate_titles")
+        if not job["keys"].get("worded") and job["keys"].get("setting") != MERGED
         for name, share in job["facts"].get("foreign_titles", {}).items()
     ]
     columns = ["dataset", "tuned_on", "n_train", "seed", "titles_of", "share"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def catalogues(test: pd.DataFrame) -> pd.DataFrame:
-    """One catalogue against all of them at grounding time, for models tuned on several domains."""
-    found = test[test.tuned_on.str.contains("+", regex=False) & ~test.constrained]
-    found = found[found.method.isin(("bigrec", "bigrec-two-catalogues"))]
-    return significance.compare(found, [("bigrec-two-catalogues", "bigrec")], "ndcg")
 
 
 def settings(folder: Path) -> pd.DataFrame:

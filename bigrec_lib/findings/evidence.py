@@ -10,7 +10,7 @@ import pandas as pd
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import significance
-from bigrec_lib.findings.methods import CONVENTIONAL
+from bigrec_lib.findings.methods import CONVENTIONAL, UNITED
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
 from bigrec_lib.study.parameters import KEYS, MATCHED, SHUFFLED
@@ -62,6 +62,7 @@ def personal_gains(
         known = examples[dataset][["example", "user", "target"]]
         group = group.merge(known, on="example", validate="many_to_one")
         title = items[dataset].title_group.to_numpy()
+        title = np.append(title, title.max() + 1)  # item -1, of another data set, is no target
         shown = title[np.stack([row[:20] for row in group["items"]])]
         own, others = metrics.own_and_others(
             shown, title[group.target], group.user.to_numpy(), places[: shown.shape[1]]
@@ -84,8 +85,9 @@ def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_own_llm(frame: pd.DataFrame) -> pd.DataFrame:
-    """Runs whose texts the study's own LLM wrote and embedded; 12 has the others."""
-    return frame[(frame.lm == "") & (frame.embedded_by == "")]
+    """Runs whose texts the study's own LLM wrote, for the usual prompts, and embedded; 12 and 14
+    have the others."""
+    return frame[(frame.lm == "") & (frame.embedded_by == "") & (frame.worded == "")]
 
 
 def main_size(frame: pd.DataFrame) -> int:
@@ -298,7 +300,14 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
 
 
 def read_lists(folder: Path) -> pd.DataFrame:
-    """`results.read_lists`, or its columns without a row where a study has no lists."""
+    """`results.read_lists`, as far as they name titles of one data set; its columns without a row
+    where a study has no lists."""
+    lists = every_list(folder)
+    return lists[~lists.method.isin(UNITED)]
+
+
+def every_list(folder: Path) -> pd.DataFrame:
+    """The same with lists that name titles of other data sets, too, as item -1."""
     try:
         return results.read_lists(folder)
     except StudyError:

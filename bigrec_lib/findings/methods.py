@@ -62,6 +62,7 @@ class Method:
         that greyscale tells methods apart, too.
     kind: bigrec (the method itself); injected (with statistics); variant (another way to use the
         LLM); grounding (another way to ground the same texts); cheaper (the same, to save time);
+        united (the same, in a catalogue with titles of other data sets);
         random and popularity (what every recommender must beat); statistic and network (the
         conventional models); last (the same, which learn the target of each sample only); llm
         (another method with an LLM).
@@ -186,8 +187,15 @@ METHODS = (
             "bigrec-contrastive": "Least common beam",
             "bigrec-interleaved": "All beams, interleaved",
             "bigrec-reference": "First beam, rows (reference)",
-            "bigrec-two-catalogues": "First beam, both catalogues",
         }.items()
+    ),
+    *(
+        Method(name, label, "united", colour, marker, "recommendation_spaces")
+        for name, label, colour, marker in (
+            ("bigrec-union", "BIGRec, all domains' titles", PALETTE[3], "s"),
+            ("bigrec-union-few", "BIGRec, some of the domains' titles", PALETTE[1], "^"),
+            ("bigrec-union-control", "BIGRec, as many of a further domain", PALETTE[7], "v"),
+        )
     ),
     *(
         Method(name, label, "cheaper", colour, marker, "cheaper")
@@ -214,11 +222,12 @@ METHODS = (
 """In the order in which tables and figures show them."""
 
 BY_NAME = {method.name: method for method in METHODS}
-MAIN = [m.name for m in METHODS if m.kind not in ("grounding", "cheaper")]
+MAIN = [m.name for m in METHODS if m.kind not in ("grounding", "united", "cheaper")]
 CONVENTIONAL = [method.name for method in METHODS if method.kind in ("statistic", "network")]
 LAST = [method.name for method in METHODS if method.kind == "last"]
 INJECTED = [method.name for method in METHODS if method.kind == "injected"]
 VARIANTS = [method.name for method in METHODS if method.kind == "variant"]
+UNITED = [method.name for method in METHODS if method.kind == "united"]
 CHEAPER = [method.name for method in METHODS if method.kind == "cheaper"]
 
 
@@ -245,11 +254,11 @@ def of(name: str) -> Method:
 
 RUN = re.compile(
     r".*?-s\d+(?:-by-(?P<by>.+?))?(?:-as-(?P<setting>.+?))?(?:-on-(?P<origin>.+?))?"
-    r"(?:-(?P<constrained>constrained))?(?:-in-(?P<space>.+?))?"
+    r"(?:-(?P<constrained>constrained))?(?:-worded-(?P<worded>none|wrong))?(?:-in-(?P<space>.+?))?"
 )
 WORDS = {
     "by": "by", "setting": "setting", "origin": "tuned on", "constrained": "",
-    "space": "grounded by",
+    "worded": "domain named:", "space": "grounded by",
 }  # fmt: skip
 """The name of a run (`parameters`), and how what is special about it is put."""
 

@@ -358,27 +358,6 @@ def exposure(rows: pd.DataFrame, shares: pd.DataFrame) -> str:
     return bullets(lines)
 
 
-# -------------------------------------------------------------------- 10_cross_domain
-
-
-def catalogues(rows: pd.DataFrame) -> str:
-    """rows: `analyses.catalogues`."""
-    lines = []
-    for row in rows.itertuples():
-        if row.gap:
-            lines.append(f"{row.dataset}: {row.gap}.")
-            continue
-        apart = Interval(row.difference, row.low, row.high)
-        said = apart.verdict(*WORDS)
-        if not (row.difference or row.low or row.high):
-            said = "the same as"
-        lines.append(
-            f"{row.dataset}, {row.n_train:,} samples of each: grounding in both catalogues is "
-            f"**{said}** grounding in one, {signed(apart)}."
-        )
-    return bullets(lines)
-
-
 # ------------------------------------------------------------------ 11_tuning_settings
 
 

@@ -26,7 +26,7 @@ def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     size. In the column lm the study's own LLM is called OWN.
     """
     kept = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")
-    kept &= ~rows.constrained & (rows.embedded_by == "")
+    kept &= ~rows.constrained & (rows.embedded_by == "") & (rows.worded == "")
     kept &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
     found = rows[kept & ~rows.run.str.startswith("full")]
     return found.assign(lm=found.lm.replace("", OWN), tuned=found.n_train > 0)

@@ -14,7 +14,7 @@ prompts        the one template; titles in and out of text
 prepared       what 01 wrote, opened
 samples        prompt + answer, encoded
 llm            load an LLM with its tokenizer, quantised or not
-adapters       LoRA adapters: made, saved, loaded
+adapters       LoRA adapters: made, saved, loaded, averaged, compared
 processes      several processes that tune together
 losses         samples as batches, and the loss over what is learnt
 tuning         QLoRA instruction tuning, resumable
@@ -28,6 +28,7 @@ bm25           step 2 as GPT4Rec has it: the titles that share words with a text
 finders        which title a text stands for, by the text alone
 cheaper        texts to items without embedding or scanning everything, and what that costs
 encoders       cheaper vectors of a text: first layers, a sentence encoder, states of the decoder
+spaces         titles of several data sets as one catalogue
 metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
 windows        samples in numbers, for models that know no titles

@@ -1,9 +1,14 @@
-"""LoRA adapters: put on a model, saved in PEFT's format, and their weights while they are tuned."""
+"""LoRA adapters: put on a model, saved in PEFT's format, their weights while they are tuned, and
+what several of them have in common."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -178,3 +183,110 @@ class Weights:
                 "exp_avg_sq": state[f"{name}/exp_avg_sq"],
             }
         self.copy()
+
+
+# --------------------------------------------------------------- adapters as updates of weights
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an adapter adds to each layer's weights: scale · B A, kept as its factors.
+
+    layers: name of the layer -> A (r, in), B (out, r), in the dtype they were saved in.
+    """
+
+    layers: dict[str, tuple[Tensor, Tensor]]
+    config: dict[str, Any]
+
+    @property
+    def scale(self) -> float:
+        return self.config["lora_alpha"] / self.config["r"]
+
+
+def read_update(folder: Path) -> Update:
+    """The adapter that `save_adapter` wrote into a folder. Raises StudyError if it is no LoRA."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    weights = load_file(folder / "adapter_model.safetensors")
+    ends = (".lora_A.weight", ".lora_B.weight")
+    names = sorted({name.removesuffix(ends[0]) for name in weights if name.endswith(ends[0])})
+    if {name + end for name in names for end in ends} != set(weights):
+        raise StudyError(f"{folder} holds more than LoRA's A and B: it has no plain weight update")
+    layers = {name: (weights[name + ends[0]], weights[name + ends[1]]) for name in names}
+    return Update(layers, config)
+
+
+def mean_update(updates: Sequence[Update]) -> Update:
+    """The mean of k weight updates, exactly: an adapter of rank k r with the same alpha.
+
+    The mean of scale · B_i A_i is alpha / (k r) · [B_1 … B_k][A_1; …; A_k]: no number changes, so
+    nothing is rounded. (PEFT's `add_weighted_adapter` with 'cat' stacks them in the same way.)
+    Raises StudyError for adapters of other layers, rank or alpha.
+    """
+    first, *others = updates
+    for other in others:
+        if shape_of(other) != shape_of(first):
+            raise StudyError(
+                "adapters of other layers, rank or alpha have no mean of the same kind: tune all "
+                "of them with the same settings"
+            )
+    layers = {
+        name: tuple(
+            torch.cat([update.layers[name][part] for update in updates], dim=part)
+            for part in (0, 1)
+        )
+        for name in first.layers
+    }
+    rank = first.config["r"] * len(updates)
+    return Update(layers, first.config | {"r": rank})  # type: ignore[arg-type]
+
+
+def shape_of(update: Update) -> tuple:
+    """What adapters must have in common to be averaged."""
+    shapes = {name: (a.shape, b.shape) for name, (a, b) in update.layers.items()}
+    return shapes, update.config["r"], update.config["lora_alpha"]
+
+
+def save_update(update: Update, folder: Path) -> None:
+    """Write an adapter in PEFT's format into `folder`, each file atomically."""
+    from safetensors.torch import save_file
+
+    write_json(update.config, folder / "adapter_config.json")
+    weights = {
+        f"{name}.lora_{part}.weight": factor.contiguous()
+        for name, factors in update.layers.items()
+        for part, factor in zip("AB", factors, strict=True)
+    }
+    with atomic(folder / "adapter_model.safetensors") as partial:
+        save_file(weights, partial)
+
+
+def inner_products(first: Update, second: Update) -> dict[str, float]:
+    """Inner product of two weight updates, layer by layer, in fp64.
+
+    <B_1 A_1, B_2 A_2> = trace(A_1ᵀ B_1ᵀ B_2 A_2) = sum of (B_1ᵀ B_2) ∘ (A_1 A_2ᵀ): products of
+    r x r numbers, never a matrix as large as the layer.
+    """
+    scale = first.scale * second.scale
+    found = {}
+    for name, (a, b) in first.layers.items():
+        their_a, their_b = second.layers[name]
+        left, right = b.double().T @ their_b.double(), a.double() @ their_a.double().T
+        found[name] = scale * float((left * right).sum())
+    return found
+
+
+def cosines(first: Update, second: Update) -> dict[str, float]:
+    """Cosine of two weight updates: layer -> cosine, and '' -> that of all layers together.
+
+    NaN where one of them is zero. Raises StudyError for adapters of other layers.
+    """
+    if set(first.layers) != set(second.layers):
+        raise StudyError("adapters of other layers cannot be compared: tune the same layers")
+    pairs = ((first, second), (first, first), (second, second))
+    dot, ours, theirs = (
+        each | {"": sum(each.values())} for each in (inner_products(*pair) for pair in pairs)
+    )
+    lengths = {name: math.sqrt(ours[name] * theirs[name]) for name in dot}
+    return {name: dot[name] / length if length else math.nan for name, length in lengths.items()}

@@ -145,6 +145,7 @@ KEYS: dict[str, object] = {
     "tuned_on": "",
     "constrained": False,
     "embedded_by": "",
+    "worded": "",
 }
 """The keys of a row of results, and what they are where they mean nothing."""
 
@@ -153,6 +154,9 @@ OWN = "study"
 
 SHUFFLED, MATCHED = "shuffled", "matched"
 """Settings with a meaning of their own: answers of other users, and as many steps at every size."""
+
+MERGED = "merged"
+"""Another such setting: nothing was tuned, adapters of several data sets were averaged."""
 
 
 class DatasetParameters(Parameters):
@@ -226,11 +230,13 @@ class AdapterParameters(RunParameters):
 class TunedParameters(AdapterParameters):
     """A notebook that follows one adapter, which may have been tuned on other data sets.
 
-    tuned_on: data sets the adapter has learnt, joined by '+'; '' is the one it is used on.
+    tuned_on: data sets the adapter has learnt, joined by '+'; '' is the one it is used on. worded:
+    what the prompts call the domain: '' by its name, 'none' by no name, 'wrong' by another's.
     """
 
     tuned_on: str = ""
     constrained: bool = False
+    worded: Literal["", "none", "wrong"] = ""
 
     @property
     def plain(self) -> str:
@@ -241,7 +247,8 @@ class TunedParameters(AdapterParameters):
     def written(self) -> str:
         """The run of the texts."""
         origin = f"-on-{self.tuned_on}" if self.tuned_on else ""
-        return f"{self.plain}{origin}{'-constrained' if self.constrained else ''}"
+        constrained = "-constrained" if self.constrained else ""
+        return self.plain + origin + constrained + (f"-worded-{self.worded}" if self.worded else "")
 
     @property
     def run(self) -> str:
@@ -249,7 +256,8 @@ class TunedParameters(AdapterParameters):
 
     @property
     def keys(self) -> dict[str, object]:
-        return super().keys | {"tuned_on": self.tuned_on, "constrained": self.constrained}
+        special = ("tuned_on", "constrained", "worded")
+        return super().keys | {name: getattr(self, name) for name in special}
 
     @property
     def tuning(self) -> Path:
@@ -445,10 +453,61 @@ class TuneLLM(AdapterParameters, ModelParameters):
         }
 
 
+class MergeAdapters(AdapterParameters):
+    """The average of the adapters of several data sets, where 02 would put one tuned on all.
+
+    against: a further seed whose adapters are compared with these; -1 for none.
+    """
+
+    notebook = "14a_merge_adapters"
+
+    setting: Literal["merged"] = "merged"
+    n_train: Count = 256
+    also: list[str] = []
+    against: Annotated[int, Field(ge=-1)] = -1
+
+    @property
+    def names(self) -> list[str]:
+        """The data sets whose adapters are averaged."""
+        return [self.dataset, *self.also]
+
+    @property
+    def job(self) -> str:
+        return f"{'+'.join(self.names)}.{self.run}.{self.notebook}"
+
+    @property
+    def keys(self) -> dict[str, object]:
+        return super().keys | {"dataset": "+".join(self.names)}
+
+    @property
+    def output(self) -> Path:
+        return self.runs / "+".join(self.names) / self.run / "tuning"
+
+    @property
+    def adapter(self) -> Path:
+        return self.output / "adapter"
+
+    def tuning(self, name: str, seed: int) -> Path:
+        """Where 02 tuned the adapter of one data set."""
+        return self.runs / name / f"n{self.n_train}-s{seed}" / "tuning"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        seeds = [self.seed] + [self.against] * (self.against >= 0)
+        return {
+            f"02_tune_llm of {name}, seed {seed}": self.tuning(name, seed)
+            for seed in seeds
+            for name in self.names
+        }
+
+
 class GenerateTitles(TunedParameters, ModelParameters):
+    """words_of: the data set whose words a prompt with another domain's name has."""
+
     notebook = "03_generate_titles"
     makers = {"beams": ("method.portions.generate_file", "method.samples.samples")}
 
+    words_of: str = ""
     n_valid: Size = 0
     beams: Count = 4
     max_new_tokens: Size = 0
@@ -462,7 +521,10 @@ class GenerateTitles(TunedParameters, ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        return super().inputs | ({"02_tune_llm": self.tuning} if self.n_train else {})
+        found = super().inputs | ({"02_tune_llm": self.tuning} if self.n_train else {})
+        if self.worded == "wrong":
+            found |= {f"01_prepare_data of {self.words_of}": self.prepared(self.words_of)}
+        return found
 
 
 class GroundToItems(TunedParameters, ModelParameters):
@@ -592,6 +654,42 @@ class MeasureGrounders(RunParameters, ModelParameters):
         found |= {"04_ground_to_items": self.grounding}
         found |= {"02_tune_llm": self.tuning} if self.n_train else {}
         return found | ({"03_generate_titles, constrained": self.constrained} if self.trie else {})
+
+
+class GroundInSpaces(TunedParameters):
+    """The texts of a run grounded in the catalogue of several data sets.
+
+    joined: the other data sets whose titles come in; control: one whose titles come in instead of
+    as many of theirs, '' for none; vectors_of: the run whose 04 has the vectors of their titles.
+    """
+
+    notebook = "14b_ground_in_spaces"
+
+    joined: list[str] = []
+    control: str = ""
+    vectors_of: str = "n256-s0"
+    sample: Count = 1000
+
+    @property
+    def output(self) -> Path:
+        return self.folder("spaces")
+
+    @property
+    def foreign(self) -> list[str]:
+        """Every data set whose titles come in."""
+        return [*self.joined, *[self.control] * bool(self.control)]
+
+    def grounded(self, name: str) -> Path:
+        """Where 04 put the vectors of another data set's titles."""
+        return self.runs / name / self.vectors_of / "grounding"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        found = super().inputs | {"04_ground_to_items": self.grounding}
+        for name in self.foreign:
+            found |= {f"01_prepare_data of {name}": self.prepared(name)}
+            found |= {f"04_ground_to_items of {name}": self.grounded(name)}
+        return found
 
 
 class TrainBaselines(RunParameters, ModelParameters):
@@ -729,6 +827,10 @@ class LLMSize(Analysis):
     notebook = "12_llm_size"
 
 
+class RecommendationSpaces(Analysis):
+    notebook = "14_recommendation_spaces"
+
+
 class CheaperGrounding(Analysis):
     notebook = "15_cheaper_grounding"
 
@@ -747,18 +849,21 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         TryIt,
         PrepareData,
         TuneLLM,
+        MergeAdapters,
         GenerateTitles,
         GroundToItems,
         TrainBaselines,
         ReweightByStatistics,
         MeasureGrounders,
         MeasureCost,
+        GroundInSpaces,
         OverallPerformance,
         TrainingSize,
         StatisticalInformation,
         CrossDomain,
         TuningSettings,
         LLMSize,
+        RecommendationSpaces,
         CheaperGrounding,
         Cost,
         Domains,

@@ -4,7 +4,8 @@ A job's files hold its own rows. What a study publishes is the same files of all
 the other, with the columns of `parameters.KEYS` in front (`publish`).
 
     ranks.parquet        split, method, example, rank, ties
-    lists.parquet        method, example, items: its first candidates on the test split, best first
+    lists.parquet        method, example, items: its first candidates on the test split, best first;
+                         -1 is a title of another data set
     generations.parquet  split, example, beam, text, score
     curves.parquet       split, weights, gamma, metric, k, value, n: HR and NDCG over the γ of
                          popularity; 'own' and 'theirs' of all weights (`reweighting.own_or_theirs`)
@@ -46,8 +47,8 @@ def write(
 
     examples: split -> the examples that ranks and lists are of, in their order. lists: method ->
     (n, K) candidates of the test examples, best first; each is listed as the first item that bears
-    its title. further: (method, split) -> `metrics.summary` of what has no
-    ranks of its own.
+    its title; -1, a title of another data set, stays -1. further: (method, split) ->
+    `metrics.summary` of what has no ranks of its own.
     """
     write_parquet(rank_rows(ranks, examples), p.output / "ranks.parquet")
     first_items = np.unique(data.items.title_group).astype(np.int32)
@@ -91,8 +92,9 @@ def list_rows(
 
     lists: method -> (n, K) candidates; first_items: (I,) the first item of each candidate.
     """
+    item = np.append(first_items, np.int32(-1))  # -1 stays -1
     frames = [
-        pd.DataFrame({"method": method, "example": examples, "items": list(first_items[shown])})
+        pd.DataFrame({"method": method, "example": examples, "items": list(item[shown])})
         for method, shown in lists.items()
     ]
     return pd.concat(frames, ignore_index=True)

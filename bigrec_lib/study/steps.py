@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bigrec_lib.method import prepared, samples
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import prepared, prompts, samples
+from bigrec_lib.study import manifests
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bigrec_lib.method.beams import Search, Trie
     from bigrec_lib.method.llm import LLM
+    from bigrec_lib.method.prompts import Domain
     from bigrec_lib.method.samples import Sample
     from bigrec_lib.study.parameters import GenerateTitles, TuneLLM
 
@@ -74,21 +77,49 @@ def open_writing(p: GenerateTitles) -> Writing:
     from bigrec_lib.method import beams
 
     data = prepared.read(p.data)
+    words = words_for(p, data)
     tuned = load(p, p.adapter)
     answers = beams.answer_tokens(tuned.tokenizer, data.titles)
     longest = beams.room_for(answers, 1.0 if p.constrained else ROOM)
-    prompts = {}
+    told_of = {}
     for split in ("valid", "test"):
         frame = data.examples(split, p.n_valid if split == "valid" else 0).to_pandas()
-        told = samples.samples(frame, data.titles, data.words, tuned.tokenizer, p.max_tokens)
-        prompts[split] = dict(
+        told = samples.samples(frame, data.titles, words, tuned.tokenizer, p.max_tokens)
+        told_of[split] = dict(
             zip(frame.example.tolist(), [sample.prompt for sample in told], strict=True)
         )
     room = p.max_new_tokens or longest
     search = beams.Search(room, p.beams, p.batch_size, p.length_penalty)
     return Writing(
-        tuned, data, answers, prompts, search, beams.Trie(answers) if p.constrained else None
+        tuned, data, answers, told_of, search, beams.Trie(answers) if p.constrained else None
     )
+
+
+def words_for(p: GenerateTitles, data: prepared.Prepared) -> Domain:
+    """What the prompts of `p` call the domain.
+
+    Raises StudyError where words that should be other ones are the data set's own.
+    """
+    if not p.worded:
+        return data.words
+    other = prepared.read(p.prepared(p.words_of)).words if p.worded == "wrong" else None
+    words = other or prompts.DOMAINS["items"]
+    if words == data.words:
+        raise StudyError(
+            f"prompts of {p.dataset} already have the words {words.one!r}, {words.consumed!r}: "
+            f"leave {p.worded!r} out of `worded`"
+        )
+    return words
+
+
+def check_base(grounded: Sequence[Path]) -> None:
+    """Raise StudyError where 04 has embedded titles with an adapter: those are not of one space."""
+    for folder in grounded:
+        if manifests.read(folder)["facts"]["embedder"] != "base":
+            raise StudyError(
+                f"{folder}: its titles were embedded with an adapter, so vectors of several data "
+                "sets are of several spaces: set embedder of 04_ground_to_items to base"
+            )
 
 
 def generate(

@@ -7,6 +7,7 @@ import os
 import re
 from itertools import chain, product
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,6 +47,18 @@ class Baselines(Part):
     ladder: dict[str, object] = Field(default={}, description="parameters at the further sizes")
     full: dict[str, object] | None = Field(
         default=None, description="parameters on the whole training split; null: not trained on it"
+    )
+
+
+class RecommendationSpaces(Part):
+    """Whether domains share a space: those of `joint`, else all data sets but the control."""
+
+    control: str = Field(
+        default="",
+        description="a further data set, whose titles join in place of as many of the domains'",
+    )
+    worded: list[Literal["none", "wrong"]] = Field(
+        default=[], description="prompts that name no domain, or a wrong one, too"
     )
 
 
@@ -121,6 +134,11 @@ class Study(Part):
     cost: bool = Field(
         default=False,
         description="17a_measure_cost at the first size and seed, with every LLM; 17 compares",
+    )
+    recommendation_spaces: RecommendationSpaces | None = Field(
+        default=None,
+        description="one catalogue for several domains, averaged adapters, prompts of other words, "
+        "at the first size; 14_recommendation_spaces compares them",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     adapters: list[int] = Field(
@@ -205,6 +223,7 @@ def check(name: str, study: Study) -> None:
     for seed in study.adapters:
         if seed not in study.seeds:
             raise StudyError(f"adapters: {seed} is not one of the study's seeds")
+    check_spaces(study)
     planned = jobs(name, study)
     waits(planned)
     for job in planned.values():
@@ -220,6 +239,7 @@ def check(name: str, study: Study) -> None:
 def check_settings(study: Study) -> None:
     """Raise StudyError for a tuning setting whose name means something else in the results."""
     taken = {parameters.OWN: "the study's own settings", parameters.MATCHED: "the key `matched`"}
+    taken[parameters.MERGED] = "the key `recommendation_spaces`"
     if study.shuffled:
         taken[parameters.SHUFFLED] = "the key `shuffled`"
     for name, settings in study.settings.items():
@@ -230,6 +250,24 @@ def check_settings(study: Study) -> None:
                 f"settings: {name}: a setting learns other users' answers (shuffled: true) if, and "
                 f"only if, it is called {parameters.SHUFFLED}"
             )
+
+
+def check_spaces(study: Study) -> None:
+    """Raise StudyError for recommendation spaces of one domain, or a control that is none."""
+    asked = study.recommendation_spaces
+    if not asked:
+        return
+    if asked.control and asked.control not in study.datasets:
+        raise StudyError(
+            f"recommendation_spaces: {asked.control}, the control, is not one of the datasets"
+        )
+    if asked.control in domains(study):
+        raise StudyError(
+            f"recommendation_spaces: {asked.control}, the control, is a domain of `joint`, too: "
+            "take a further data set"
+        )
+    if len(domains(study)) < 2:
+        raise StudyError("recommendation_spaces: a space is shared by two data sets or more")
 
 
 def check_llms(study: Study) -> None:
@@ -304,19 +342,22 @@ def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
     return [job for job in found if isinstance(job, parameters.TuneLLM)]
 
 
+ASKED = {
+    parameters.TuningSettings: "settings",
+    parameters.LLMSize: "llms",
+    parameters.RecommendationSpaces: "recommendation_spaces",
+    parameters.CheaperGrounding: "cheaper",
+    parameters.Cost: "cost",
+    parameters.Domains: "baselines",
+}
+"""Analyses that run where a study asks for what they are about: the key that does so."""
+
+
 def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[str, object]]:
     """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
     if cls is parameters.TryIt:  # for people: nothing comes of it
         return []
-    if cls is parameters.TuningSettings and not study.settings:
-        return []
-    if cls is parameters.LLMSize and not study.llms:
-        return []
-    if cls is parameters.CheaperGrounding and not study.cheaper:
-        return []
-    if cls is parameters.Cost and not study.cost:
-        return []
-    if cls is parameters.Domains and not study.baselines:
+    if cls in ASKED and not getattr(study, ASKED[cls]):
         return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
@@ -326,12 +367,17 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         settings = [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
         languages = [keys for keys in spoken(study) if keys["n_train"]]
         return tuned(study) + settings + shuffled(study) + matched(study) + languages
+    if cls is parameters.MergeAdapters:
+        return merged(study)
+    if cls is parameters.GroundInSpaces:
+        return in_spaces(study)
     if cls is parameters.ReweightByStatistics:
         return tested(study) + spoken(study)
     if cls is parameters.GroundToItems:
-        return tested(study) + tried(study) + controls(study) + spoken(study) + across(study)
+        reworded = [without(keys, "words_of") for keys in worded(study)]
+        return every_text(study) + across(study) + reworded
     if issubclass(cls, parameters.TunedParameters):
-        return tested(study) + tried(study) + controls(study) + spoken(study)
+        return every_text(study) + worded(study)
     if cls is parameters.MeasureGrounders:
         return cheaper(study)
     if cls is parameters.MeasureCost:
@@ -424,6 +470,81 @@ def controls(study: Study) -> list[dict[str, object]]:
         for dataset in study.datasets
         if dataset != keys["dataset"]
     ]
+
+
+def every_text(study: Study) -> list[dict[str, object]]:
+    """Where every adapter writes titles for the usual prompts."""
+    found = tested(study) + tried(study) + controls(study) + spoken(study)
+    return found + [keys for keys in sharing(study) if keys.get("setting")]
+
+
+def domains(study: Study) -> list[str]:
+    """The data sets that may share a recommendation space; none where a study does not ask."""
+    asked = study.recommendation_spaces
+    if not asked:
+        return []
+    others = [name for name in study.datasets if name != asked.control]
+    return study.joint.datasets if study.joint else others
+
+
+def merged(study: Study) -> list[dict[str, object]]:
+    """Averages of the domains' adapters, compared with those of the next seed."""
+    first, *others = domains(study) or [""]
+    further = dict(zip(study.seeds, study.seeds[1:] + study.seeds[:1], strict=True))
+    return [
+        {"dataset": first, "also": others, "n_train": study.n_train[0], "seed": seed}
+        | ({"against": following} if following != seed else {})
+        for seed, following in further.items()
+        if first
+    ]
+
+
+def sharing(study: Study) -> list[dict[str, object]]:
+    """Models at the first size, on each domain: its own, the joint one of as many samples of each
+    or in total, the average."""
+    names, size = domains(study), study.n_train[0]
+    together: dict[str, object] = {"tuned_on": "+".join(names)}
+    models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in study.seeds]
+    models += [
+        {"n_train": keys["n_train"], "seed": keys["seed"]} | together
+        for keys in joint(study)
+        if names and keys["n_train"] in (size, size // len(names))
+    ]
+    merge = together | {"setting": parameters.MERGED}
+    models += [keys | merge for keys in models[: len(study.seeds)]]
+    return [{"dataset": name} | keys for keys in models for name in names]
+
+
+def worded(study: Study) -> list[dict[str, object]]:
+    """The same but those of n in total, with prompts of other words, as 03 takes them: a wrong
+    domain is the next one."""
+    names, asked = domains(study), study.recommendation_spaces
+    following = dict(zip(names, names[1:] + names[:1], strict=True))
+    return [
+        keys | {"worded": form} | ({"words_of": following[name]} if form == "wrong" else {})
+        for form in (asked.worded if asked else [])
+        for keys in sharing(study)
+        if (name := str(keys["dataset"])) and keys["n_train"] == study.n_train[0]
+    ]
+
+
+def in_spaces(study: Study) -> list[dict[str, object]]:
+    """All of these texts, as 14b takes them."""
+    asked = study.recommendation_spaces
+    if not asked:
+        return []
+    vectors = f"n{study.n_train[0]}-s{study.seeds[0]}"
+    texts = sharing(study) + [without(keys, "words_of") for keys in worded(study)]
+    return [
+        keys
+        | {"joined": [name for name in domains(study) if name != keys["dataset"]]}
+        | {"control": asked.control, "vectors_of": vectors}
+        for keys in texts
+    ]
+
+
+def without(keys: dict[str, object], name: str) -> dict[str, object]:
+    return {key: value for key, value in keys.items() if key != name}
 
 
 def spoken(study: Study) -> list[dict[str, object]]:

@@ -1,0 +1,419 @@
+"""Whether domains share a recommendation space (14): model × catalogue × what the prompt says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.findings import claims, evidence, rules, significance
+from bigrec_lib.findings.significance import Mean, crossed, mean_of, ratio_of, users_of
+from bigrec_lib.method import adapters, metrics
+from bigrec_lib.method.adapters import Update
+from bigrec_lib.study import manifests
+from bigrec_lib.study.parameters import MERGED
+
+SINGLE, JOINT, TOTAL = "the domain's own", "joint, n of each", "joint, n in total"
+AVERAGE = "average of adapters"
+OWN, UNION, SOME, CONTROL = "own", "all domains", "some of them", "as many of a further domain"
+CATALOGUES = {
+    "bigrec": OWN, "bigrec-union": UNION, "bigrec-union-few": SOME, "bigrec-union-control": CONTROL
+}  # fmt: skip
+"""Method -> the catalogue it ranks."""
+
+USUAL, UNNAMED, WRONG = "as usual", "no domain named", "wrong domain named"
+PROMPTS = {"": USUAL, "none": UNNAMED, "wrong": WRONG}
+
+Cell = tuple[str, str, str]
+"""A cell of the factorial: model, catalogue, prompt."""
+
+BASE: Cell = (SINGLE, OWN, USUAL)
+CELL = ["model", "catalogue", "prompt"]
+
+OFF_DOMAIN = "share of the first 20 that are of other data sets"
+NEAREST_FOREIGN = "nearest title is another data set's"
+FOREIGN_TITLE = "is another data set's title"
+
+
+# ------------------------------------------------------------------------------- the factorial
+
+
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the factorial, with columns model, catalogue, prompt, and cell, all three of them.
+
+    rows: with the columns of `parameters.KEYS` and method, such as ranks. n is the size of the
+    single-domain model that was grounded in the union, or else the main size.
+    """
+    kept = rows.method.isin(CATALOGUES) & (rows.lm == "") & (rows.embedded_by == "")
+    kept &= ~rows.constrained.astype(bool) & ~rows.run.str.startswith("full")
+    found = rows[kept]
+    sizes = evidence.main_sizes(found) | evidence.main_sizes(found[found.method == "bigrec-union"])
+    found = found.assign(
+        model=models(found, found.dataset.map(sizes).fillna(0)),
+        catalogue=found.method.map(CATALOGUES),
+        prompt=found.worded.map(PROMPTS),
+    )
+    found = found[found.model != ""]
+    return found.assign(cell=list(found[CELL].itertuples(index=False, name=None)))
+
+
+def models(rows: pd.DataFrame, n: pd.Series) -> pd.Series:
+    """The model of each row; '' for one that the factorial has no place for."""
+    domains = rows.tuned_on.str.count(r"\+") + 1
+    together = domains > 1
+    plain, same = rows.setting == "", rows.n_train == n
+    of_each, in_total = together & same, together & (rows.n_train == n // domains)
+    name = np.select(
+        [
+            plain & same & (rows.tuned_on == ""),
+            plain & of_each,
+            plain & in_total,
+            (rows.setting == MERGED) & of_each,
+            plain & same & ~together,
+        ],
+        [SINGLE, JOINT, TOTAL, AVERAGE, "of " + rows.tuned_on.astype(str)],
+        default="",
+    )
+    return pd.Series(np.where(n > 0, name, ""), rows.index)
+
+
+def shared(rows: pd.DataFrame) -> list[str]:
+    """The data sets whose texts were grounded in a union; all of them where there are none."""
+    united = rows[rows.method == "bigrec-union"]
+    return list(dict.fromkeys((united if len(united) else rows).dataset))
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by data set, model, prompt and catalogue, in the order of this room's names."""
+    names = [SINGLE, JOINT, TOTAL, AVERAGE, *sorted(set(frame.model))]
+    names = [*names, *PROMPTS.values(), *CATALOGUES.values()]
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return frame.sort_values(
+        ["dataset", "model", "prompt", "catalogue"],
+        key=lambda column: column if column.name == "dataset" else column.map(place),
+        ignore_index=True,
+    )
+
+
+def combination(group: pd.DataFrame, weights: dict[Cell, float]) -> Mean | None:
+    """The mean of weighted cells' NDCG@20, in pairs of seeds and examples; None without any.
+
+    group: `cells` of one data set.
+    """
+    if not set(weights) <= set(group.cell):
+        return None
+    tables = crossed(group[group.cell.isin(list(weights))], "ndcg", by="cell")
+    values = sum(weight * tables[cell].to_numpy() for cell, weight in weights.items())
+    return mean_of(values, users_of(tables[next(iter(weights))])) if np.size(values) else None
+
+
+def relative(group: pd.DataFrame, cell: Cell) -> Mean | None:
+    """NDCG@20 of a cell / that of BASE - 1, in pairs of seeds and examples; None without any.
+
+    group: `cells` of one data set. None, too, where BASE has no hit.
+    """
+    if not {cell, BASE} <= set(group.cell):
+        return None
+    tables = crossed(group[group.cell.isin([cell, BASE])], "ndcg", by="cell")
+    own = tables[BASE].to_numpy()
+    if not own.sum() > 0:
+        return None
+    return ratio_of(np.stack([tables[cell].to_numpy() - own, own]), users_of(tables[BASE]))
+
+
+def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
+    """NDCG@20 of every cell, and its relative difference to BASE: a row a data set and cell.
+
+    ranks: `cells` with ndcg. Columns dataset, model, catalogue, prompt; seeds, n, ndcg with low,
+    high; relative with relative_low, relative_high; corrected (p of the rule "no worse", by `holm`
+    over all rows) and verdict, by that rule without its guard.
+    """
+    rows = []
+    for dataset, group in ranks.groupby("dataset", sort=False):
+        for cell, own in group.groupby("cell", sort=False):
+            table = crossed(own, "ndcg", by="cell")[cell]
+            mean = mean_of(table.to_numpy(), users_of(table))
+            row = {"dataset": dataset} | dict(zip(CELL, cell, strict=True))
+            row |= {"seeds": mean.seeds, "n": mean.n, "ndcg": mean.value}
+            row |= {"low": mean.interval.low, "high": mean.interval.high}
+            ratio = relative(group, cell) if cell != BASE else None
+            if ratio:
+                finding = rules.no_worse(ratio)
+                row |= {"relative": ratio.value, "relative_low": ratio.interval.low}
+                row |= {"relative_high": ratio.interval.high, "p": finding.p}
+                row |= {"favours": finding.favours, "pairs": ratio.seeds}
+            rows.append(row)
+    columns = "seeds n ndcg low high relative relative_low relative_high p favours pairs".split()
+    frame = pd.DataFrame(rows).reindex(columns=["dataset", *CELL, *columns])
+    frame["corrected"] = significance.holm(frame.p.astype(float))
+    frame["verdict"] = [
+        WORDS[rules.verdict(row.corrected, bool(row.favours), row.pairs)]
+        for row in frame.itertuples()
+    ]
+    return in_order(frame.drop(columns=["p", "favours", "pairs"]))
+
+
+WORDS = {
+    rules.SUPPORTED: "no worse",
+    rules.CONTRADICTED: "worse",
+    rules.OPEN: rules.OPEN,
+    rules.DEMONSTRATION: rules.DEMONSTRATION,
+    rules.MISSING: "",
+}
+
+
+def effects(ranks: pd.DataFrame) -> pd.DataFrame:
+    """What each factor does to NDCG@20, and how two do together: a row a data set and contrast.
+
+    ranks: `cells` with ndcg. Columns dataset, effect, seeds, n, difference, low, high, p, and
+    corrected (by `holm` over all rows).
+    """
+    rows = []
+    for dataset, group in ranks.groupby("dataset", sort=False):
+        for name, weights in contrasts(list(dict.fromkeys(group.model))):
+            mean = combination(group, weights)
+            if mean:
+                row = {"dataset": dataset, "effect": name, "seeds": mean.seeds, "n": mean.n}
+                row |= {"difference": mean.value, "low": mean.interval.low}
+                rows.append(row | {"high": mean.interval.high, "p": mean.p})
+    columns = "dataset effect seeds n difference low high p".split()
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
+
+
+def contrasts(found: list[str]) -> Iterator[tuple[str, dict[Cell, float]]]:
+    """Name and weights of every effect that is looked at, for these models."""
+    for model in found:
+        united = {(model, UNION, USUAL): 1.0, (model, OWN, USUAL): -1.0}
+        yield f"{model}: {UNION}' titles − own", united
+        in_place = {(model, SOME, USUAL): 1.0, (model, CONTROL, USUAL): -1.0}
+        yield f"{model}: titles of the domains − {CONTROL}", in_place
+        if model != SINGLE:
+            alone = {(SINGLE, UNION, USUAL): -1.0, (SINGLE, OWN, USUAL): 1.0}
+            yield f"{model}, {UNION}' titles − own, less the same of {SINGLE}", united | alone
+        for prompt in (UNNAMED, WRONG):
+            for catalogue in (OWN, UNION):
+                pair = {(model, catalogue, prompt): 1.0, (model, catalogue, USUAL): -1.0}
+                yield f"{model}, catalogue {catalogue}: {prompt} − {USUAL}", pair
+
+
+# ---------------------------------------------------------------------- what stands in the lists
+
+
+def domains_of_lists(values: pd.DataFrame) -> pd.DataFrame:
+    """How often titles of other data sets come up: a row a data set and cell.
+
+    values: `cells` of `evidence.read_values`. Columns dataset, model, catalogue, prompt; off_domain
+    (OFF_DOMAIN) with low, high; nearest_foreign (NEAREST_FOREIGN), foreign_title (FOREIGN_TITLE).
+    """
+    rows = []
+    for (dataset, cell), group in values.groupby(["dataset", "cell"], sort=False):
+        table = crossed(group[group.what == OFF_DOMAIN], "value", by="cell")[cell]
+        share = mean_of(table.to_numpy(), users_of(table)).interval
+        means = group.groupby("what").value.mean()
+        row = {"dataset": dataset} | dict(zip(CELL, cell, strict=True))
+        row |= {"off_domain": share.mean, "low": share.low, "high": share.high}
+        row |= {"nearest_foreign": means[NEAREST_FOREIGN], "foreign_title": means[FOREIGN_TITLE]}
+        rows.append(row)
+    columns = "off_domain low high nearest_foreign foreign_title".split()
+    return in_order(pd.DataFrame(rows, columns=["dataset", *CELL, *columns]))
+
+
+def displacement(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Places that the target loses to titles of other data sets: a row a data set and cell.
+
+    ranks: `cells` of `evidence.read_scores`. Columns dataset, model, catalogue, prompt; mean and
+    median places, moved (share of the examples that lose any), lost (share that were among the
+    first 20 and are no more).
+    """
+    keys = ["dataset", "model", "prompt", "seed", "example"]
+    place = ranks.assign(place=metrics.effective_rank(ranks))[[*keys, "catalogue", "place"]]
+    own = place[place.catalogue == OWN].drop(columns="catalogue")
+    both = place[place.catalogue != OWN].merge(own, on=keys, suffixes=("", "_own"))
+    both = both.assign(places=both.place - both.place_own)
+    both = both.assign(moved=both.places > 0, lost=(both.place_own < 20) & (both.place >= 20))
+    found = both.groupby(["dataset", *CELL], sort=False).agg(
+        mean=("places", "mean"), median=("places", "median"), moved=("moved", "mean"),
+        lost=("lost", "mean"),
+    )  # fmt: skip
+    return in_order(found.reset_index())
+
+
+def catalogues(measures: pd.DataFrame) -> pd.DataFrame:
+    """What 14b counted of each catalogue: a row a data set and catalogue, a column a number.
+
+    measures: `cells` of `evidence.read_measures`; the single-domain model of the first seed tells.
+    """
+    plain = measures[(measures.model == SINGLE) & (measures.prompt == USUAL)]
+    first = plain[plain.seed == plain.seed.min()]
+    wide = first.pivot_table(
+        index=["dataset", "catalogue"], columns="what", values="value", sort=False
+    )
+    return wide.reset_index()
+
+
+# ------------------------------------------------------------------------- updates of the weights
+
+SAME_SEED, OTHER_SEED = "other domain, same seed", "other domain, other seed"
+NULL = "same domain, other seed"
+
+
+def compared_updates(updates: dict[tuple[str, int], Update]) -> pd.DataFrame:
+    """Cosines of every two adapters' weight updates, layer by layer.
+
+    updates: by data set and seed. Columns first, second, kind (SAME_SEED, OTHER_SEED, NULL), layer
+    (its number), module (such as q_proj; '' for all layers together) and cosine. Adapters of one
+    seed begin with the same random A, so SAME_SEED is no match for NULL; OTHER_SEED is.
+    """
+    rows = []
+    for (first, a), (second, b) in combinations(updates.items(), 2):
+        kind = SAME_SEED if first[1] == second[1] else OTHER_SEED
+        kind = NULL if first[0] == second[0] else kind
+        names = {"first": f"{first[0]}, {first[1]}", "second": f"{second[0]}, {second[1]}"}
+        for layer, cosine in adapters.cosines(a, b).items():
+            number = re.search(r"\.(\d+)\.", layer)
+            at = {"layer": int(number[1]) if number else -1, "module": layer.rpartition(".")[2]}
+            rows.append(names | {"kind": kind} | at | {"cosine": cosine})
+    return pd.DataFrame(rows, columns="first second kind layer module cosine".split())
+
+
+def mean_cosines(compared: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """kind -> module ('' for all layers together) -> mean cosine of the pairs and layers."""
+    found: dict[str, dict[str, float]] = {}
+    for (kind, module), cosine in compared.groupby(["kind", "module"]).cosine.mean().items():
+        found.setdefault(str(kind), {})[str(module)] = round(float(cosine), 6)
+    return found
+
+
+def read_cosines(folder: Path) -> pd.DataFrame:
+    """The means of `mean_cosines` over all seeds of a study: a row a kind, a column a module.
+
+    all: of all layers together; low, high: the lowest and the highest seed's.
+    """
+    jobs = manifests.published_jobs(folder, "14a_merge_adapters")
+    rows = [
+        {"kind": kind} | {module or "all": value for module, value in of_kind.items()}
+        for job in jobs
+        for kind, of_kind in job["facts"]["cosines"].items()
+    ]
+    if not rows:
+        return pd.DataFrame(columns=["kind", "all", "low", "high"])
+    groups = pd.DataFrame(rows).groupby("kind", sort=False)
+    found = groups.mean()
+    found.insert(0, "low", groups["all"].min())
+    found.insert(1, "high", groups["all"].max())
+    found.insert(0, "all", found.pop("all"))
+    return found.reset_index()
+
+
+# ---------------------------------------------------------------------------------------- claim
+
+COMPARED: dict[Cell, str] = {
+    (SINGLE, UNION, USUAL): f"the domain's own model in the titles of {UNION}",
+    (JOINT, UNION, USUAL): f"the joint model in the titles of {UNION}",
+    (AVERAGE, OWN, USUAL): "the average of the adapters in the domain's own titles",
+}
+"""What Q2 compares with BASE."""
+
+METHOD = {catalogue: method for method, catalogue in CATALOGUES.items()}
+
+
+def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
+    """Q2 on every data set that shares a space. ranks: `evidence.read_scores`; gains:
+    `evidence.personal_gains` of the same runs' lists."""
+    of_ranks, of_gains = cells(ranks), cells(gains)
+    rows = []
+    for dataset in shared(ranks):
+        group = of_ranks[of_ranks.dataset == dataset]
+        own = of_gains[of_gains.dataset == dataset]
+        for cell, name in COMPARED.items():
+            keys = {"claim": "Q2", "dataset": dataset, "metric": "NDCG@20"}
+            said = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
+            gain = claims.personal(own[own.cell.isin([cell])], METHOD[cell[1]])
+            what = f"{name}, and the single-domain model with the same seeds and a hit"
+            mean = relative(group, cell)
+            rows.append(claims.compared(said, mean, what, {claims.PERSONAL: gain}, "no worse"))
+    return rows
+
+
+def listed(folder: Path) -> pd.DataFrame:
+    """The lists that Q2's guards are of, of a study."""
+    lists = evidence.every_list(folder)
+    found = cells(lists)
+    return lists.loc[found.index[found.cell.isin(list(COMPARED))]]
+
+
+# ------------------------------------------------------------------------------------ in words
+
+
+def told(effects: pd.DataFrame, shares: pd.DataFrame, cosines: pd.DataFrame) -> list[str]:
+    """What the tables say, in at most five sentences as lines of a Markdown list.
+
+    effects: of `effects`; shares: of `domains_of_lists`; cosines: of `read_cosines`.
+    """
+    lines = [
+        one_catalogue(f"{SINGLE}: {UNION}' titles − own", "the model of one domain", effects),
+        one_catalogue(f"{JOINT}: {UNION}' titles − own", "the joint model", effects),
+        strangers(shares),
+        wording(effects),
+        directions(cosines),
+    ]
+    return [f"- {line}" for line in lines if line]
+
+
+def one_catalogue(effect: str, model: str, effects: pd.DataFrame) -> str:
+    """What a catalogue of all domains costs a model, data set by data set."""
+    parts = []
+    for row in effects[effects.effect == effect].itertuples():
+        apart = significance.Interval(row.difference, row.low, row.high)
+        word = apart.verdict("helps", "costs", "makes no difference that is shown")
+        parts.append(f"{row.dataset} **{word}**, {signed(apart)}")
+    return f"One catalogue for all domains, {model}: {'; '.join(parts)}." if parts else ""
+
+
+def strangers(shares: pd.DataFrame) -> str:
+    """Which model lists titles of other domains most often, under the usual prompt."""
+    usual = shares[(shares.catalogue == UNION) & (shares.prompt == USUAL)]
+    if usual.empty:
+        return ""
+    parts = []
+    for dataset, group in usual.groupby("dataset", sort=False):
+        most = group.loc[group.off_domain.idxmax()]
+        parts.append(f"{dataset} {most.off_domain:.1%} ({most.model})")
+    return f"Of the first 20, at most so many are of other data sets: {'; '.join(parts)}."
+
+
+def wording(effects: pd.DataFrame) -> str:
+    """For how many models the prompt's wording is shown to matter."""
+    said = [f": {prompt} − " for prompt in (UNNAMED, WRONG)]
+    rows = effects[effects.effect.map(lambda effect: any(part in effect for part in said))]
+    rows = rows[rows.effect.str.contains(f"catalogue {OWN}")]
+    if rows.empty:
+        return ""
+    worse, better = int((rows.high < 0).sum()), int((rows.low > 0).sum())
+    return (
+        f"A prompt that names no domain, or a wrong one: of {len(rows)} comparisons with the usual "
+        f"prompt {worse} are lower and {better} higher, by their intervals."
+    )
+
+
+def directions(cosines: pd.DataFrame) -> str:
+    """Whether updates of two domains are as alike as two of one domain."""
+    of_kind = cosines.set_index("kind")["all"]
+    if SAME_SEED not in of_kind:
+        return ""
+    line = f"Updates of two domains under one seed have a cosine of {of_kind[SAME_SEED]:.3f}"
+    if {NULL, OTHER_SEED} <= set(of_kind.index):
+        line += (
+            f"; under two seeds, of {of_kind[OTHER_SEED]:.3f}, and those of one domain of "
+            f"{of_kind[NULL]:.3f}"
+        )
+    return f"{line}."
+
+
+def signed(apart: significance.Interval) -> str:
+    return f"{apart.mean:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"

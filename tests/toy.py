@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 BASELINES = {
-    "models": ["markov", "sasrec-ce", "dros", "p5"],
+    "models": ["markov", "sasrec-ce", "dros", "sasrec-llm", "p5"],
     "dropouts": [0.2],
     "epochs": 2,
     "collaborative": ["sasrec-ce", "dros"],

@@ -305,6 +305,11 @@ class ModelParameters(Parameters):
         return super().materials | {"model": self.model_content}
 
     @property
+    def vector_cache(self) -> Path:
+        """Vectors of all texts embedded so far, for as long as the code that makes them stays."""
+        return self.runs / "vectors" / provenance.code_of("method.embedding.embed")[:12]
+
+    @property
     def model_content(self) -> str:
         """A folder's contents, an asset's pinned hash, or the revision in Hugging Face's cache."""
         if Path(self.model).is_dir():
@@ -548,11 +553,6 @@ class GroundToItems(TunedParameters, ModelParameters):
     @property
     def output(self) -> Path:
         return self.grounding
-
-    @property
-    def vector_cache(self) -> Path:
-        """Vectors of all texts embedded so far, for as long as the code that makes them stays."""
-        return self.runs / "vectors" / provenance.code_of("method.embedding.embed")[:12]
 
     @property
     def inputs(self) -> dict[str, Path]:

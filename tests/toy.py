@@ -15,6 +15,8 @@ BASELINES = {
     "epochs": 2,
     "collaborative": ["sasrec-ce", "dros"],
 }
+SELECTION = {"budgets": [8], "random_draws": 1, "seeds": [0], "seeds_a_draw": 1, "n_scored": 10}
+CHOOSING = {"pool": 40, "epochs": 2, "inits": 1, "lissa_steps": 5}
 WORDS = "Red Blue Night Day River Moon Star City King Queen Lost Last Silent Golden Iron".split()
 
 
@@ -116,11 +118,13 @@ def make_project(folder, data, llm, **changes):
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
         "cheaper": True,
+        "selection": SELECTION,
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
+            "13a_select_samples": CHOOSING,
             "15a_measure_grounders": {"synthetic": [100, 200], "requests": 5},
         },
         **changes,
@@ -139,7 +143,13 @@ def results_of(project) -> dict[str, str]:
 
     timed = {"manifests.json", "report.html", "tables/training_seconds.csv"}
     timed |= {"notebooks/08_training_size.ipynb"}
-    timed |= {f"notebooks/{path.name}" for path in project.glob("results/toy/notebooks/*.15a_*")}
+    timed |= {
+        f"notebooks/{path.name}"
+        for number in ("13a", "15a")
+        for path in project.glob(f"results/toy/notebooks/*.{number}_*")
+    }
+    timed |= {f"tables/sample_selection{suffix}" for suffix in (".csv", ".md", ".tex")}
+    timed |= {"notebooks/13_sample_selection.ipynb", "figures/sample_selection.png"}
     results = project / "results" / "toy"
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}

@@ -17,7 +17,7 @@ llm            load an LLM with its tokenizer, quantised or not
 adapters       LoRA adapters: made, saved, loaded
 processes      several processes that tune together
 losses         samples as batches, and the loss over what is learnt
-likelihood     how likely an LLM finds answers, and how hard they pull at it
+answers        how likely an LLM finds answers, and how hard they pull at it
 tuning         QLoRA instruction tuning, resumable
 beams          beam search: hypotheses, the trie of allowed answers, one step
 tree_cache     one cache for all beams of a prompt: masks and attention

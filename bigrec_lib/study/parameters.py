@@ -386,7 +386,7 @@ class SelectSamples(DatasetParameters, ModelParameters):
     """Choices of training samples, for 02 to tune on. seed: of pool and networks."""
 
     notebook = "13a_select_samples"
-    makers = {"effort": ("method.likelihood.efforts", "method.samples.samples")}
+    makers = {"effort": ("method.answers.efforts", "method.samples.samples")}
 
     arms: list[Arm] = ["newest", "by_popularity", "k_centre", "loss_middle"]
     budgets: Annotated[list[Count], Field(min_length=1)] = [64]

@@ -69,7 +69,7 @@ def likelihoods(p: TuneLLM, tuned: LLM) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from bigrec_lib.method import likelihood
+    from bigrec_lib.method import answers
 
     data = prepared.read(p.data)
     own = data.examples("test", p.n_scored).to_pandas()
@@ -78,7 +78,7 @@ def likelihoods(p: TuneLLM, tuned: LLM) -> pd.DataFrame:
     frames = []
     for what, examples in {OWN: own, OTHER: foreign}.items():
         told = samples.samples(examples, data.titles, data.words, tuned.tokenizer, p.max_tokens)
-        found, tokens = likelihood.log_likelihoods(tuned, told, p.batch_size)
+        found, tokens = answers.log_likelihoods(tuned, told, p.batch_size)
         parts = {what: found} | ({TOKENS: tokens} if what == OWN else {})
         frames += [own[["example"]].assign(what=name, value=part) for name, part in parts.items()]
     return pd.concat(frames, ignore_index=True).assign(split="test", method="bigrec")

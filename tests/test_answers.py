@@ -9,7 +9,7 @@ from toy_samples import toy_samples
 from transformers import AutoModelForCausalLM
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import likelihood, samples
+from bigrec_lib.method import answers, samples
 from bigrec_lib.method.llm import LLM, load_llm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,7 +31,7 @@ def test_log_likelihoods_are_those_of_a_plain_loop(tiny_llm):
     plain = AutoModelForCausalLM.from_pretrained(tiny_llm).eval()
     expected = [plainly(plain, llm.tokenizer, each) for each in few]
     for size in (1, 4, 32):
-        found, tokens = likelihood.log_likelihoods(llm, few, size)
+        found, tokens = answers.log_likelihoods(llm, few, size)
         np.testing.assert_allclose(found, [each[0] for each in expected], rtol=1e-5)
         assert tokens.tolist() == [each[1] for each in expected]
 
@@ -39,13 +39,13 @@ def test_log_likelihoods_are_those_of_a_plain_loop(tiny_llm):
 def test_the_adapter_counts(tiny_llm):
     llm = load_llm(str(tiny_llm), dtype="float32")
     few = toy_samples(5)
-    before, _ = likelihood.log_likelihoods(llm, few, 2)
+    before, _ = answers.log_likelihoods(llm, few, 2)
     model = fresh_adapter(llm).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)
-    found, _ = likelihood.log_likelihoods(LLM("x", model, llm.tokenizer), few, 2)
+    found, _ = answers.log_likelihoods(LLM("x", model, llm.tokenizer), few, 2)
     expected = [plainly(model, llm.tokenizer, each)[0] for each in few]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.abs(found - before).min() > 0
@@ -55,11 +55,11 @@ def test_efforts_are_lengths_of_gradients_of_a_plain_loop(tiny_llm):
     llm = load_llm(str(tiny_llm), dtype="float32")
     few = toy_samples(4)
     before = {name: weight.clone() for name, weight in llm.model.state_dict().items()}
-    found = likelihood.efforts(llm, few, rank=2, alpha=8, seed=3)
+    found = answers.efforts(llm, few, rank=2, alpha=8, seed=3)
     after = llm.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
-    assert found.tolist() == likelihood.efforts(llm, few, 2, 8, 3).tolist()
+    assert found.tolist() == answers.efforts(llm, few, 2, 8, 3).tolist()
     plain = AutoModelForCausalLM.from_pretrained(tiny_llm)
     torch.manual_seed(3)
     config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8, target_modules=["v_proj"])
@@ -83,4 +83,4 @@ def test_an_llm_without_value_projections_has_no_effort():
     torch.manual_seed(0)
     model = FAST["gpt2"]()
     with pytest.raises(StudyError, match="target_modules v_proj match nothing"):
-        likelihood.efforts(LLM("gpt2", model, None), [], 2, 4, 0)
+        answers.efforts(LLM("gpt2", model, None), [], 2, 4, 0)

@@ -60,12 +60,8 @@ def picked(rows: pd.DataFrame) -> pd.DataFrame:
     """
     kept = rows.setting.astype(str).str.startswith(PICKED) & (rows.tuned_on == "")
     found = evidence.by_own_llm(rows[kept & ~rows.constrained & (rows.method == "bigrec")])
-    choice = found.setting.astype(str).str.removeprefix(PICKED)
-    return found.assign(
-        arm=choice.str.partition(".")[0] if len(found) else choice,
-        draw=choice.str.partition(".")[2].astype(int) if len(found) else 0,
-        budget=found.n_train,
-    )
+    choice = found.setting.astype(str).str.extract(r"(\w+)\.(\d+)$").to_numpy()
+    return found.assign(arm=choice[:, 0], draw=choice[:, 1].astype(int), budget=found.n_train)
 
 
 def likelihoods(values: pd.DataFrame) -> pd.DataFrame:

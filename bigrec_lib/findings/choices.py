@@ -156,6 +156,13 @@ class Arms:
         return mean_of(table.to_numpy(), users_of(table))
 
 
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows by data set, budget and arm, the arms as in LABELS."""
+    place = {arm: number for number, arm in enumerate(LABELS)}
+    keyed = rows.assign(place=rows.arm.map(place))
+    return keyed.sort_values(["dataset", "budget", "place"], kind="stable").drop(columns="place")
+
+
 def every_arm(ranks: pd.DataFrame, dataset: str) -> tuple[list[str], list[int]]:
     """The arms and budgets of a data set, in order. ranks: `picked`."""
     rows = ranks[ranks.dataset == dataset]
@@ -282,7 +289,7 @@ def variances(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for metric, frame in {NDCG: ranks, LIKELIHOOD: likely}.items():
-        for keys, group in frame.groupby(["dataset", "budget", "arm"], sort=False):
+        for keys, group in in_order(frame).groupby(["dataset", "budget", "arm"], sort=False):
             runs = group.pivot_table(metric, "draw", "seed")
             if not runs.size:
                 continue
@@ -380,7 +387,7 @@ def sentences(rows: pd.DataFrame, found: pd.DataFrame, spread: pd.DataFrame) -> 
         lines.append(
             f"NDCG@20 of {each.budget:,} random samples of {each.dataset} has a standard deviation "
             f"of {number(each.of_draws)} between draws and of {number(each.of_seeds)} between "
-            f"seeds that tune on one draw ({each.draws} draws, {each.seeds} seeds)."
+            f"seeds that tune on one draw ({each.draws} draw(s), {each.seeds} seed(s))."
         )
     return lines
 

@@ -29,6 +29,7 @@ DATA, RUN = "toy/data", "toy/n16-s0"
 ABSENT = {"00_try_it", "11_tuning_settings", "12_llm_size"}
 ABSENT |= {"14_recommendation_spaces", "14a_merge_adapters", "14b_ground_in_spaces"}
 """What the toy study does not ask for: test_analyses and test_spaces_notebooks have them."""
+JOBS = len(CLASSES) - len(ABSENT) + 3  # 02 to 04 once more, for chosen samples
 
 
 def test_there_are_notebooks():
@@ -141,7 +142,7 @@ def test_items_and_examples_are_published_without_what_nobody_needs(project):
 def test_generations_and_ranks_keep_their_contract(project):
     data, results = project / "runs" / "toy" / DATA, project / "results" / "toy"
     n_items = len(pd.read_parquet(data / "items.parquet"))
-    beams = pd.read_parquet(results / "generations.parquet")
+    beams = pd.read_parquet(results / "generations.parquet").query("setting == ''")
     for split in ("valid", "test"):
         wanted = pd.read_parquet(data / "examples" / f"{split}.parquet").example.tolist()
         generations = beams[beams.split == split]
@@ -154,7 +155,7 @@ def test_generations_and_ranks_keep_their_contract(project):
     ranks = pd.read_parquet(results / "ranks.parquet")
     assert list(ranks) == [*KEYS, "split", "method", "example", "rank", "ties"]
     assert ranks["rank"].between(0, n_items - 1).all() and (ranks.ties >= 0).all()
-    assert (ranks.groupby(["split", "method"]).size() == 20).all()
+    assert (ranks.groupby(["run", "split", "method"]).size() == 20).all()
 
 
 def test_metrics_follow_from_the_ranks(project):
@@ -173,7 +174,7 @@ def test_metrics_follow_from_the_ranks(project):
 
 def test_injections_keep_their_contract(project):
     results = project / "results" / "toy"
-    ranks = pd.read_parquet(results / "ranks.parquet").query("split == 'test'")
+    ranks = pd.read_parquet(results / "ranks.parquet").query("split == 'test' and setting == ''")
     ranks = {method: rows.set_index("example") for method, rows in ranks.groupby("method")}
     names = ("popularity", "popularity-all", "collaborative")
     assert {f"{model}+{name}" for model in ("bigrec", "sasrec-ce") for name in names} <= set(ranks)
@@ -197,9 +198,11 @@ def test_bigrecs_lists_agree_with_its_ranks(project):
     results = project / "results" / "toy"
     group = pd.read_parquet(results / "items.parquet").title_group.to_numpy()
     target = pd.read_parquet(results / "examples.parquet").set_index("example").target
-    ranks = pd.read_parquet(results / "ranks.parquet").query("split == 'test' and ties == 0")
+    ranks = pd.read_parquet(results / "ranks.parquet")
+    ranks = ranks.query("split == 'test' and ties == 0 and setting == ''")
     rank_of = ranks.set_index(["method", "example"])["rank"]
-    lists = pd.read_parquet(results / "lists.parquet").set_index(["method", "example"])["items"]
+    lists = pd.read_parquet(results / "lists.parquet").query("setting == ''")
+    lists = lists.set_index(["method", "example"])["items"]
     both = [key for key in lists.index.intersection(rank_of.index) if key[0].startswith("bigrec")]
     for method, example in both:
         places = np.flatnonzero(group[lists[method, example]] == group[target[example]])
@@ -319,7 +322,7 @@ def test_manifests_tell_everything_and_no_absolute_path(project):
     assert sorted(m["notebook"] for m in of_jobs) == sorted(
         m["notebook"] for m in published["jobs"].values()
     )
-    assert len(of_jobs) == len(CLASSES) - len(ABSENT)
+    assert len(of_jobs) == JOBS
     for manifest in of_jobs:
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
         assert str(project) not in json.dumps(manifest)
@@ -336,7 +339,7 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
     *jobs, summary = batch(clone, "plan", "toy").stdout.splitlines()
-    assert len(jobs) == len(CLASSES) - len(ABSENT)
+    assert len(jobs) == JOBS
     assert not any(line.startswith("done") for line in jobs)
     assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")
 
@@ -392,6 +395,24 @@ def test_baselines_keep_their_contract(project):
         target = found[np.arange(20), of_item[examples.target]]
         rank = ranks[ranks.method == scores.name]["rank"].to_numpy()
         assert ((found > target[:, None]).sum(1) == rank).all()
+
+
+def test_selections_keep_their_contract(project):
+    results = project / "results" / "toy"
+    chosen = pd.read_parquet(results / "selections.parquet")
+    assert list(chosen)[len(KEYS) :] == [
+        "arm", "budget", "draw", "place", "example", "user", "popularity", "length", "age", "words"
+    ]  # fmt: skip
+    train = pd.read_parquet(project / "runs" / "toy" / DATA / "examples" / "train.parquet")
+    assert chosen.example.isin(train.example).all()
+    for _, draw in chosen.groupby(["arm", "budget", "draw"]):
+        assert draw.place.tolist() == list(range(draw.budget.iloc[0]))
+        assert draw.example.is_unique
+    values = pd.read_parquet(results / "values.parquet").query("setting == 'picked.random.0'")
+    assert values.groupby("what").example.nunique().to_dict() == {
+        "answer_tokens": 10, "log_likelihood": 10, "log_likelihood_of_stranger": 10
+    }  # fmt: skip
+    assert values[values.what.str.startswith("log")].value.lt(0).all()
 
 
 @pytest.mark.slow

@@ -10,13 +10,16 @@ import pytest
 import yaml
 from toy import batch
 
-STEPS = ("01", "02", "03", "04", "05", "06", "15a")
+from bigrec_lib.study.parameters import PICKED
+
+STEPS = ("01", "02", "03", "04", "05", "06", "13a", "15a")
 
 
 def states(project) -> dict[str, str]:
-    """The plan: number of the notebook (of the only run) -> its line."""
+    """The plan: number of the notebook (of the main run) -> its line."""
     *jobs, _ = batch(project, "plan", "toy").stdout.splitlines()
-    return {line.split()[1].split(".")[-1].partition("_")[0]: line for line in jobs}
+    main = [line for line in jobs if PICKED not in line.split()[1]]
+    return {line.split()[1].split(".")[-1].partition("_")[0]: line for line in main}
 
 
 def to_do(project) -> set[str]:
@@ -109,7 +112,7 @@ EDITS = [
         "a network",
         f"{METHOD}/networks.py",
         edit("visible.shape[2]\n", "int(visible.shape[2])\n"),
-        "06",
+        "06 13a",
         "networks",
     ),
     (
@@ -118,6 +121,13 @@ EDITS = [
         edit("width = 2 * search.beams", "width = int(2 * search.beams)"),
         "03 06",
         "beams p5-beams",
+    ),
+    (
+        "a way to choose samples",
+        f"{METHOD}/selection.py",
+        edit("order[groups[order] == group][:size]", "order[group == groups[order]][:size]"),
+        "13a",
+        "",
     ),
     (
         "a cheaper way",
@@ -171,7 +181,7 @@ def test_what_resumes_and_what_stays(project, tmp_path):
         ({"03_generate_titles": {"beams": 2}}, "03 04 05 15a"),
         ({"03_generate_titles": {"beams": 4}}, ""),
         ({"02_tune_llm": {"rank": 4}}, "02 03 04 05 15a"),
-        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 15a"),
+        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 13a 15a"),
     ],
 )
 def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):
@@ -216,7 +226,7 @@ def test_lost_files_are_missed_by_name(project, tmp_path):
         shutil.move(tmp_path / "lost", path)
     ranks = project / "results" / "toy" / "ranks.parquet"
     shutil.move(ranks, tmp_path / "lost")
-    assert to_do(project) == {"07", "08", "09", "10"}
+    assert to_do(project) == {"07", "08", "09", "10", "13"}
     assert "after results" in states(project)["07"]
     shutil.move(tmp_path / "lost", ranks)
     assert to_do(project) == set()

@@ -466,6 +466,37 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
     assert not any("14" in name.partition(".")[2] for name in studies.jobs("toy", study_file()))
 
 
+SELECTION = {"arms": ["newest", "k_means"], "budgets": [4, 8], "draws": 3, "random_draws": 5}
+SELECTION |= {"seeds": [0, 1, 2], "seeds_a_draw": 2, "n_scored": 7}
+
+
+def test_chosen_samples_are_tuned_on_in_every_draw_and_seed(study_file):
+    datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
+    study = study_file(datasets=datasets, selection=SELECTION | {"datasets": ["games"]})
+    planned = studies.jobs("toy", study)
+    choosing = [p for p in planned.values() if isinstance(p, parameters.SelectSamples)]
+    assert [(p.dataset, p.arms, p.budgets) for p in choosing] == [
+        ("games", ["newest", "k_means"], [4, 8])
+    ]
+    tunings = [p for p in planned.values() if isinstance(p, parameters.TuneLLM) and p.selection]
+    runs = {(p.selection, p.n_train, p.seed) for p in tunings}
+    pairs = {
+        *((f"random.{draw}", seed) for draw in range(5) for seed in (0, 1)),
+        *((f"k_means.{draw}", seed) for draw in range(3) for seed in (0, 1)),
+        *(("newest.0", seed) for seed in (0, 1, 2)),
+    }
+    assert runs == {(choice, n, seed) for choice, seed in pairs for n in (4, 8)}
+    assert all(p.setting == f"picked.{p.selection}" and p.n_scored == 7 for p in tunings)
+    assert len({p.output for p in planned.values()}) == len(planned)
+    name = "games.n4-s1-as-picked.k_means.2"
+    waits = studies.waits(planned)
+    assert waits[f"{name}.02_tune_llm"] == ["games.01_prepare_data", "games.13a_select_samples"]
+    assert waits[f"{name}.04_ground_to_items"][-1] == f"{name}.03_generate_titles"
+    assert f"{name}.05_reweight_by_statistics" not in planned
+    assert "13_sample_selection" in planned
+    assert not any("13" in name for name in studies.jobs("toy", study_file()))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -486,3 +517,17 @@ def test_the_control_is_a_further_data_set(study_file):
     joint = {"datasets": ["films", "games"], "sizes": [{"n_train": [8], "seeds": [0]}]}
     with pytest.raises(StudyError, match="the control, is a domain of `joint`, too"):
         study_file(datasets=datasets, joint=joint, recommendation_spaces={"control": "games"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selection": SELECTION | {"datasets": ["x"]}}, "selection: x is not one of"),
+        ({"selection": SELECTION | {"arms": ["best"]}}, "selection.arms.0: .*not 'best'"),
+        ({"selection": SELECTION | {"budgets": []}}, "selection.budgets"),
+        ({"settings": {"picked.mine": {}}}, "picked. opens the names of selected samples"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_refused(study_file, changes, message):
+    with pytest.raises(StudyError, match=message):
+        study_file(**changes)

@@ -15,6 +15,8 @@ BASELINES = {
     "epochs": 2,
     "collaborative": ["sasrec-ce", "dros"],
 }
+SELECTION = {"budgets": [8], "random_draws": 1, "seeds": [0], "seeds_a_draw": 1, "n_scored": 10}
+CHOOSING = {"pool": 40, "epochs": 2, "inits": 1, "lissa_steps": 5}
 WORDS = "Red Blue Night Day River Moon Star City King Queen Lost Last Silent Golden Iron".split()
 
 
@@ -147,6 +149,7 @@ def make_project(folder, data, llm, **changes):
         "cheaper": True,
         "cost": True,
         "adapters": [0],
+        "selection": SELECTION,
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
@@ -159,6 +162,7 @@ def make_project(folder, data, llm, **changes):
                 "layers": 1,
                 "encoder": str(make_encoder(Path(llm).parent / "encoder")),
             },
+            "13a_select_samples": CHOOSING,
         },
         **changes,
     }
@@ -176,10 +180,11 @@ def results_of(project) -> dict[str, object]:
 
     results = project / "results" / "toy"
     timed = {"manifests.json", "report.html", "claims.csv", "notebooks/08_training_size.ipynb"}
-    timed |= {path.relative_to(results).as_posix() for path in results.glob("notebooks/*1[57]*_*")}
-    timed |= {f"figures/{name}.png" for name in ("cheaper_grounding", "cost")}
+    timed |= {path.relative_to(results).as_posix() for path in results.glob("notebooks/*1[357]*_*")}
+    timed |= {f"figures/{name}.png" for name in ("cheaper_grounding", "cost", "sample_selection")}
     timed |= {f"tables/{name}.csv" for name in ("grounders", "searches", "training_seconds")}
     timed |= {f"tables/cost{suffix}" for suffix in (".csv", ".md", ".tex")}
+    timed |= {f"tables/sample_selection{suffix}" for suffix in (".csv", ".md", ".tex")}
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}
     claims = (results / "claims.csv").read_text().splitlines()

@@ -9,6 +9,7 @@ analyses       what the notebooks from 07 on compute: a function a table
 grounders      what cheaper ways to ground lose and save
 costs          what quality costs: training, requests, memory
 domains        who gains on which examples and data sets
+choices        whether chosen samples beat random ones
 leaderboard    the main table, and what every method in it is held against
 commands       the command and the manifest behind every row
 tables         CSV, Markdown, LaTeX
@@ -20,4 +21,5 @@ spaces         whether domains share a recommendation space
 figures        the figures of 07 and later
 alts           what each figure shows, in words, for those who do not see it
 figures_spaces the figures of 14
+figures_selection  those of 13
 """

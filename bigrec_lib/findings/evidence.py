@@ -13,7 +13,7 @@ from bigrec_lib.findings import significance
 from bigrec_lib.findings.methods import CONVENTIONAL, UNITED
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.parameters import KEYS, MATCHED, SHUFFLED
+from bigrec_lib.study.parameters import KEYS, MATCHED, PICKED, SHUFFLED
 
 # ------------------------------------------------------------------------- ranks, and which runs
 
@@ -150,7 +150,8 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     """
     ranks = by_own_llm(ranks)
     plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
-    ranks = ranks[plain & (ranks.n_train > 0) & (ranks.setting != MATCHED)]
+    plain &= (ranks.setting != MATCHED) & ~ranks.setting.str.startswith(PICKED)
+    ranks = ranks[plain & (ranks.n_train > 0)]
     tried = ~ranks.setting.isin(("", SHUFFLED))
     same = ranks.loc[tried, ["dataset", "n_train", "seed"]].drop_duplicates()
     found = ranks.merge(same, on=["dataset", "n_train", "seed"])

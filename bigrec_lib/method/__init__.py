@@ -17,6 +17,7 @@ llm            load an LLM with its tokenizer, quantised or not
 adapters       LoRA adapters: made, saved, loaded, averaged, compared
 processes      several processes that tune together
 losses         samples as batches, and the loss over what is learnt
+answers        how likely an LLM finds answers, and how hard they pull at it
 tuning         QLoRA instruction tuning, resumable
 beams          beam search: hypotheses, the trie of allowed answers, one step
 tree_cache     one cache for all beams of a prompt: masks and attention
@@ -33,6 +34,8 @@ metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
 windows        samples in numbers, for models that know no titles
 networks       GRU4Rec, Caser, SASRec, DROS
+selection      which samples to learn from: every way to choose
+surrogates     scores of samples from a small network
 baselines      statistics, and the search for every model's settings
 p5             the LLM that writes identifiers
 cost           what requests take: seconds, memory, energy

@@ -17,6 +17,7 @@ from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, 
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
     from bigrec_lib.method.llm import LLM
 
@@ -47,11 +48,16 @@ def collate(encoded: Sequence[Encoded], shared: int, pad: int, device) -> Batch:
 
 
 def loss_sum(model: PeftModel, batch: Batch) -> Tensor:
-    """Sum of the cross-entropies of all learnt tokens, in fp32.
+    """Sum of the cross-entropies of all learnt tokens, in fp32."""
+    logits, learnt = learnt_logits(model.get_base_model(), batch)
+    return nn.functional.cross_entropy(logits, learnt, reduction="sum")
+
+
+def learnt_logits(causal: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The logits before every learnt token, in fp32, and the token: (N, V) and (N,), row by row.
 
     What comes after the output layer, such as a scale or a cap of the logits, is the model's own.
     """
-    causal = model.get_base_model()
     rows, shared = len(batch.rest), batch.shared.shape[1]
     cache = None
     if shared:
@@ -66,7 +72,7 @@ def loss_sum(model: PeftModel, batch: Batch) -> Tensor:
             past_key_values=cache,
             use_cache=cache is not None,
         ).logits  # (N, V)
-    return nn.functional.cross_entropy(logits.float(), batch.labels[learnt], reduction="sum")
+    return logits.float(), batch.labels[learnt]
 
 
 @contextmanager

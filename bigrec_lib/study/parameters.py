@@ -39,6 +39,33 @@ Baseline = Literal[
 ]
 
 
+Arm = Literal[
+    "random",
+    "one_a_user",
+    "by_popularity",
+    "by_history",
+    "by_recency",
+    "newest",
+    "k_centre",
+    "k_means",
+    "herding",
+    "optimal_transport",
+    "loss_top",
+    "loss_middle",
+    "loss_bottom",
+    "el2n_top",
+    "el2n_middle",
+    "el2n_bottom",
+    "grand_top",
+    "grand_middle",
+    "grand_bottom",
+    "dealrec",
+    "dealrec_influence",
+    "dealrec_effort",
+    "dealrec_random",
+]
+
+
 class Parameters(BaseModel):
     """What every notebook takes. A subclass per notebook adds its own and names its folders."""
 
@@ -157,6 +184,8 @@ SHUFFLED, MATCHED = "shuffled", "matched"
 
 MERGED = "merged"
 """Another such setting: nothing was tuned, adapters of several data sets were averaged."""
+PICKED = "picked."
+"""What opens the setting of an adapter that learnt selected samples; then '<arm>.<draw>'."""
 
 
 class DatasetParameters(Parameters):
@@ -377,7 +406,47 @@ class PrepareData(DatasetParameters):
         return {name: self.content(Path(self.expanded(getattr(self, name)))) for name in names}
 
 
+class SelectSamples(DatasetParameters, ModelParameters):
+    """Choices of training samples, for 02 to tune on. seed: of pool and networks."""
+
+    notebook = "13a_select_samples"
+    makers = {"effort": ("method.answers.efforts", "method.samples.samples")}
+
+    arms: list[Arm] = ["newest", "by_popularity", "k_centre", "loss_middle"]
+    budgets: Annotated[list[Count], Field(min_length=1)] = [64]
+    draws: Count = 3
+    random_draws: Count = 10
+    pool: Count = 2000
+    seed: int = 0
+    learning_rate: Positive = 1e-3
+    dropout: Share = 0.2
+    width: Count = 64
+    epochs: Count = 30
+    patience: Count = 3
+    inits: Count = 3
+    early: Count = 1
+    lissa_steps: Count = 5000
+    effort_weight: Annotated[float, Field(ge=0)] = 1.0
+    rank: Count = 8
+    alpha: Count = 16
+    max_tokens: Count = 512
+    batch_size: Count = 32
+
+    @property
+    def output(self) -> Path:
+        return self.runs / self.dataset / "selection"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return {"01_prepare_data": self.data}
+
+
 class TuneLLM(AdapterParameters, ModelParameters):
+    """selection: '<arm>.<draw>' of samples that 13a has chosen; '' for some drawn under the seed.
+
+    n_scored: test examples whose titles' log-likelihood is measured after tuning.
+    """
+
     notebook = "02_tune_llm"
     makers = {
         "adapter": ("method.tuning.tune", "method.samples.training", "method.samples.validation")
@@ -387,6 +456,8 @@ class TuneLLM(AdapterParameters, ModelParameters):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     also: list[str] = []
     n_valid: Count = 500
+    n_scored: Size = 0
+    selection: Annotated[str, Field(pattern=r"^(\w+\.\d+)?$")] = ""
     shuffled: bool = False
     instructions: str = ""
     epochs: Positive = 1
@@ -444,7 +515,13 @@ class TuneLLM(AdapterParameters, ModelParameters):
     @property
     def inputs(self) -> dict[str, Path]:
         others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.also}
-        return {"01_prepare_data": self.data} | others
+        chosen = {"13a_select_samples": self.selections} if self.selection else {}
+        return {"01_prepare_data": self.data} | others | chosen
+
+    @property
+    def selections(self) -> Path:
+        """Where 13a puts the samples it has chosen."""
+        return self.runs / self.dataset / "selection"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -827,6 +904,10 @@ class LLMSize(Analysis):
     notebook = "12_llm_size"
 
 
+class SampleSelection(Analysis):
+    notebook = "13_sample_selection"
+
+
 class RecommendationSpaces(Analysis):
     notebook = "14_recommendation_spaces"
 
@@ -848,6 +929,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     for cls in (
         TryIt,
         PrepareData,
+        SelectSamples,
         TuneLLM,
         MergeAdapters,
         GenerateTitles,
@@ -863,6 +945,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         CrossDomain,
         TuningSettings,
         LLMSize,
+        SampleSelection,
         RecommendationSpaces,
         CheaperGrounding,
         Cost,

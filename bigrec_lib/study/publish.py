@@ -42,6 +42,7 @@ TABLES = {
     "data.csv": ["data.csv"],
     "measures.csv": ["measures.csv"],
     "values.parquet": ["values.parquet"],
+    "selections.parquet": ["selections.parquet"],
 }
 """Published table -> the files of a job's output that it is made of."""
 
@@ -122,8 +123,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def typical(made: dict[str, dict]) -> list[str]:
-    """Which steps are shown: preparations, and of each data set the first seed of the size that
-    has the most seeds (of several, the largest). made: job -> manifest."""
+    """Which steps are shown: those of a whole data set, and of each data set the first seed of the
+    size that has the most seeds (of several, the largest). made: job -> manifest."""
     plain = {
         key: (m["keys"]["dataset"], int(size[1]), m["keys"]["seed"])
         for key, m in made.items()
@@ -135,8 +136,8 @@ def typical(made: dict[str, dict]) -> list[str]:
     shown: dict[str, tuple[str, int, int]] = {}
     for dataset, n_train in sorted(seeds, key=lambda key: (len(seeds[key]), key[1])):
         shown[dataset] = (dataset, n_train, min(seeds[dataset, n_train]))
-    preparations = [key for key, m in made.items() if m["notebook"].startswith("01")]
-    return preparations + [key for key, run in plain.items() if shown[run[0]] == run]
+    of_data = [key for key, m in made.items() if not m["keys"]["run"]]
+    return of_data + [key for key, run in plain.items() if shown[run[0]] == run]
 
 
 def executed(job: Parameters) -> Path:

@@ -13,6 +13,8 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
     data.csv             what, value: a data set in numbers
     measures.csv         what, method, value: what a measuring job counted
     values.parquet       split, what, method, example, value: what it measured of each example
+    selections.parquet   arm, budget, draw, place, example; popularity, length, age, words: what
+                         13a has chosen, in its order, and what it is like
     items.parquet        item, title, title_group, train_count
     examples.parquet     split, example, user, history, target, time, tied, draw
     metrics.csv          `metrics.COLUMNS`

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import prepared, prompts, samples
+from bigrec_lib.method import prepared, prompts, samples, sequences
 from bigrec_lib.study import manifests
 
 if TYPE_CHECKING:
@@ -25,11 +25,65 @@ ROOM = 0.999  # share of the catalogue's titles that fit into a generation
 
 
 def tuning_samples(p: TuneLLM, tokenizer) -> tuple[list[Sample], list[Sample]]:
-    """The training samples drawn under the seed, and the validation samples."""
-    return (
-        samples.training(p.folders, tokenizer, p.max_tokens, p.n_train, p.seed, p.shuffled),
-        samples.validation(p.folders, tokenizer, p.max_tokens, p.n_valid),
-    )
+    """The training samples drawn under the seed, or those that 13a has chosen; and validation's."""
+    if p.selection:
+        train = chosen_samples(p, tokenizer)
+    else:
+        train = samples.training(p.folders, tokenizer, p.max_tokens, p.n_train, p.seed, p.shuffled)
+    return train, samples.validation(p.folders, tokenizer, p.max_tokens, p.n_valid)
+
+
+def chosen_samples(p: TuneLLM, tokenizer) -> list[Sample]:
+    """The training samples of `p.selection`, in the order of their time.
+
+    Raises StudyError if 13a has chosen no such samples, or the adapter is to learn anything else.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if p.also or p.shuffled:
+        raise StudyError("chosen samples are those of one data set, with their own answers")
+    arm, draw = p.selection.split(".")
+    rows = pd.read_parquet(p.selections / "selections.parquet")
+    rows = rows[(rows.arm == arm) & (rows.draw == int(draw)) & (rows.budget == p.n_train)]
+    if rows.empty:
+        raise StudyError(
+            f"13a_select_samples has not chosen {p.n_train} samples as {arm}, draw {draw}: give it "
+            "this arm, budget and number of draws"
+        )
+    data = prepared.read(p.data)
+    train = data.examples("train")
+    chosen = pc.is_in(train["example"], pa.array(rows.example))
+    examples = train.filter(chosen).to_pandas()
+    return samples.samples(examples, data.titles, data.words, tokenizer, p.max_tokens)
+
+
+STRANGERS = 0  # the seed under which histories are exchanged, the same for all adapters
+OWN, OTHER, TOKENS = "log_likelihood", "log_likelihood_of_stranger", "answer_tokens"
+
+
+def likelihoods(p: TuneLLM, tuned: LLM) -> pd.DataFrame:
+    """How likely an LLM finds the true titles of the first `n_scored` test examples.
+
+    Columns split, what, method, example, value: OWN after the user's history, OTHER after that of
+    another user, both summed over the TOKENS of the answer.
+    """
+    import pandas as pd
+
+    from bigrec_lib.method import answers
+
+    data = prepared.read(p.data)
+    own = data.examples("test", p.n_scored).to_pandas()
+    other = sequences.strangers(own.user.to_numpy(), STRANGERS)
+    foreign = own.assign(history=own.history.to_numpy()[other])
+    frames = []
+    for what, examples in {OWN: own, OTHER: foreign}.items():
+        told = samples.samples(examples, data.titles, data.words, tuned.tokenizer, p.max_tokens)
+        found, tokens = answers.log_likelihoods(tuned, told, p.batch_size)
+        parts = {what: found} | ({TOKENS: tokens} if what == OWN else {})
+        frames += [own[["example"]].assign(what=name, value=part) for name, part in parts.items()]
+    return pd.concat(frames, ignore_index=True).assign(split="test", method="bigrec")
 
 
 def tune(p: TuneLLM, base: LLM, train: Sequence[Sample], valid: Sequence[Sample]) -> pd.DataFrame:

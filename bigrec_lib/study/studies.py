@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import readers
+from bigrec_lib.method import readers, selection
 from bigrec_lib.study import parameters
-from bigrec_lib.study.parameters import Count, Parameters, Size
+from bigrec_lib.study.parameters import Arm, Count, Parameters, Size
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = r"[A-Za-z][\w.-]*"  # of a study: it names folders, and is a word on command lines
@@ -73,6 +73,24 @@ class Language(Part):
     )
     datasets: list[str] = Field(default=[], description="where it is used; empty: everywhere")
     seeds: list[int] = Field(default=[], description="of main runs; empty: all of them")
+
+
+class Selection(Part):
+    """Adapters that learn chosen samples, beside as many drawn at random: 13a, 02, 03 and 04.
+
+    An arm that draws gets every draw with the first `seeds_a_draw` seeds, any other all seeds.
+    """
+
+    arms: list[Arm] = Field(default=[], description="ways to choose, beside random")
+    budgets: list[Count] = Field(min_length=1, description="numbers of samples")
+    draws: Count = Field(default=3, description="of an arm that draws, but random")
+    random_draws: Count = Field(default=10, description="of random: the band of chance")
+    seeds: list[int] = Field(min_length=1, description="of tuning")
+    seeds_a_draw: Count = Field(default=2, description="of tuning on each draw")
+    n_scored: Size = Field(
+        default=1000, description="test examples whose title's log-likelihood is measured"
+    )
+    datasets: list[str] = Field(default=[], description="where; empty: everywhere")
 
 
 class Resources(Part):
@@ -139,6 +157,10 @@ class Study(Part):
         default=None,
         description="one catalogue for several domains, averaged adapters, prompts of other words, "
         "at the first size; 14_recommendation_spaces compares them",
+    )
+    selection: Selection | None = Field(
+        default=None,
+        description="adapters on chosen samples; 13_sample_selection compares them",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     adapters: list[int] = Field(
@@ -217,6 +239,9 @@ def check(name: str, study: Study) -> None:
             raise StudyError(f"unknown notebook {notebook}")
     check_settings(study)
     check_llms(study)
+    for dataset in study.selection.datasets if study.selection else ():
+        if dataset not in study.datasets:
+            raise StudyError(f"selection: {dataset} is not one of the datasets")
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
@@ -243,6 +268,11 @@ def check_settings(study: Study) -> None:
     if study.shuffled:
         taken[parameters.SHUFFLED] = "the key `shuffled`"
     for name, settings in study.settings.items():
+        if name.startswith(parameters.PICKED):
+            raise StudyError(
+                f"settings: {name}: {parameters.PICKED} opens the names of selected samples: "
+                "choose another name"
+            )
         if name in taken:
             raise StudyError(f"settings: {name} stands for {taken[name]}: choose another name")
         if (name == parameters.SHUFFLED) != bool(settings.get("shuffled")):
@@ -345,6 +375,7 @@ def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
 ASKED = {
     parameters.TuningSettings: "settings",
     parameters.LLMSize: "llms",
+    parameters.SampleSelection: "selection",
     parameters.RecommendationSpaces: "recommendation_spaces",
     parameters.CheaperGrounding: "cheaper",
     parameters.Cost: "cost",
@@ -361,12 +392,15 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
+    if cls is parameters.SelectSamples:
+        return selected(study)
     if not issubclass(cls, parameters.RunParameters):
         return [{"dataset": dataset} for dataset in study.datasets]
     if cls is parameters.TuneLLM:
         settings = [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
         languages = [keys for keys in spoken(study) if keys["n_train"]]
-        return tuned(study) + settings + shuffled(study) + matched(study) + languages
+        own = shuffled(study) + matched(study) + picked(study)
+        return tuned(study) + settings + own + languages
     if cls is parameters.MergeAdapters:
         return merged(study)
     if cls is parameters.GroundInSpaces:
@@ -459,10 +493,41 @@ def matched(study: Study) -> list[dict[str, object]]:
     ]
 
 
+def selected(study: Study) -> list[dict[str, object]]:
+    """What 13a chooses of every data set where adapters learn chosen samples."""
+    of = study.selection
+    if not of:
+        return []
+    names = ("arms", "budgets", "draws", "random_draws")
+    own = {name: getattr(of, name) for name in names}
+    return [own | {"dataset": dataset} for dataset in of.datasets or study.datasets]
+
+
+def picked(study: Study) -> list[dict[str, object]]:
+    """Adapters that learn chosen samples, as 02 takes them."""
+    of = study.selection
+    if not of:
+        return []
+    found: list[dict[str, object]] = []
+    for arm in dict.fromkeys(["random", *of.arms]):
+        draws = of.random_draws if arm == "random" else of.draws
+        pairs = list(product(range(draws), of.seeds[: of.seeds_a_draw]))
+        if not selection.ARMS[arm].draws:
+            pairs = [(0, seed) for seed in of.seeds]
+        for dataset, budget in product(of.datasets or study.datasets, of.budgets):
+            for draw, seed in pairs:
+                choice = f"{arm}.{draw}"
+                own: dict[str, object] = {"setting": parameters.PICKED + choice}
+                own |= {"selection": choice, "n_scored": of.n_scored}
+                found += [keys | own for keys in runs_of([dataset], [budget], [seed])]
+    return found
+
+
 def controls(study: Study) -> list[dict[str, object]]:
-    """Where the shuffled and the matched adapters are tested."""
+    """Where the shuffled and the matched adapters, and those of chosen samples, are tested."""
     names = ("dataset", "n_train", "seed", "setting")
-    found = [{name: keys[name] for name in names} for keys in shuffled(study) + matched(study)]
+    own = shuffled(study) + matched(study) + picked(study)
+    found = [{name: keys[name] for name in names} for keys in own]
     return found + [
         {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
         for keys in found

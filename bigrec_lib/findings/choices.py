@@ -1,0 +1,422 @@
+"""Whether chosen samples beat as many drawn at random (13, Q1): evidence, rows, tables.
+
+Draws and tuning seeds are nested: each draw of samples is tuned on under a few seeds. What is
+independent is a draw, of which the seeds are repeated measurements; of an arm that does not draw,
+a seed. The mean over such *units* has the error that `significance.mean_of` gives it, with units
+in place of seeds; a difference of two arms has that of the units of both (`contrast`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.findings import claims, evidence, rules, significance
+from bigrec_lib.findings.significance import FLOOR, Mean, clustered, mean_of, users_of
+from bigrec_lib.study import manifests, steps
+from bigrec_lib.study.parameters import PICKED
+
+RANDOM = "random"
+LABELS = {
+    RANDOM: "At random",
+    "one_a_user": "One a user",
+    "by_popularity": "Strata of popularity",
+    "by_history": "Strata of history length",
+    "by_recency": "Strata of time",
+    "newest": "Newest",
+    "k_centre": "k-centre",
+    "k_means": "k-means medoids",
+    "herding": "Herding",
+    "optimal_transport": "Optimal transport",
+    "loss_top": "Loss, highest",
+    "loss_middle": "Loss, middle",
+    "loss_bottom": "Loss, lowest",
+    "el2n_top": "EL2N, highest",
+    "el2n_middle": "EL2N, middle",
+    "el2n_bottom": "EL2N, lowest",
+    "grand_top": "GraNd, highest",
+    "grand_middle": "GraNd, middle",
+    "grand_bottom": "GraNd, lowest",
+    "dealrec": "DEALRec",
+    "dealrec_influence": "DEALRec, influence alone",
+    "dealrec_effort": "DEALRec, effort alone",
+    "dealrec_random": "DEALRec, random score",
+}
+"""Every arm as tables and figures print it, in their order."""
+
+NDCG, LIKELIHOOD = "ndcg", "likelihood"
+ENDPOINTS = {NDCG: "NDCG@20", LIKELIHOOD: "log-likelihood of the title"}
+
+# ------------------------------------------------------------------------------------ evidence
+
+
+def picked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of adapters that learnt chosen samples, with columns arm, draw and budget.
+
+    rows: with the columns of `parameters.KEYS` and method, such as ranks.
+    """
+    kept = rows.setting.astype(str).str.startswith(PICKED) & (rows.tuned_on == "")
+    found = evidence.by_own_llm(rows[kept & ~rows.constrained & (rows.method == "bigrec")])
+    choice = found.setting.astype(str).str.extract(r"(\w+)\.(\d+)$").to_numpy()
+    return found.assign(arm=choice[:, 0], draw=choice[:, 1].astype(int), budget=found.n_train)
+
+
+def likelihoods(values: pd.DataFrame) -> pd.DataFrame:
+    """The log-likelihood of every title, and how much the user's own history adds to it.
+
+    values: `evidence.read_values`. Columns of `picked`, user, example, likelihood, knows (minus
+    that after another user's history), tokens.
+    """
+    rows = picked(values)
+    keys = ["dataset", "arm", "draw", "budget", "seed", "user", "example"]
+    wide = rows.pivot_table(index=keys, columns="what", values="value", aggfunc="first")
+    wide = wide.reindex(columns=[steps.OWN, steps.OTHER, steps.TOKENS]).reset_index()
+    return wide.assign(knows=wide[steps.OWN] - wide[steps.OTHER]).rename(
+        columns={steps.OWN: LIKELIHOOD, steps.TOKENS: "tokens"}
+    )
+
+
+def units(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """One arm's values, independent units x examples: its draws, each the mean of its seeds, or
+    where it has but one draw its seeds. Columns are (user, example)."""
+    by = "draw" if rows.draw.nunique() > 1 else "seed"
+    return rows.pivot_table(value, by, ["user", "example"]).dropna(axis=1)
+
+
+def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean:
+    """mean(ours) − mean(theirs) of independent units (A, n) and (B, n) on the same n examples.
+
+    users: (n,). As `significance.mean_of`, but that each side has units of its own. One unit says
+    nothing of others: that side adds no variance. Mean.seeds is the smaller number of units.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (ours, theirs)]
+    _, user = np.unique(users, return_inverse=True)
+    sizes, n = np.bincount(user), len(users)
+    value = float(sides[0].mean() - sides[1].mean())
+    of_users = clustered(sides[0].mean(0) - sides[1].mean(0) - value, user) / n**2
+    df_users = max((sizes**2).sum() ** 2 / (sizes**4).sum() - 1, 1.0)
+    of_units, of_both, spread = 0.0, 0.0, of_users**2 / df_users
+    several = [side for side in sides if len(side) > 1]
+    for side in several:
+        df, by_unit = len(side) - 1, side.mean(1)
+        share = 1 / (len(side) * df)
+        left = side - by_unit[:, None] - side.mean(0) + side.mean()
+        apart = ((by_unit - side.mean()) ** 2).sum() * share
+        both = sum(clustered(row, user) for row in left) * share / n**2
+        spread += apart**2 / df + both**2 / (df * df_users)
+        of_units, of_both = of_units + apart, of_both + both
+    variance = of_users + max(of_units - of_both, FLOOR * min(of_both, of_users))
+    found = variance**2 / spread if spread else 0.0
+    fewest = min((len(side) - 1 for side in several), default=df_users)
+    found = max(found * fewest / (fewest + 0.5), min(fewest, df_users))
+    return Mean(value, variance**0.5, float(found), min(map(len, sides)), len(sizes), n)
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean | None:
+    """mean(ours) / mean(theirs) − 1 with its error, to first order; None without a level."""
+    level = np.mean(theirs)
+    if not level > 0:
+        return None
+    ratio = float(np.mean(ours) / level)
+    error = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users)
+    return replace(error, value=ratio - 1)
+
+
+def shared(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two tables of `units` on the examples of both, and the users of those."""
+    both = ours.columns.intersection(theirs.columns)
+    return ours[both].to_numpy(), theirs[both].to_numpy(), users_of(ours[both])
+
+
+class Arms:
+    """The values of one data set: arm and budget -> units x examples."""
+
+    def __init__(self, rows: pd.DataFrame, value: str):
+        groups = rows.groupby(["arm", "budget"], sort=False)
+        self.of = {key: units(group, value) for key, group in groups}
+
+    def against(self, arm: str, budget: int, of_random: int = 0) -> Mean | None:
+        """An arm minus random, or with of_random / random of that budget − 1; None if missing."""
+        ours, theirs = self.of.get((arm, budget)), self.of.get((RANDOM, of_random or budget))
+        if ours is None or theirs is None:
+            return None
+        parts = shared(ours, theirs)
+        if not parts[0].size:
+            return None
+        return relative(*parts) if of_random else contrast(*parts)
+
+    def mean(self, arm: str, budget: int) -> Mean | None:
+        """The mean of an arm itself; None if it is missing."""
+        table = self.of.get((arm, budget))
+        if table is None or not table.size:
+            return None
+        return mean_of(table.to_numpy(), users_of(table))
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows by data set, budget and arm, the arms as in LABELS."""
+    place = {arm: number for number, arm in enumerate(LABELS)}
+    keyed = rows.assign(place=rows.arm.map(place))
+    return keyed.sort_values(["dataset", "budget", "place"], kind="stable").drop(columns="place")
+
+
+def every_arm(ranks: pd.DataFrame, dataset: str) -> tuple[list[str], list[int]]:
+    """The arms and budgets of a data set, in order. ranks: `picked`."""
+    rows = ranks[ranks.dataset == dataset]
+    known = [arm for arm in LABELS if arm in set(rows.arm)]
+    return known, sorted(int(budget) for budget in rows.budget.unique())
+
+
+# --------------------------------------------------------------------------------------- Q1
+
+KNOWS = "gain in log-likelihood from the user's own history"
+
+
+def q1(ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
+    """Q1 on every data set.
+
+    ranks: `picked` of scored ranks; likely: `likelihoods`; gains: `picked` of
+    `evidence.personal_gains`.
+    """
+    rows = []
+    for dataset in ranks.dataset.unique():
+        arms, budgets = every_arm(ranks, dataset)
+        of = arms_of(ranks, likely, gains, dataset)
+        chosen = [arm for arm in arms if arm != RANDOM]
+        for arm, budget in product(chosen, budgets):
+            keys = {"claim": "Q1", "dataset": dataset}
+            keys |= {"statement": f"{LABELS[arm]} − at random, {budget:,} samples"}
+            for metric, (guard, name) in {
+                NDCG: ("gain", claims.PERSONAL), LIKELIHOOD: ("knows", KNOWS)
+            }.items():  # fmt: skip
+                said = keys | {"metric": ENDPOINTS[metric]}
+                what = f"{ENDPOINTS[metric]} of {arm} and of random samples"
+                guards = {name: of[guard].mean(arm, budget)}
+                rows.append(claims.compared(said, of[metric].against(arm, budget), what, guards))
+        for arm, small in product(chosen, budgets[:-1]):
+            large = budgets[-1]
+            keys = {"claim": "Q1", "dataset": dataset, "metric": "share of NDCG@20"}
+            keys |= {"statement": f"{small:,} samples, {LABELS[arm]} / {large:,} at random − 1"}
+            mean = of[NDCG].against(arm, small, large)
+            what = f"NDCG@20 of {arm} and of random samples, and a hit"
+            guards = {claims.PERSONAL: of["gain"].mean(arm, small)}
+            rows.append(claims.compared(keys, mean, what, guards, "no worse"))
+    return rows
+
+
+def arms_of(
+    ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame, dataset: str
+) -> dict[str, Arms]:
+    """What is measured -> its values by arm and budget, of one data set."""
+    frames = {NDCG: ranks, LIKELIHOOD: likely, "knows": likely, "gain": gains}
+    return {value: Arms(frame[frame.dataset == dataset], value) for value, frame in frames.items()}
+
+
+# ----------------------------------------------------------------------------------- tables
+
+
+def table(
+    ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame, seconds: pd.DataFrame
+) -> pd.DataFrame:
+    """A row a data set, budget and arm; ranks, likely, gains: as for `q1`; seconds: `seconds_of`.
+
+    Columns dataset, budget, arm, draws, seeds (of each draw), n; ndcg and likelihood, each with
+    _difference to random, _low and _high; gain and knows with _low and _high; selecting, tuning
+    and total seconds.
+    """
+    found = []
+    for dataset in ranks.dataset.unique():
+        arms, budgets = every_arm(ranks, dataset)
+        of = arms_of(ranks, likely, gains, dataset)
+        for budget, arm in product(budgets, arms):
+            own = ranks[(ranks.dataset == dataset) & (ranks.arm == arm) & (ranks.budget == budget)]
+            if own.empty:
+                continue
+            row = {"dataset": dataset, "budget": budget, "arm": arm, "draws": own.draw.nunique()}
+            row |= {"seeds": own.seed.nunique(), "n": own.example.nunique()}
+            for metric in ENDPOINTS:
+                level = of[metric].mean(arm, budget)
+                apart = of[metric].against(arm, budget) if arm != RANDOM else None
+                row[metric] = level.value if level else np.nan
+                row |= ends(f"{metric}_difference", f"{metric}_", apart)
+            for guard in ("gain", "knows"):
+                row |= ends(guard, f"{guard}_", of[guard].mean(arm, budget))
+            found.append(row)
+    frame = pd.DataFrame(found)
+    return frame.merge(seconds, "left", on=["dataset", "budget", "arm"]) if found else frame
+
+
+def ends(name: str, prefix: str, mean: Mean | None) -> dict[str, float]:
+    """A mean and its interval as columns; NaN for none."""
+    values = (np.nan,) * 3
+    if mean:
+        values = (mean.value, mean.interval.low, mean.interval.high)
+    return dict(zip((name, f"{prefix}low", f"{prefix}high"), values, strict=True))
+
+
+def seconds_of(folder) -> pd.DataFrame:
+    """What choosing and tuning took: columns dataset, budget, arm, selecting, tuning, total.
+
+    Choosing is charged with all that an arm needs; tuning is the mean of an arm's runs.
+    """
+    choosing = [
+        {"dataset": job["keys"]["dataset"], "arm": arm, "budget": int(budget), "selecting": spent}
+        for job in manifests.published_jobs(folder, "13a_select_samples")
+        for name, spent in job["seconds_of"].items()
+        for arm, _, budget in [name.partition(", ")]
+        if budget.isdigit()
+    ]
+    tunings = [
+        job["keys"] | {"method": "bigrec", "tuning": job["seconds_of"].get("tuning", np.nan)}
+        for job in manifests.published_jobs(folder, "02_tune_llm")
+    ]
+    keys = ["dataset", "budget", "arm"]
+    if not choosing or not tunings:
+        return pd.DataFrame(columns=[*keys, "selecting", "tuning", "total"])
+    tuning = picked(pd.DataFrame(tunings)).groupby(keys, as_index=False).tuning.mean()
+    both = pd.DataFrame(choosing).merge(tuning, on=keys)
+    return both.assign(total=both.selecting + both.tuning)[[*keys, "selecting", "tuning", "total"]]
+
+
+def variances(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
+    """How much runs of an arm differ by their draw, and by the seed of their tuning.
+
+    A row a data set, budget, arm and endpoint: columns dataset, budget, arm, metric, draws, seeds,
+    of_draws and of_seeds, standard deviations of a run's mean (`components`).
+    """
+    rows = []
+    for metric, frame in {NDCG: ranks, LIKELIHOOD: likely}.items():
+        for keys, group in in_order(frame).groupby(["dataset", "budget", "arm"], sort=False):
+            runs = group.pivot_table(metric, "draw", "seed")
+            if not runs.size:
+                continue
+            of_draws, of_seeds = components(runs.to_numpy())
+            row = dict(zip(("dataset", "budget", "arm"), keys, strict=True))
+            row |= {"metric": ENDPOINTS[metric], "draws": len(runs), "seeds": runs.shape[1]}
+            rows.append(row | {"of_draws": of_draws, "of_seeds": of_seeds})
+    columns = "dataset budget arm metric draws seeds of_draws of_seeds".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def components(runs: np.ndarray) -> tuple[float, float]:
+    """Standard deviations of draws and of seeds within a draw, from means of runs (D, S).
+
+    The variance of draws is what their means vary by beyond what seeds account for (analysis of
+    variance), 0 at least. NaN where there is one draw, or one seed a draw; then draws are held
+    for all of it.
+    """
+    draws, seeds = runs.shape
+    within = float(runs.var(axis=1, ddof=1).mean()) if seeds > 1 else np.nan
+    between = float(runs.mean(axis=1).var(ddof=1)) if draws > 1 else np.nan
+    left = between - (within / seeds if seeds > 1 else 0.0)
+    return float(np.sqrt(max(left, 0.0))) if draws > 1 else np.nan, float(np.sqrt(within))
+
+
+def bands(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
+    """Where random draws lie: columns dataset, budget, metric, low, mean, high, draws; low and high
+    are of the means of single draws."""
+    rows = []
+    for metric, frame in {NDCG: ranks, LIKELIHOOD: likely}.items():
+        at_random = frame[frame.arm == RANDOM]
+        for (dataset, budget), group in at_random.groupby(["dataset", "budget"], sort=False):
+            means = units(group, metric).mean(axis=1)
+            row = {"dataset": dataset, "budget": budget, "metric": metric, "draws": len(means)}
+            rows.append(row | {"low": means.min(), "mean": means.mean(), "high": means.max()})
+    return pd.DataFrame(rows, columns="dataset budget metric draws low mean high".split())
+
+
+PROFILE = ("popularity", "length", "age", "words")
+
+
+def profiles(chosen: pd.DataFrame) -> pd.DataFrame:
+    """What arms choose: a row a data set, budget and arm, mean of draws.
+
+    chosen: selections.parquet. Columns dataset, budget, arm, users (different ones) and PROFILE:
+    training interactions of the target, titles of the history, age (0 the newest training sample, 1
+    the oldest), share of the target's words that the history has.
+    """
+    keys = ["dataset", "budget", "arm"]
+    draws = chosen.groupby([*keys, "draw"], sort=False)
+    means = draws[list(PROFILE)].mean().join(draws.user.nunique().rename("users"))
+    found = means.groupby(level=keys, sort=False).mean().reset_index()
+    return found[[*keys, "users", *PROFILE]]
+
+
+def overlaps(chosen: pd.DataFrame) -> pd.DataFrame:
+    """Jaccard overlap of what two arms choose, mean of pairs of draws: columns dataset, budget,
+    arm, against, jaccard. Of an arm and itself: different draws; 1 where there is one."""
+    rows = []
+    for (dataset, budget), group in chosen.groupby(["dataset", "budget"], sort=False):
+        sets: dict[str, list[set]] = {}
+        for (arm, _), draw in group.groupby(["arm", "draw"]):
+            sets.setdefault(arm, []).append(set(draw.example))
+        names = [arm for arm in LABELS if arm in sets]
+        for arm, against in product(names, repeat=2):
+            pairs = [
+                len(a & b) / len(a | b)
+                for i, a in enumerate(sets[arm])
+                for j, b in enumerate(sets[against])
+                if arm != against or i != j or len(sets[arm]) == 1
+            ]
+            row = {"dataset": dataset, "budget": budget, "arm": arm, "against": against}
+            rows.append(row | {"jaccard": float(np.mean(pairs))})
+    return pd.DataFrame(rows, columns="dataset budget arm against jaccard".split())
+
+
+# ------------------------------------------------------------------------------ what it shows
+
+
+def sentences(rows: pd.DataFrame, found: pd.DataFrame, spread: pd.DataFrame) -> list[str]:
+    """What 13 shows, four sentences at most. rows: judged claims; found: `table`; spread:
+    `variances`."""
+    if found.empty:
+        return [
+            "No adapter has learnt chosen samples: `selection` in the study file asks for them."
+        ]
+    lines = [counted(rows)]
+    for metric, name in ENDPOINTS.items():
+        own = found[found[f"{metric}_difference"].notna()]
+        if len(own):
+            best = own.loc[own[f"{metric}_difference"].idxmax()]
+            lines.append(best_of(best, metric, name, len(own)))
+    at_random = spread[(spread.arm == RANDOM) & (spread.metric == ENDPOINTS[NDCG])]
+    for each in at_random[at_random.budget == at_random.budget.max()].head(1).itertuples():
+        lines.append(
+            f"NDCG@20 of {each.budget:,} random samples of {each.dataset} has a standard deviation "
+            f"of {number(each.of_draws)} between draws and of {number(each.of_seeds)} between "
+            f"seeds that tune on one draw ({each.draws} draw(s), {each.seeds} seed(s))."
+        )
+    return lines
+
+
+def counted(rows: pd.DataFrame) -> str:
+    """How many comparisons were decided, and how."""
+    if not len(rows):
+        return "There is no arm beside random, so nothing is compared."
+    verdicts = rows.verdict.value_counts()
+    told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    word = (
+        "**Choosing samples helps in places**"
+        if verdicts.get(rules.SUPPORTED, 0)
+        else "**No choice of samples is shown to beat chance**"
+    )
+    return f"{word}: of {len(rows)} comparisons, {told}."
+
+
+def best_of(best: pd.Series, metric: str, name: str, n: int) -> str:
+    low, high = best[f"{metric}_low"], best[f"{metric}_high"]
+    apart = significance.Interval(best[f"{metric}_difference"], low, high)
+    word = apart.verdict("above chance", "below chance", "not told apart from chance")
+    return (
+        f"{name}: of {n} arms and budgets the best is {LABELS[best.arm]} with {best.budget:,} "
+        f"samples of {best.dataset}, by {apart} against random ones: **{word}**, before any "
+        f"correction for picking the best; choosing took {number(best.selecting, 1)} s and tuning "
+        f"{number(best.tuning, 1)} s."
+    )
+
+
+def number(value: float, digits: int = 4) -> str:
+    return "unknown" if value != value else f"{value:,.{digits}f}"

@@ -1,0 +1,59 @@
+"""What an LLM makes of samples: how likely it finds their answers, how hard they pull at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from bigrec_lib.method.adapters import add_adapter
+from bigrec_lib.method.llm import LLM
+from bigrec_lib.method.losses import learnt_logits, loss_sum, prepare
+from bigrec_lib.method.samples import Sample, batches
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    llm: LLM, samples: Sequence[Sample], batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood of each answer after its prompt, and how many tokens it has: (n,) each.
+
+    Summed over the answer's tokens and the end of sequence, which are given to the LLM one after
+    the other (teacher forcing). float64 and int64.
+    """
+    causal = getattr(llm.model, "get_base_model", lambda: llm.model)().eval()
+    data = prepare(replace(llm, model=causal), samples, learn_prompt=False, may_share=True)
+    found = np.zeros(len(samples))
+    parts = batches(data.lengths, batch_size)
+    for numbers in tqdm(parts, desc="likelihood", unit="batch", leave=False):
+        batch = data.batch(numbers, llm)
+        losses = nn.functional.cross_entropy(*learnt_logits(causal, batch), reduction="none")
+        row = (batch.labels != -100).nonzero()[:, 0].cpu().numpy()
+        found[numbers] = -np.bincount(row, losses.cpu().numpy(), minlength=len(numbers))
+    return found, np.array([sample.learnt for sample in data.encoded])
+
+
+def efforts(llm: LLM, samples: Sequence[Sample], rank: int, alpha: int, seed: int) -> np.ndarray:
+    """DEALRec's effort: the length of the gradient of each sample's mean loss, (n,) float64.
+
+    By B of a fresh LoRA adapter on `v_proj` of the last layer; a fresh B is zero, and so is the
+    gradient by A. The LLM is left as it was. Raises StudyError if it has no `v_proj`.
+    """
+    model = add_adapter(llm, rank, alpha, 0.0, ("v_proj",), seed)
+    data = prepare(llm, samples, learn_prompt=False, may_share=False)
+    weight = [weight for name, weight in model.named_parameters() if "lora_B" in name][-1]
+    for other in model.parameters():
+        other.requires_grad_(other is weight)
+    found = []
+    try:
+        for number in tqdm(range(len(samples)), desc="effort", unit="sample", leave=False):
+            loss = loss_sum(model, data.batch([number], llm)) / data.tokens([number])
+            (gradient,) = torch.autograd.grad(loss, [weight])
+            found.append(float(gradient.float().norm()))
+    finally:
+        model.unload()
+    return np.array(found)

@@ -29,6 +29,7 @@ finders        which title a text stands for, by the text alone
 cheaper        texts to items without embedding or scanning everything, and what that costs
 metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
+contenders     what ranks an example again at any γ without the whole catalogue
 windows        samples in numbers, for models that know no titles
 networks       GRU4Rec, Caser, SASRec, DROS
 baselines      statistics, and the search for every model's settings

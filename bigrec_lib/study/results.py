@@ -8,6 +8,9 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
     generations.parquet  split, example, beam, text, score
     curves.parquet       split, weights, gamma, metric, k, value, n: HR and NDCG over the γ of
                          popularity; 'own' and 'theirs' of all weights (`reweighting.own_or_theirs`)
+    explorer.parquet     example, weights, gamma (the chosen one), prompt; low, high (its smallest
+                         and largest distance); items, logs (log D̂, null for -inf), pulls (log(1 +
+                         W)) of its contenders; gammas, and the target's rank and ties at each
     grid.csv             conventional models: each point of the grid, and which was chosen
     data.csv             what, value: a data set in numbers
     items.parquet        item, title, title_group, train_count
@@ -26,6 +29,9 @@ from bigrec_lib.files import StudyError, write_parquet, write_text
 from bigrec_lib.method import metrics
 from bigrec_lib.method.prepared import Prepared
 from bigrec_lib.study.parameters import KEYS, RunParameters
+
+EXPLORED = 200
+"""Test examples that can be explored, the first of the drawing."""
 
 Ranks = dict[tuple[str, str], pd.DataFrame]
 """(method, split) -> columns rank and ties, int32, a row an example."""
@@ -52,6 +58,40 @@ def write(
     write_parquet(list_rows(lists, examples["test"], first_items), p.output / "lists.parquet")
     summaries = {key: metrics.summary(frame) for key, frame in ranks.items()} | (further or {})
     write_text(metrics.long(summaries, model).to_csv(index=False), p.output / "metrics.csv")
+
+
+def write_explorer(
+    p: RunParameters,
+    data: Prepared,
+    contenders: pd.DataFrame,
+    examples: np.ndarray,
+    prompts: list[str],
+    chosen: dict[str, float],
+    gammas: np.ndarray,
+) -> None:
+    """Write what ranks some examples again at any γ.
+
+    contenders: `contenders.table`. examples, prompts: (n,) of its rows. chosen: weights -> γ.
+    """
+    first_items = np.unique(data.items.title_group).astype(np.int32)
+    row = contenders.row.to_numpy()
+    frame = pd.DataFrame(
+        {
+            "example": examples[row],
+            "weights": contenders.weights,
+            "gamma": contenders.weights.map(chosen),
+            "prompt": [prompts[number] for number in row],
+            "low": contenders.low,
+            "high": contenders.high,
+            "items": [first_items[few] for few in contenders.candidates],
+            "logs": contenders.logs,
+            "pulls": contenders.pulls,
+            "gammas": [gammas] * len(row),
+            "rank": contenders["rank"],
+            "ties": contenders.ties,
+        }
+    )
+    write_parquet(frame, p.output / "explorer.parquet")
 
 
 def rank_rows(ranks: Ranks, examples: dict[str, np.ndarray]) -> pd.DataFrame:

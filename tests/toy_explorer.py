@@ -122,7 +122,9 @@ def tables(world: World) -> dict[str, list[pd.DataFrame]]:
         ]
         said = pd.DataFrame(beams, columns=["example", "beam", "text", "score"])
         add("generations", said.assign(split="test"), keys)
-    again = contenders.table(world.queries, world.vectors, world.weights, world.swept, GAMMAS, K)
+    again = contenders.table(
+        world.queries, world.vectors, np.arange(N), world.weights, world.swept, GAMMAS, K
+    )
     explorer = again.drop(columns=["row", "candidates"]).assign(
         example=world.numbers[again.row],
         gamma=again.weights.map(world.chosen),

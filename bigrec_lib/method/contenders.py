@@ -27,8 +27,9 @@ def contenders(
 
 
 def table(
-    queries,
-    vectors,
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    some: np.ndarray,
     weights: dict[str, np.ndarray],
     swept: dict[str, tuple[np.ndarray, np.ndarray]],
     gammas: np.ndarray,
@@ -36,29 +37,27 @@ def table(
 ) -> pd.DataFrame:
     """What ranks some examples again: a row an example and weights, examples in order.
 
-    queries: (n, d); vectors: (I, d); weights: name -> W, (I,) or (n, I); swept: name -> rank and
-    ties of the targets, (n, G) each; gammas: (G,). Columns row (0 ... n-1), weights; low, high (the
-    smallest and largest distance); candidates, logs (log D̂; null for -inf, the nearest's), pulls
-    (log(1 + W)): (m,) each, candidates those of all weights; rank, ties: (G,) each.
+    queries: (n, d); vectors: (I, d); some: rows of the queries, rising; weights: name -> W, (I,) or
+    (n, I); swept: name -> rank and ties of the targets, (n, G) each; gammas: (G,). All queries are
+    measured as `reweighting.nearest` does, so that distances round as they do there.
+    Columns row, weights; low, high (the smallest and largest distance); candidates, logs (log D̂),
+    pulls (log(1 + W)): (m,) each, candidates those of all weights; rank, ties: (G,) each.
     """
     rows = []
-    for row in tqdm(range(len(queries)), desc="contenders", unit="example"):
-        distances = grounding.distances(queries[row : row + 1], vectors)
-        logs = reweighting.log_distances(distances)[0]
-        own = slice(row, row + 1)
-        pulls = {
-            name: reweighting.strengths(reweighting.of_rows(np.atleast_2d(matrix), own)[0])
-            for name, matrix in weights.items()
-        }
-        few = contenders(logs, pulls, gammas, k)
-        kept = {"candidates": few, "logs": [*map(finite, logs[few])]}
-        span = {"low": distances.min(), "high": distances.max()}
-        for name, pull in pulls.items():
-            places = {"rank": swept[name][0][row], "ties": swept[name][1][row]}
-            rows.append({"row": row, "weights": name} | span | kept | {"pulls": pull[few]} | places)
+    blocks = reweighting.logs_and_weights(queries, vectors, next(iter(weights.values())))
+    for block, logs_of, _ in tqdm(blocks, desc="contenders", unit="block"):
+        for row in some[(some >= block.start) & (some < block.stop)]:
+            logs = logs_of[row - block.start]
+            pulls = {
+                name: reweighting.strengths(w if w.ndim == 1 else w[row])
+                for name, w in weights.items()
+            }
+            few = contenders(logs, pulls, gammas, k)
+            ends = vectors[[logs.argmin(), logs.argmax()]].astype(np.float64)
+            low, high = np.linalg.norm(queries[row] - ends, axis=1)
+            kept = {"row": row, "low": low, "high": high, "candidates": few, "logs": logs[few]}
+            for name, pull in pulls.items():
+                rank, ties = (counts[row] for counts in swept[name])
+                of_weights = {"weights": name, "pulls": pull[few], "rank": rank, "ties": ties}
+                rows.append(kept | of_weights)
     return pd.DataFrame(rows)
-
-
-def finite(number: float) -> float | None:
-    """A number as JSON can write it: None for -inf."""
-    return float(number) if np.isfinite(number) else None

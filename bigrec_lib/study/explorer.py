@@ -118,10 +118,17 @@ def of_dataset(name: str, rows: pd.DataFrame, tables: dict[str, pd.DataFrame], n
         }
         for number, row in test.iterrows()
     ]
+    shared = shared_pulls(rows, catalogue)
     again = {
         "seed": int(main.seed),
         "gammas": rows.drop_duplicates("weights").set_index("weights").gamma.to_dict(),
-        "examples": [of_example(rows[rows.example == number], catalogue) for number in drawn],
+        "examples": [
+            of_example(rows[rows.example == number], catalogue, shared) for number in drawn
+        ],
+        "pulls": {
+            name: packed(of_title.reindex(range(len(catalogue.shown)), fill_value=0.0))
+            for name, of_title in shared.items()
+        },
     }
     return {
         "name": name,
@@ -207,25 +214,37 @@ def of_seed(
     }
 
 
-def of_example(rows: pd.DataFrame, catalogue: Catalogue) -> dict:
+def shared_pulls(rows: pd.DataFrame, catalogue: Catalogue) -> dict[str, pd.Series]:
+    """Weights that are the same for every example, such as popularity -> log(1 + W) by title."""
+    found = {}
+    for name, some in rows.groupby("weights"):
+        titles = np.array(catalogue.numbers(np.concatenate(some["items"].to_numpy())))
+        pulls = pd.Series(np.concatenate(some.pulls.to_numpy()), index=titles).groupby(level=0)
+        if (pulls.nunique() == 1).all():
+            found[str(name)] = pulls.first()
+    return found
+
+
+def of_example(rows: pd.DataFrame, catalogue: Catalogue, shared: dict[str, pd.Series]) -> dict:
     """What ranks one example again; rows: one for each kind of weights."""
     one = rows.iloc[0]
     order = np.argsort(one["items"], kind="stable")  # of equal keys the lower item comes first
-    logs = np.array([-np.inf if log is None else log for log in one.logs], dtype=np.float64)
     return {
         "low": one.low,
         "high": one.high,
         "titles": packed(catalogue.numbers(one["items"][order])),
-        "logs": packed(logs[order]),
+        "logs": packed(one.logs[order]),
         "weights": {
-            row.weights: {
-                "pulls": packed(row.pulls[order]),
-                "rank": packed(row.rank),
-                "ties": packed(row.ties),
-            }
+            row.weights: {"rank": steps(row.rank), "ties": steps(row.ties)}
+            | ({} if row.weights in shared else {"pulls": packed(row.pulls[order])})
             for row in rows.itertuples()
         },
     }
+
+
+def steps(values: np.ndarray) -> str:
+    """What changes with γ: a number for each γ, or the one that it always is."""
+    return packed(values[:1] if (values == values[0]).all() else values)
 
 
 def continuity(titles: pd.Series, history: np.ndarray, target: int) -> float:

@@ -9,8 +9,8 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
     curves.parquet       split, weights, gamma, metric, k, value, n: HR and NDCG over the γ of
                          popularity; 'own' and 'theirs' of all weights (`reweighting.own_or_theirs`)
     explorer.parquet     example, weights, gamma (the chosen one), prompt; low, high (its smallest
-                         and largest distance); items, logs (log D̂, null for -inf), pulls (log(1 +
-                         W)) of its contenders; gammas, and the target's rank and ties at each
+                         and largest distance); items, logs (log D̂), pulls (log(1 + W)) of its
+                         contenders; gammas, and the target's rank and ties at each
     grid.csv             conventional models: each point of the grid, and which was chosen
     data.csv             what, value: a data set in numbers
     items.parquet        item, title, title_group, train_count
@@ -71,27 +71,21 @@ def write_explorer(
 ) -> None:
     """Write what ranks some examples again at any γ.
 
-    contenders: `contenders.table`. examples, prompts: (n,) of its rows. chosen: weights -> γ.
+    contenders: `contenders.table`; examples, prompts: (n,) of its rows, in their order; chosen:
+    weights -> γ; gammas: (G,).
     """
     first_items = np.unique(data.items.title_group).astype(np.int32)
-    row = contenders.row.to_numpy()
-    frame = pd.DataFrame(
-        {
-            "example": examples[row],
-            "weights": contenders.weights,
-            "gamma": contenders.weights.map(chosen),
-            "prompt": [prompts[number] for number in row],
-            "low": contenders.low,
-            "high": contenders.high,
-            "items": [first_items[few] for few in contenders.candidates],
-            "logs": contenders.logs,
-            "pulls": contenders.pulls,
-            "gammas": [gammas] * len(row),
-            "rank": contenders["rank"],
-            "ties": contenders.ties,
-        }
+    _, at = np.unique(contenders.row, return_inverse=True)
+    columns = ["example", "weights", "gamma", "prompt", "low", "high"]
+    columns += ["items", "logs", "pulls", "gammas", "rank", "ties"]
+    frame = contenders.assign(
+        example=examples[at],
+        gamma=contenders.weights.map(chosen),
+        prompt=[prompts[number] for number in at],
+        items=[first_items[few] for few in contenders.candidates],
+        gammas=[gammas] * len(at),
     )
-    write_parquet(frame, p.output / "explorer.parquet")
+    write_parquet(frame[columns], p.output / "explorer.parquet")
 
 
 def rank_rows(ranks: Ranks, examples: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -64,7 +64,15 @@ function published(method, example) { // rank and ties of the truth
 
 function atGamma(example, step) { // the same at a γ, counted over the whole catalogue
   const of = data().again.examples[example].weights[state.weights];
-  return { rank: unpacked(of.rank)[step], ties: unpacked(of.ties)[step] };
+  const now = (steps) => steps[Math.min(step, steps.length - 1)]; // one: it is always that
+  return { rank: now(unpacked(of.rank)), ties: now(unpacked(of.ties)) };
+}
+
+function pullsOf(example) { // log(1 + W) of the contenders
+  const { pulls, examples } = data().again, of = examples[example];
+  if (!(state.weights in pulls)) return unpacked(of.weights[state.weights].pulls);
+  const shared = unpacked(pulls[state.weights]); // the same for everybody, by title
+  return Array.from(unpacked(of.titles), (title) => shared[title]);
 }
 
 const effective = (place) => place.rank + place.ties / 2;
@@ -74,8 +82,7 @@ const isHit = (example) => hr(effective(published(state.method, example))) === 1
 // are in the order of the catalogue and the sort is stable, so ties fall as they do there.
 function firstAt(example, step) {
   const of = data().again.examples[example];
-  const titles = unpacked(of.titles), logs = unpacked(of.logs);
-  const pulls = unpacked(of.weights[state.weights].pulls);
+  const titles = unpacked(of.titles), logs = unpacked(of.logs), pulls = pullsOf(example);
   const gamma = STUDY.gammas[step];
   const rows = Array.from(titles, (title, i) => {
     const hat = Math.exp(logs[i]), key = logs[i] - gamma * pulls[i];

@@ -39,7 +39,7 @@ def test_the_contenders_have_the_first_of_the_whole_catalogue_at_every_gamma(dat
 
 
 def test_no_candidate_is_kept_that_never_comes_first():
-    logs = np.log(np.array([0.0, 0.1, 0.2, 0.3, 0.9]) + 1e-9)
+    logs = np.r_[-np.inf, np.log([0.1, 0.2, 0.3, 0.9])]
     pulls = {"w": np.log1p(np.array([0.0, 0.5, 0.4, 1.0, 0.9]))}
     assert contenders.contenders(logs, pulls, GAMMAS, 2).tolist() == [0, 1, 3]
 
@@ -108,6 +108,10 @@ def test_the_data_are_those_of_the_study(published):
                 titles = [[dataset["titles"][title] for title in row] for row in shown]
                 assert titles == [[world.titles[i] for i in row] for row in lists]
         assert set(HOSTILE) <= set(dataset["titles"])
+        one, other = dataset["seeds"]
+        for what in ("ranks", "lists"):  # what the toy study says of constrained decoding
+            assert one[what]["bigrec-constrained"] == one[what]["markov"]
+            assert "bigrec-constrained" not in other[what]
         counts = dict(zip(dataset["titles"], unpacked(dataset["counts"]), strict=True))
         assert counts[world.titles[40]] == world.counts[40] + world.counts[-1]
         assert unpacked(dataset["seeds"][0]["often"]).max() == 10  # of the 10 with the same text

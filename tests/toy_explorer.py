@@ -115,6 +115,13 @@ def tables(world: World) -> dict[str, list[pd.DataFrame]]:
             add("ranks", ranks.assign(split="test", method=method, example=world.numbers), keys)
             listed = {"method": method, "example": world.numbers}
             add("lists", pd.DataFrame(listed | {"items": list(first_items[lists])}), keys)
+        if seed == 0:  # constrained decoding, with the places of the Markov chain
+            ranks, lists = world.methods()["markov"]
+            keys_of = keys | {"run": "n64-s0-constrained", "constrained": True}
+            of = {"method": "bigrec", "example": world.numbers}
+            add("ranks", ranks.assign(split="test", **of), keys_of)
+            listed = of | {"items": list(first_items[lists])}
+            add("lists", pd.DataFrame(listed), keys_of)
         beams = [
             (number, beam, text, -0.5 - 0.123456 * beam)
             for number, texts in zip(world.numbers, world.texts[turn], strict=True)

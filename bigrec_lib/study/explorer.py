@@ -26,6 +26,12 @@ PARTS = Path(__file__).parent / "explorer_page"
 LIMIT = 5_000_000  # bytes of explorer-data.js
 SHOWN = (200, 150, 100, 75, 50, 25, 10)  # examples of a data set: the most that stay below LIMIT
 K = 20
+VARIANTS = {
+    "bigrec-constrained": "{run}-constrained",
+    "bigrec-untuned": "n0-s0",
+    "bigrec-shuffled": "{run}-as-shuffled",
+}
+"""Methods that are the BIGRec of other runs -> those runs, of a main run."""
 
 
 def write(folder: Path) -> list[Path]:
@@ -92,58 +98,76 @@ def study(name: str, tables: dict[str, pd.DataFrame], n: int) -> dict:
 
 
 def of_dataset(name: str, rows: pd.DataFrame, tables: dict[str, pd.DataFrame], n: int) -> dict:
-    """One data set: its examples, what every method says of them, and what γ does to BIGRec."""
-    of = {key: t[t.dataset == name] for key, t in tables.items() if "dataset" in t}
+    """One data set: its examples, what every method says of them, and what γ does to BIGRec.
+
+    rows: those of explorer.parquet.
+    """
+    of = {key: table[table.dataset == name] for key, table in tables.items() if "dataset" in table}
     test = of["examples"].set_index("example")
     drawn = test.loc[rows.example.unique()].sort_values("draw").index[:n].sort_values()
-    rows, test = rows[rows.example.isin(drawn)], test.loc[drawn]
-    items = of["items"].set_index("item")
-    catalogue = Catalogue(items)
-    main = rows.iloc[0]
-    seeds = [
-        of_seed(run, int(seed), drawn, {k: t[t.run == run] for k, t in of.items() if "run" in t},
-                catalogue, tables["methods"])
-        for run, seed in seeds_of(of["ranks"], str(main.run))
-    ]  # fmt: skip
+    rows = rows[rows.example.isin(drawn)]
+    catalogue = Catalogue(of["items"].set_index("item"))
+    seeds = []
+    for run, seed in seeds_of(of["ranks"], str(rows.run.iloc[0])):
+        of_run = {key: rows_of(run, table) for key, table in of.items() if "run" in table}
+        seeds.append(of_seed(run, int(seed), drawn, of_run, catalogue, tables["methods"]))
     told = rows.drop_duplicates("example").set_index("example").prompt.loc[drawn]
     head, tail = ends_of(told.iloc[0])
-    examples = [
-        {
-            "number": int(number),
-            "user": int(row.user),
-            "history": [catalogue.number(item) for item in row.history],
-            "target": catalogue.number(row.target),
-            "prompt": told[number][len(head) : len(told[number]) - len(tail)],
-            "continuity": continuity(items.title, row.history, row.target),
-        }
-        for number, row in test.iterrows()
-    ]
-    shared = shared_pulls(rows, catalogue)
-    again = {
-        "seed": int(main.seed),
-        "gammas": rows.drop_duplicates("weights").set_index("weights").gamma.to_dict(),
-        "examples": [
-            of_example(rows[rows.example == number], catalogue, shared) for number in drawn
-        ],
-        "pulls": {
-            name: packed(of_title.reindex(range(len(catalogue.shown)), fill_value=0.0))
-            for name, of_title in shared.items()
-        },
-    }
     return {
         "name": name,
-        "run": str(main.run).rpartition("-")[0],
         "words": words_of(head),
-        "n_test": len(of["examples"]),
-        "candidates": int(items.title_group.nunique()),
+        "n_test": len(test),
+        "candidates": len(catalogue.counts),
         "prompt": [head, tail],
-        "examples": examples,
+        "examples": examples_of(test.loc[drawn], told.str.slice(len(head), -len(tail)), catalogue),
         "seeds": seeds,
-        "again": again,
-        "titles": [items.title[item] for item in catalogue.shown],
+        "again": again_of(rows, catalogue),
+        "titles": [catalogue.titles[item] for item in catalogue.shown],
         "counts": packed([catalogue.counts[item] for item in catalogue.shown]),
         "groups": packed([catalogue.groups[item] for item in catalogue.shown]),
         "methods": shown_methods(tables["methods"], seeds),
+    }
+
+
+def rows_of(run: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a main run, and those of its VARIANTS as methods of their own."""
+    parts = [table[table.run == run]]
+    if "method" in table:
+        bigrec = table[table.method == "bigrec"]
+        parts += [
+            bigrec[bigrec.run == other.format(run=run)].assign(method=name)
+            for name, other in VARIANTS.items()
+        ]
+    return pd.concat(parts)
+
+
+def examples_of(test: pd.DataFrame, told: pd.Series, catalogue: Catalogue) -> list[dict]:
+    """What is known of each example whatever the method; told: the titles in its prompt."""
+    return [
+        {
+            "number": int(row.Index),
+            "user": int(row.user),
+            "history": catalogue.numbers(row.history),
+            "target": catalogue.number(row.target),
+            "prompt": told[row.Index],
+            "continuity": continuity(catalogue.titles, row.history, row.target),
+        }
+        for row in test.itertuples()
+    ]
+
+
+def again_of(rows: pd.DataFrame, catalogue: Catalogue) -> dict:
+    """What ranks the examples again; rows: of explorer.parquet, of the examples shown."""
+    shared = shared_pulls(rows, catalogue)
+    numbers = range(len(catalogue.shown))
+    return {
+        "seed": int(rows.seed.iloc[0]),
+        "gammas": rows.drop_duplicates("weights").set_index("weights").gamma.to_dict(),
+        "examples": [of_example(some, catalogue, shared) for _, some in rows.groupby("example")],
+        "pulls": {
+            name: packed(of_title.reindex(numbers, fill_value=0.0))
+            for name, of_title in shared.items()
+        },
     }
 
 
@@ -151,6 +175,7 @@ class Catalogue:
     """The titles that are shown, numbered as they come, and what is known of each."""
 
     def __init__(self, items: pd.DataFrame):
+        self.titles = items.title
         self.first = items.title_group  # item -> the first item that bears its title
         self.counts = items.groupby("title_group").train_count.sum()
         groups = sequences.popularity_groups(self.counts.to_numpy())

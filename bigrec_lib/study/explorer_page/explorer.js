@@ -10,6 +10,7 @@ const WEIGHTS = {
   "popularity-all": "popularity in all training data",
   "collaborative": "the scores of a conventional model",
 };
+const FURTHER = ["grounding", "unseen", "compared", "cheaper", "last"]; // kinds of methods
 const K = STUDY.k;
 const $ = (id) => document.getElementById(id);
 const state = { dataset: 0, seed: 0, method: "bigrec", weights: "", step: 0, example: 0 };
@@ -211,9 +212,13 @@ function showChoices() {
   const at = found.indexOf(state.example);
   $("previous").disabled = $("next").disabled = found.length < 2;
   $("status").textContent = !found.length
-    ? "No example is like that: choose “any” somewhere. Shown is the last one."
-    : `${found.length} of ${of.examples.length} examples are like that`
-      + (at < 0 ? "; shown is another one." : `; shown is number ${at + 1} of them.`);
+    ? "No example matches: choose “any” somewhere."
+    : `${found.length} of ${of.examples.length} examples match`
+      + (at < 0 ? "; this is another one." : `; this is number ${at + 1}.`);
+  $("drawn").textContent = of.examples.length === of.n_test
+    ? `All ${grouped(of.n_test)} test examples are here.`
+    : `Here are the ${of.examples.length} that were drawn first, at random, of `
+      + `${grouped(of.n_test)} test examples.`;
 }
 
 function showExample() {
@@ -273,8 +278,8 @@ function showList() {
     return;
   }
   heads(["", "Title"]);
-  const from = state.example * K;
-  const titles = [...unpacked(shown).slice(from, from + K)];
+  const all = unpacked(shown), width = all.length / data().examples.length;
+  const titles = [...all.slice(state.example * width, (state.example + 1) * width)];
   $("titles").replaceChildren(...titles.map((title, place) =>
     row(rowClass(title), header(place + 1), titleCell(title, ...tags(title)))));
 }
@@ -286,21 +291,22 @@ function showGamma() { // what follows γ
   const now = atGamma(state.example, state.step), plain = atGamma(state.example, 0);
   $("place").textContent = `${placeText(now)} titles stand before the truth`
     + (state.step ? `; at γ = 0, ${placeText(plain)}.` : ".");
-  heads(["", "Title", "D", "D̂", "W", "D̃", "γ = 0"]);
+  heads(["", "Title", "D", "D̂", "W", "D̃", "at γ = 0"]);
   const before = firstAt(state.example, 0).map((each) => each.title);
   $("titles").replaceChildren(...firstAt(state.example, state.step).map((each, place) => {
     const was = before.indexOf(each.title);
-    return row(`${rowClass(each.title)} ${was < 0 ? "new" : ""}`.trim(), header(place + 1),
-      titleCell(each.title, ...tags(each.title)), each.distance.toFixed(4), small(each.hat),
-      small(each.weight), small(each.pulled),
-      element("td", was < 0 ? "beyond 20" : String(was + 1), "moved"));
+    return row(rowClass(each.title), header(place + 1),
+      titleCell(each.title, ...tags(each.title)), each.distance.toFixed(4),
+      element("td", small(each.hat), "hat"), small(each.weight), small(each.pulled),
+      element("td", was < 0 ? `after ${K}` : String(was + 1), "was"));
   }));
   showMetrics();
 }
 
 function heads(names) {
+  const classes = { 1: "text", 3: "hat", 6: "was" };
   const cells = names.map((name, i) => {
-    const made = element(name ? "th" : "td", name, i === 1 ? "text" : "");
+    const made = element(name ? "th" : "td", name, classes[i]);
     if (name) made.scope = "col";
     return made;
   });
@@ -313,7 +319,8 @@ function rowClass(title) {
 
 function tags(title) {
   const { target, history } = data().examples[state.example];
-  return [...(title === target ? ["truth"] : []), ...(history.includes(title) ? ["in history"] : [])];
+  const known = { truth: title === target, "in history": history.includes(title) };
+  return Object.keys(known).filter((tag) => known[tag]);
 }
 
 function showMetrics() { // of the examples that the filters let through
@@ -343,7 +350,8 @@ function drawCurve(examples, chosen) {
   };
   const line = (step, className) =>
     node("path", { d: `M${x(step)} 12V74`, class: className });
-  const label = (step, text, anchor) => node("text", { x: x(step), y: 87, "text-anchor": anchor }, text);
+  const label = (step, text, anchor) =>
+    node("text", { x: x(step), y: 87, "text-anchor": anchor }, text);
   const one = STUDY.gammas.indexOf(1);
   const parts = [node("path", { d: "M6 74H314", class: "axis" }), label(0, "γ = 0", "start"),
                  label(last, STUDY.gammas[last], "end"), line(chosen, "best"),
@@ -356,25 +364,28 @@ function drawCurve(examples, chosen) {
   }
   $("curve").replaceChildren(...parts);
   $("curve").setAttribute("aria-label",
-    `NDCG@20 over γ, from 0 to ${STUDY.gammas[last]}; chosen on validation: ${STUDY.gammas[chosen]}`);
+    `NDCG@20 over γ, from 0 to ${STUDY.gammas[last]}; the chosen γ is ${STUDY.gammas[chosen]}`);
 }
 
 function showRanks() {
   const of = data();
   $("candidates").textContent = grouped(of.candidates);
-  const rows = of.methods.map(([name, label]) => [name, label, published(name, state.example)]);
-  $("ranks").replaceChildren(...rows.filter(([, , place]) => place).map(([name, label, place]) => {
-    const bar = element("span", "", "bar");
-    bar.style.width = `${(100 * Math.log1p(effective(place))) / Math.log(of.candidates)}%`;
-    const cell = element("td", "", "bars");
-    cell.setAttribute("aria-hidden", "true");
-    cell.append(bar);
-    const hit = hr(effective(place)) ? "hit" : "";
-    const chosen = name === state.method ? "chosen" : "";
-    const made = row(`${hit} ${chosen}`.trim(), header(label), placeText(place), cell);
-    made.dataset.method = name;
-    return made;
-  }));
+  const rows = { ranks: [], "further-ranks": [] };
+  for (const [name, label, kind] of of.methods) {
+    const place = published(name, state.example);
+    const table = FURTHER.includes(kind) ? "further-ranks" : "ranks";
+    if (place) rows[table].push(rankRow(name, label, place));
+  }
+  for (const [id, made] of Object.entries(rows)) $(id).replaceChildren(...made);
+  $("further").hidden = !rows["further-ranks"].length;
+}
+
+function rankRow(name, label, place) {
+  const bar = element("span", "", "bar"), cell = element("td", "", "bars");
+  bar.style.width = `${(100 * Math.log1p(effective(place))) / Math.log(data().candidates)}%`;
+  cell.append(bar);
+  const hit = hr(effective(place)) ? "hit" : "", chosen = name === state.method ? "chosen" : "";
+  return row(`${hit} ${chosen}`.trim(), header(label), placeText(place), cell);
 }
 
 // ------------------------------------------------------------------------------- what is chosen

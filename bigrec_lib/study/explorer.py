@@ -20,7 +20,6 @@ import pandas as pd
 
 from bigrec_lib.files import StudyError, write_text
 from bigrec_lib.method import census, prompts, sequences
-from bigrec_lib.study import results
 
 PARTS = Path(__file__).parent / "explorer_page"
 LIMIT = 5_000_000  # bytes of explorer-data.js
@@ -73,14 +72,28 @@ def fitting(folder: Path) -> str:
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """The published tables that are shown, by name; of splits the test split alone."""
-    wanted = {"generations": {"split": "test"}, "ranks": {"split": "test"}}
-    wanted |= {"examples": {"split": "test"}, "lists": {}, "items": {}, "explorer": {}}
-    tables = {name: results.read(folder, f"{name}.parquet", **w) for name, w in wanted.items()}
+    """The published rows that are shown, by name of their table, and the names of methods.
+
+    Of all other test examples, just the texts that were written first.
+    """
+    explored = pd.read_parquet(folder / "explorer.parquet")
+    test, some = ("split", "=", "test"), ("example", "in", explored.example.unique().tolist())
+    wanted = {
+        "examples": [test],
+        "generations": [[test, some], [test, ("beam", "=", 0)]],
+        "items": None,
+        "lists": [some],
+        "ranks": [test, some],
+    }
+    tables = {
+        name: pd.read_parquet(folder / f"{name}.parquet", filters=filters)
+        for name, filters in wanted.items()
+    }
     path = folder / "tables" / "methods.csv"
     names = tables["ranks"].method.unique()
     plain = pd.DataFrame({"method": names, "label": names, "kind": ""})
-    return tables | {"methods": pd.read_csv(path) if path.exists() else plain}
+    methods = pd.read_csv(path, keep_default_na=False) if path.exists() else plain
+    return tables | {"explorer": explored, "methods": methods}
 
 
 def study(name: str, tables: dict[str, pd.DataFrame], n: int) -> dict:

@@ -184,6 +184,12 @@ function small(number) { // D̂, W and D̃, which may be tiny
   return number < 0.0001 ? number.toExponential(2) : number.toFixed(4);
 }
 
+function placeSentence(place) {
+  const stand = place.rank === 1 ? "title stands" : "titles stand";
+  const tie = place.ties ? `, and ${grouped(place.ties)} tie with it` : "";
+  return `${grouped(place.rank)} ${stand} before the truth${tie}`;
+}
+
 function placeText(place) {
   return grouped(place.rank) + (place.ties ? ` + ${grouped(place.ties)} tied` : "");
 }
@@ -232,7 +238,7 @@ function showExample() {
   $("truth").textContent = of.titles[example.target];
   const count = unpacked(of.counts)[example.target];
   $("truth-facts").textContent =
-    `${count ? `In training ${grouped(count)} times` : "Never seen in training (cold)"}, of `
+    `${count ? `${grouped(count)} times in training` : "Never in training (cold)"}; among `
     + `${GROUPS[unpacked(of.groups)[example.target]]} of titles; `
     + `${Math.round(100 * example.continuity)} % of its words are in the history.`;
   $("prompt").textContent = of.prompt[0] + example.prompt + of.prompt[1];
@@ -271,7 +277,7 @@ function showList() {
   const place = published(state.method, state.example);
   const why = weightsOf(state.method) === null || explored() ? ""
     : ` Distances, and γ, are published for seed ${data().again.seed}.`;
-  $("place").textContent = `${placeText(place)} titles stand before the truth.${why}`;
+  $("place").textContent = `${placeSentence(place)}.${why}`;
   if (!shown) {
     $("list-head").replaceChildren();
     $("titles").replaceChildren(row("", element("td", "Its lists are not published.", "text")));
@@ -289,7 +295,7 @@ function showGamma() { // what follows γ
   $("gamma-value").textContent = gamma;
   $("gamma").setAttribute("aria-valuetext", `γ = ${gamma}`);
   const now = atGamma(state.example, state.step), plain = atGamma(state.example, 0);
-  $("place").textContent = `${placeText(now)} titles stand before the truth`
+  $("place").textContent = placeSentence(now)
     + (state.step ? `; at γ = 0, ${placeText(plain)}.` : ".");
   heads(["", "Title", "D", "D̂", "W", "D̃", "at γ = 0"]);
   const before = firstAt(state.example, 0).map((each) => each.title);

@@ -166,7 +166,7 @@ def test_the_other_seed_and_other_methods_show_their_published_lists(opened, sit
     assert page.locator("#live").is_hidden()
     assert "for seed 0" in page.locator("#place").inner_text()
     page.locator("#method").select_option("random")
-    assert "not published" in page.locator("#titles").inner_text()
+    assert "not part of this page" in page.locator("#titles").inner_text()
 
 
 def test_buttons_and_filters_show_what_they_say(opened, site):

@@ -280,7 +280,7 @@ function showList() {
   $("place").textContent = `${placeSentence(place)}.${why}`;
   if (!shown) {
     $("list-head").replaceChildren();
-    $("titles").replaceChildren(row("", element("td", "Its lists are not published.", "text")));
+    $("titles").replaceChildren(row("", element("td", "Its lists are not part of this page.", "text")));
     return;
   }
   heads(["", "Title"]);

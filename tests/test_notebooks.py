@@ -211,6 +211,29 @@ def test_bigrecs_lists_agree_with_its_ranks(project):
     assert len({method for method, _ in both}) == 10 + len(CHEAPER)
 
 
+def test_what_can_be_explored_gives_the_published_lists_ranks_and_prompts(project):
+    results = project / "results" / "toy"
+    lists = pd.read_parquet(results / "lists.parquet").set_index(["method", "example"])["items"]
+    ranks = pd.read_parquet(results / "ranks.parquet").query("split == 'test'")
+    ranks = ranks.set_index(["method", "example"])[["rank", "ties"]]
+    examples = pd.read_parquet(results / "examples.parquet").set_index("example")
+    titles = pd.read_parquet(results / "items.parquet").title
+    explored = pd.read_parquet(results / "explorer.parquet")
+    assert explored.groupby("weights").size().to_dict() == {
+        "popularity": 20, "popularity-all": 20, "collaborative": 20
+    }  # fmt: skip
+    for row in explored.itertuples():
+        for method, gamma in {"bigrec": 0.0, f"bigrec+{row.weights}": row.gamma}.items():
+            order = np.argsort(row.logs - gamma * row.pulls, kind="stable")[:20]
+            assert row.items[order].tolist() == lists[method, row.example].tolist()
+            step = row.gammas.tolist().index(gamma)
+            place = ranks.loc[(method, row.example)].tolist()
+            assert [row.rank[step], row.ties[step]] == place
+        read = "".join(f'"{titles[item]}"' for item in examples.history[row.example])
+        assert row.prompt.partition("before:")[2].replace(", ", "").startswith(read)
+    assert (results / "explorer.html").exists() and (results / "explorer-data.js").exists()
+
+
 def test_what_is_published(project):
     results = project / "results" / "toy"
     assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
 
@@ -273,6 +275,17 @@ def label(name: str, run: str = "") -> str:
     given = special.groupdict() if special else {}
     words = [f"{WORDS[name]} {value}".strip() for name, value in given.items() if value]
     return of(name).label + (f" ({', '.join(words)})" if words else "")
+
+
+def table(names: Iterable[str]) -> pd.DataFrame:
+    """What the names in the results stand for: columns method, label, kind, learns.
+
+    In the order of METHODS; names that are not there follow.
+    """
+    places = {method.name: place for place, method in enumerate(METHODS)}
+    found = sorted(map(of, set(names)), key=lambda m: (places.get(m.name, len(METHODS)), m.name))
+    columns = ["method", "label", "kind", "learns"]
+    return pd.DataFrame([(m.name, m.label, m.kind, m.learns) for m in found], columns=columns)
 
 
 def colour_of(name: str) -> Colour:

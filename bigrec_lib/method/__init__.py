@@ -32,6 +32,7 @@ encoders       cheaper vectors of a text: first layers, a sentence encoder, stat
 spaces         titles of several data sets as one catalogue
 metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
+contenders     what ranks an example again at any γ without the whole catalogue
 windows        samples in numbers, for models that know no titles
 networks       GRU4Rec, Caser, SASRec, DROS
 selection      which samples to learn from: every way to choose

@@ -137,6 +137,11 @@ def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer alone of what `load_llm` loads under this name."""
+    return load_tokenizer(assets.fetch(name) if name in assets.MODELS else name)
+
+
 @contextmanager
 def without_notices() -> Iterator[None]:
     """Keep libraries from telling what is as it should be here, wherever they are used first.

@@ -26,7 +26,7 @@ from bigrec_lib.files import (
     write_parquet,
     write_text,
 )
-from bigrec_lib.study import manifests, report
+from bigrec_lib.study import explorer, manifests, report
 from bigrec_lib.study.manifests import PUBLISHED, is_analysis
 from bigrec_lib.study.parameters import Analysis, Parameters
 
@@ -35,6 +35,7 @@ TABLES = {
     "lists.parquet": ["lists.parquet"],
     "generations.parquet": ["beams/valid.parquet", "beams/test.parquet"],
     "curves.parquet": ["curves.parquet"],
+    "explorer.parquet": ["explorer.parquet"],
     "items.parquet": ["items.parquet"],
     "examples.parquet": ["examples/valid.parquet", "examples/test.parquet"],
     "metrics.csv": ["metrics.csv"],
@@ -46,6 +47,7 @@ TABLES = {
 }
 """Published table -> the files of a job's output that it is made of."""
 
+OF_TYPICAL = ("explorer.parquet",)  # tables of the runs that are shown (`typical`) alone
 OF_DATA = ("items.parquet", "examples.parquet", "data.csv")  # tables that belong to a data set
 ADAPTERS = "adapters"  # the folder of published adapters
 WEIGHTS = "adapter_model.safetensors"
@@ -82,12 +84,19 @@ def collect(planned: dict[str, Parameters]) -> None:
     results = next(iter(steps.values())).results
     made = {key: manifests.read(job.output) for key, job in steps.items()}
     files = []
+    shown_runs = set(typical(made))
     for name in TABLES:
-        frames = [rows for key, job in steps.items() for rows in rows_of(name, job, made[key])]
+        wanted = shown_runs if name in OF_TYPICAL else set(steps)
+        frames = [
+            rows
+            for key, job in steps.items()
+            if key in wanted
+            for rows in rows_of(name, job, made[key])
+        ]
         if frames:
             write_table(results / name, pa.concat_tables(frames, promote_options="default"))
             files.append(results / name)
-    for key in sorted(typical(made)):
+    for key in sorted(shown_runs):
         files.append(keep_notebook(steps[key], results))
     there = (results / PUBLISHED).exists()
     before = manifests.read_published(results) if there else {"jobs": {}, "files": {}}
@@ -192,6 +201,7 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
                 shutil.copyfile(path, partial)
             files.append(copy)
     files.append(gather_claims(results, analyses))
+    files += explorer.write(results)
     files.append(report.write(results, [*sorted(typical(steps)), *(job.job for job in analyses)]))
     made = {job.job: manifests.read(job.output) for job in analyses}
     write_manifests(results, steps | made, files, {})

@@ -9,6 +9,9 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
     generations.parquet  split, example, beam, text, score
     curves.parquet       split, weights, gamma, metric, k, value, n: HR and NDCG over the γ of
                          popularity; 'own' and 'theirs' of all weights (`reweighting.own_or_theirs`)
+    explorer.parquet     example, weights, gamma (the chosen one), prompt; low, high (its smallest
+                         and largest distance); items, logs (log D̂), pulls (log(1 + W)) of its
+                         contenders; gammas, and the target's rank and ties at each
     grid.csv             conventional models: each point of the grid, and which was chosen
     data.csv             what, value: a data set in numbers
     measures.csv         what, method, value: what a measuring job counted
@@ -31,6 +34,9 @@ from bigrec_lib.files import StudyError, write_parquet, write_text
 from bigrec_lib.method import metrics
 from bigrec_lib.method.prepared import Prepared
 from bigrec_lib.study.parameters import KEYS, RunParameters
+
+EXPLORED = 200
+"""Test examples that can be explored, the first of the drawing."""
 
 Ranks = dict[tuple[str, str], pd.DataFrame]
 """(method, split) -> columns rank and ties, int32, a row an example."""
@@ -73,6 +79,34 @@ def write_measures(
     rows = values[["split", "what", "method", "example", "value"]]
     rows = rows.astype({"example": np.int32, "value": np.float32})
     write_parquet(rows.reset_index(drop=True), p.output / "values.parquet")
+
+
+def write_explorer(
+    p: RunParameters,
+    data: Prepared,
+    contenders: pd.DataFrame,
+    examples: np.ndarray,
+    prompts: list[str],
+    chosen: dict[str, float],
+    gammas: np.ndarray,
+) -> None:
+    """Write what ranks some examples again at any γ.
+
+    contenders: `contenders.table`; examples, prompts: (n,) of its rows, in their order; chosen:
+    weights -> γ; gammas: (G,).
+    """
+    first_items = np.unique(data.items.title_group).astype(np.int32)
+    _, at = np.unique(contenders.row, return_inverse=True)
+    columns = ["example", "weights", "gamma", "prompt", "low", "high"]
+    columns += ["items", "logs", "pulls", "gammas", "rank", "ties"]
+    frame = contenders.assign(
+        example=examples[at],
+        gamma=contenders.weights.map(chosen),
+        prompt=[prompts[number] for number in at],
+        items=[first_items[few] for few in contenders.candidates],
+        gammas=[gammas] * len(at),
+    )
+    write_parquet(frame[columns], p.output / "explorer.parquet")
 
 
 def rank_rows(ranks: Ranks, examples: dict[str, np.ndarray]) -> pd.DataFrame:

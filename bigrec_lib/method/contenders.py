@@ -1,0 +1,63 @@
+"""The few candidates by which an example can be ranked again at any γ, without the catalogue.
+
+A candidate's key at γ is log D̂ - γ log(1 + W) (`reweighting`). Over a whole grid of γ only some of
+the catalogue ever come among the first k: with their log D̂ and log(1 + W) as they are, in fp64,
+the first k at every γ follow by one multiplication, one subtraction and a sort, which round alike
+in every language. The target's place counts the whole catalogue, so it is kept for every γ.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from bigrec_lib.method import grounding, reweighting
+
+
+def contenders(
+    logs: np.ndarray, pulls: dict[str, np.ndarray], gammas: np.ndarray, k: int
+) -> np.ndarray:
+    """The candidates (m,) int64, rising, that are among the first k at some γ under some weights.
+
+    logs: log D̂ (I,) of one example; pulls: name -> log(1 + W) (I,); gammas: (G,).
+    """
+    lists = [grounding.first(logs - gammas[:, None] * pull, k) for pull in pulls.values()]
+    return np.unique(np.concatenate(lists, axis=None))
+
+
+def table(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    some: np.ndarray,
+    weights: dict[str, np.ndarray],
+    swept: dict[str, tuple[np.ndarray, np.ndarray]],
+    gammas: np.ndarray,
+    k: int,
+) -> pd.DataFrame:
+    """What ranks some examples again: a row an example and weights, examples in order.
+
+    queries: (n, d); vectors: (I, d); some: rows of the queries, rising; weights: name -> W, (I,) or
+    (n, I); swept: name -> rank and ties of the targets, (n, G) each; gammas: (G,). All queries are
+    measured as `reweighting.nearest` does, so that distances round as they do there.
+    Columns row, weights; low, high (the smallest and largest distance); candidates, logs (log D̂),
+    pulls (log(1 + W)): (m,) each, candidates those of all weights; rank, ties: (G,) each.
+    """
+    rows = []
+    blocks = reweighting.logs_and_weights(queries, vectors, next(iter(weights.values())))
+    for block, logs_of, _ in tqdm(blocks, desc="contenders", unit="block"):
+        for row in some[(some >= block.start) & (some < block.stop)]:
+            logs = logs_of[row - block.start]
+            pulls = {
+                name: reweighting.strengths(w if w.ndim == 1 else w[row])
+                for name, w in weights.items()
+            }
+            few = contenders(logs, pulls, gammas, k)
+            ends = vectors[[logs.argmin(), logs.argmax()]].astype(np.float64)
+            low, high = np.linalg.norm(queries[row] - ends, axis=1)
+            kept = {"row": row, "low": low, "high": high, "candidates": few, "logs": logs[few]}
+            for name, pull in pulls.items():
+                rank, ties = (counts[row] for counts in swept[name])
+                of_weights = {"weights": name, "pulls": pull[few], "rank": rank, "ties": ties}
+                rows.append(kept | of_weights)
+    return pd.DataFrame(rows)

@@ -100,12 +100,12 @@ def test_unbiased_hsic_is_the_mean_over_tuples_of_four():
     """Song et al. 2012: K_ij L_ij + K_ij L_qr - 2 K_ij L_iq over all different i, j, q, r."""
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
-    k, l = geometry.centred_gram(a), geometry.centred_gram(b)
+    ours, theirs = geometry.centred_gram(a), geometry.centred_gram(b)
     tuples = [
-        k[i, j] * l[i, j] + k[i, j] * l[q, r] - 2 * k[i, j] * l[i, q]
+        ours[i, j] * (theirs[i, j] + theirs[q, r] - 2 * theirs[i, q])
         for i, j, q, r in permutations(range(7), 4)
     ]
-    assert geometry.hsic(k, l) == pytest.approx(np.mean(tuples))
+    assert geometry.hsic(ours, theirs) == pytest.approx(np.mean(tuples))
 
 
 def test_cka_of_the_same_and_of_unrelated_spaces():
@@ -150,3 +150,26 @@ def test_mixed_up_dimensions_keep_their_values():
     mixed = geometry.mixed_up(X, np.random.default_rng(0))
     np.testing.assert_array_equal(np.sort(mixed, 0), np.sort(X, 0))
     assert not np.array_equal(np.cov(mixed.T), np.cov(X.T))
+
+
+def test_ladders_are_those_of_titles_drawn_once():
+    titles = [f"Title number {n} ({1900 + n})" for n in range(30)]
+    found = geometry.ladders(titles, 10, 0)
+    assert found.title.nunique() == 10 and found.equals(geometry.ladders(titles, 10, 0))
+    exact = found[found.rung == "exact"]
+    assert exact.text.tolist() == [titles[n] for n in exact.title]
+    random = found[found.rung == "random"]
+    assert set(random.text) <= set(titles) and len(random) == 10
+
+
+def test_all_measures_together_are_the_single_ones():
+    texts, goals = X[:20], X[20:] + 1
+    found = geometry.measured(X, texts, goals, 3, 20, 0).set_index("what")
+    assert tuple(found.index) == geometry.MEASURES
+    assert found.value[geometry.GAP] == geometry.gap(texts, goals)
+    assert found.value[geometry.HUBS] == geometry.hubness(geometry.neighbours(X, 3))["skewness"]
+    assert found.p.between(1 / 21, 1).all() and found.null.notna().all()
+    bare = geometry.measured(X, texts, goals, 3, 0, 0).set_index("what")
+    assert bare.value.equals(found.value) and bare.p.isna().all()
+    both = geometry.alike(texts, goals, 3, 20, 0).set_index("what")
+    assert both.value.to_dict() == found.value[[geometry.MUTUAL, geometry.CKA]].to_dict()

@@ -116,12 +116,14 @@ def make_project(folder, data, llm, **changes):
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
         "cheaper": True,
+        "alignment": {"ranked": 3},
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
             "15a_measure_grounders": {"synthetic": [100, 200], "requests": 5},
+            "16a_measure_alignment": {"titles": 10, "sampled": 20, "permutations": 5},
         },
         **changes,
     }

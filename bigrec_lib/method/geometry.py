@@ -9,9 +9,10 @@ has a null, values under permutations, to be held against. docs/method.md, secti
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from bigrec_lib.method import grounding, metrics
 
@@ -51,8 +52,22 @@ def ladder(title: str, other: str, rng: np.random.Generator) -> dict[str, str]:
     }
 
 
+def ladders(titles: Sequence[str], count: int, seed: int) -> pd.DataFrame:
+    """The ladders of `count` titles, or of all, drawn under a seed: columns title (its number),
+    rung, text. There are two titles at least."""
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.permutation(len(titles))[:count])
+    others = (drawn + rng.integers(1, len(titles), len(drawn))) % len(titles)
+    rows = [
+        (number, rung, text)
+        for number, other in zip(drawn, others, strict=True)
+        for rung, text in ladder(titles[number], titles[other], rng).items()
+    ]
+    return pd.DataFrame(rows, columns=["title", "rung", "text"])
+
+
 def swapped(title: str, rng: np.random.Generator) -> str:
-    """A title with two neighbouring letters in each other's place; as it is where there are none."""
+    """A title with two neighbouring letters in each other's place, if it has such."""
     places = [
         at
         for at in range(len(title) - 1)
@@ -142,7 +157,7 @@ def hubness(near: np.ndarray) -> dict[str, float]:
 
 
 def mixed_up(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each dimension permuted on its own: what the dimensions are like stays, what rows are goes."""
+    """Each dimension permuted on its own: what dimensions are like stays, what rows are goes."""
     return rng.permuted(vectors, axis=0)
 
 
@@ -227,3 +242,64 @@ def p_value(value: float, nulls: np.ndarray) -> float:
     0.5
     """
     return float((1 + (nulls >= value).sum()) / (1 + len(nulls)))
+
+
+# ------------------------------------------------------------------------- all of them together
+
+GAP, COSINE, FIRST = "centroid gap", "mean cosine", "first component"
+HUBS, ORPHANS = "hubness", "orphans"
+MUTUAL, CKA = "mutual neighbours", "CKA"
+MEASURES = (GAP, COSINE, FIRST, HUBS, ORPHANS, MUTUAL, CKA)
+
+
+def measured(
+    titles: np.ndarray, texts: np.ndarray, goals: np.ndarray, k: int, times: int, seed: int
+) -> pd.DataFrame:
+    """What a space is like: columns what (of MEASURES), value, null (its mean), p (`p_value`).
+
+    titles: (I, d) of the catalogue; texts, goals: (n, d), what was written and the target that
+    belongs to it. Neighbours are the k nearest. Nulls: pairs turned round (GAP); each dimension of
+    the titles permuted on its own (COSINE, FIRST, HUBS, ORPHANS); goals given to other texts
+    (MUTUAL, CKA). times: permutations; with 0, null and p are NaN.
+    """
+    rng = np.random.default_rng(seed)
+    near, grams = (
+        [of(each) for each in (texts, goals)]
+        for of in (lambda vectors: neighbours(vectors, k), centred_gram)
+    )
+    values = {GAP: gap(texts, goals)} | of_titles(titles, k)
+    values |= {MUTUAL: mutual(*near), CKA: cka(*grams)}
+    mixed = [of_titles(mixed_up(titles, rng), k) for _ in range(times)]
+    nulls = {name: np.array([each[name] for each in mixed]) for name in values}
+    nulls[GAP] = gap_nulls(texts, goals, times, rng)
+    nulls[MUTUAL] = mutual_nulls(*near, times, rng)
+    nulls[CKA] = cka_nulls(*grams, times, rng)
+    return held_against(values, nulls)
+
+
+def of_titles(titles: np.ndarray, k: int) -> dict[str, float]:
+    """The measures of one group of vectors (I, d)."""
+    hubs = hubness(neighbours(titles, k))
+    spread = {COSINE: mean_cosine(titles), FIRST: first_share(titles)}
+    return spread | {HUBS: hubs["skewness"], ORPHANS: hubs["orphans"]}
+
+
+def alike(ours: np.ndarray, theirs: np.ndarray, k: int, times: int, seed: int) -> pd.DataFrame:
+    """MUTUAL and CKA of two spaces (n, d) and (n, d') of the same things, as in `measured`."""
+    rng = np.random.default_rng(seed)
+    near = neighbours(ours, k), neighbours(theirs, k)
+    grams = centred_gram(ours), centred_gram(theirs)
+    values = {MUTUAL: mutual(*near), CKA: cka(*grams)}
+    nulls = {MUTUAL: mutual_nulls(*near, times, rng), CKA: cka_nulls(*grams, times, rng)}
+    return held_against(values, nulls)
+
+
+def held_against(values: dict[str, float], nulls: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Columns what, value, null, p."""
+    rows = [
+        (name, value, nulls[name].mean(), p_value(value, nulls[name]))
+        if len(nulls[name])
+        else (name, value, np.nan, np.nan)
+        for name, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=["what", "value", "null", "p"])

@@ -18,6 +18,7 @@ from bigrec_lib.study.parameters import Count, Parameters, Size
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = r"[A-Za-z][\w.-]*"  # of a study: it names folders, and is a word on command lines
+SASREC = "sasrec-ce"  # the conventional model whose space is compared with that of titles
 
 
 class Part(BaseModel):
@@ -46,6 +47,16 @@ class Baselines(Part):
     ladder: dict[str, object] = Field(default={}, description="parameters at the further sizes")
     full: dict[str, object] | None = Field(
         default=None, description="parameters on the whole training split; null: not trained on it"
+    )
+
+
+class Alignment(Part):
+    """16a for every main run."""
+
+    ranked: Size = Field(
+        default=0,
+        description="test examples, at the first seed, for which the LLM ranks the whole catalogue "
+        "by likelihood",
     )
 
 
@@ -117,6 +128,9 @@ class Study(Part):
     cheaper: bool = Field(
         default=False,
         description="15a_measure_grounders on every data set, at the first size and seed",
+    )
+    alignment: Alignment | None = Field(
+        default=None, description="16a_measure_alignment for main runs, and what follows from it"
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     settings: dict[str, dict[str, object]] = Field(
@@ -286,6 +300,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return []
     if cls is parameters.LLMSize and not study.llms:
         return []
+    if cls is parameters.EmbeddingAlignment and not study.alignment:
+        return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
     if not issubclass(cls, parameters.RunParameters):
@@ -302,6 +318,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return tested(study) + tried(study) + controls(study) + spoken(study)
     if cls is parameters.MeasureGrounders:
         return cheaper(study)
+    if cls is parameters.MeasureAlignment:
+        return aligned(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -339,6 +357,19 @@ def cheaper(study: Study) -> list[dict[str, object]]:
     """Main runs of the first size and seed whose texts are grounded in cheaper ways, too."""
     first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
     return [{**keys, "trie": study.constrained} for keys in first] if study.cheaper else []
+
+
+def aligned(study: Study) -> list[dict[str, object]]:
+    """Main runs, with the network whose space is compared, and how many examples are ranked."""
+    if not study.alignment:
+        return []
+    own = parameters.TrainBaselines.model_validate(study.notebooks.get("06_train_baselines", {}))
+    there = study.baselines and SASREC in own.conventional
+    of_all = {"network": SASREC if there else ""}
+    first = {"ranked": study.alignment.ranked}
+    return [
+        keys | of_all | (first if keys["seed"] == study.seeds[0] else {}) for keys in main(study)
+    ]
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

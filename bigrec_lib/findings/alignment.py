@@ -57,7 +57,13 @@ def example_rows(numbers: np.ndarray, columns: dict[tuple[str, str], np.ndarray]
     """Values of test examples: (what, method) -> (n,)."""
     return pd.concat(
         pd.DataFrame(
-            {"split": "test", "what": what, "method": method, "example": numbers, "value": column}
+            {
+                "split": "test",
+                "what": what,
+                "method": method,
+                "example": numbers,
+                "value": np.asarray(column, float),
+            }
         )
         for (what, method), column in columns.items()
     )
@@ -98,9 +104,10 @@ def ladder(rows: pd.DataFrame) -> pd.DataFrame:
         first=("value", lambda rank: (rank == 0).mean()),
         twenty=("value", lambda rank: (rank < 20).mean()),
     ).reset_index()
-    place = found.rung.map({rung: number for number, rung in enumerate(geometry.RUNGS)})
-    order = np.lexsort((place, found.method, found.dataset))
-    return found.iloc[order].reset_index(drop=True)
+    places = {rung: number for number, rung in enumerate(geometry.RUNGS)}
+    found = found.assign(place=found.rung.map(places))
+    found = found.sort_values(["dataset", "method", "place"], ignore_index=True)
+    return found.drop(columns="place")
 
 
 def outcomes(values: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +126,11 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
 
 def tried(measures: pd.DataFrame) -> pd.DataFrame:
     """Every variant of grounding, best on validation first: columns dataset, variant, seeds, valid,
-    test (mean NDCG@20 over seeds), preferred (by how many seeds)."""
+    test (mean NDCG@20 over seeds), preferred (by how many seeds).
+
+    Spaces are measured under every seed, other beams in the best space of each; those with fewer
+    seeds come last.
+    """
     plain = plain_runs(measures)
     plain = plain[plain.what.isin((VALID, TEST, PREFERRED))]
     wide = plain.pivot_table(
@@ -135,8 +146,8 @@ def tried(measures: pd.DataFrame) -> pd.DataFrame:
             "preferred": wins.reindex(wide.index, fill_value=0),
         }
     ).reset_index(names=["dataset", "variant"])
-    found = found[found.seeds == found.groupby("dataset").seeds.transform("max")]
-    return found.sort_values(["dataset", "valid"], ascending=[True, False], ignore_index=True)
+    order = ["dataset", "seeds", "valid"]
+    return found.sort_values(order, ascending=[True, False, False], ignore_index=True)
 
 
 def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

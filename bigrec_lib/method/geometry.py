@@ -138,10 +138,11 @@ def first_share(vectors: np.ndarray) -> float:
 
 
 def neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest other rows of each row by L2, nearest first, (n, k) int64, of (n, d)."""
+    """The k nearest other rows of each row by L2, nearest first, (n, k) int64, of (n, d); all
+    others where there are fewer."""
     far = grounding.distances(vectors, vectors)
     np.fill_diagonal(far, np.inf)
-    return grounding.first(far, k)
+    return grounding.first(far, min(k, len(far) - 1))
 
 
 def hubness(near: np.ndarray) -> dict[str, float]:

@@ -268,10 +268,10 @@ def measured(
         [of(each) for each in (texts, goals)]
         for of in (lambda vectors: neighbours(vectors, k), centred_gram)
     )
-    values = {GAP: gap(texts, goals)} | of_titles(titles, k)
-    values |= {MUTUAL: mutual(*near), CKA: cka(*grams)}
+    alone = of_titles(titles, k)
+    values = {GAP: gap(texts, goals)} | alone | {MUTUAL: mutual(*near), CKA: cka(*grams)}
     mixed = [of_titles(mixed_up(titles, rng), k) for _ in range(times)]
-    nulls = {name: np.array([each[name] for each in mixed]) for name in values}
+    nulls = {name: np.array([each[name] for each in mixed]) for name in alone}
     nulls[GAP] = gap_nulls(texts, goals, times, rng)
     nulls[MUTUAL] = mutual_nulls(*near, times, rng)
     nulls[CKA] = cka_nulls(*grams, times, rng)

@@ -140,7 +140,9 @@ def first_share(vectors: np.ndarray) -> float:
 def neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
     """The k nearest other rows of each row by L2, nearest first, (n, k) int64, of (n, d); all
     others where there are fewer."""
-    far = grounding.distances(vectors, vectors)
+    away = vectors - vectors.mean(0, dtype=np.float64)
+    norms = np.square(away).sum(1)
+    far = norms - 2 * away @ away.T  # squared, but for what a row has in common
     np.fill_diagonal(far, np.inf)
     return grounding.first(far, min(k, len(far) - 1))
 

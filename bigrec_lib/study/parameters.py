@@ -563,7 +563,7 @@ class MeasureAlignment(RunParameters, ModelParameters):
 
     notebook = "16a_measure_alignment"
     makers = {
-        "states": ("method.states.pooled", "method.geometry.ladder"),
+        "states": ("method.states.pooled", "method.geometry.ladders"),
         "likelihoods": ("method.likelihood.log_likelihoods", "method.samples.samples"),
     }
 

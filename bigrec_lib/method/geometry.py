@@ -266,10 +266,8 @@ def measured(
     (MUTUAL, CKA). times: permutations; with 0, null and p are NaN.
     """
     rng = np.random.default_rng(seed)
-    near, grams = (
-        [of(each) for each in (texts, goals)]
-        for of in (lambda vectors: neighbours(vectors, k), centred_gram)
-    )
+    near = neighbours(texts, k), neighbours(goals, k)
+    grams = centred_gram(texts), centred_gram(goals)
     alone = of_titles(titles, k)
     values = {GAP: gap(texts, goals)} | alone | {MUTUAL: mutual(*near), CKA: cka(*grams)}
     mixed = [of_titles(mixed_up(titles, rng), k) for _ in range(times)]

@@ -97,12 +97,13 @@ def transform_of(
     variant: Variant, titles: np.ndarray, shrinkage: float, components: int
 ) -> Transform:
     """The transform of a variant's space, by what its titles (I, d) are like."""
-    plain = {
-        PLAIN: lambda: geometry.unchanged,
-        CENTRED: lambda: geometry.centring(titles),
-        WHITENED: lambda: geometry.whitening(titles, shrinkage),
-        REMOVED: lambda: geometry.removal(titles, components),
-    }[variant.transform]()
+    plain: Transform = geometry.unchanged
+    if variant.transform == CENTRED:
+        plain = geometry.centring(titles)
+    elif variant.transform == WHITENED:
+        plain = geometry.whitening(titles, shrinkage)
+    elif variant.transform == REMOVED:
+        plain = geometry.removal(titles, components)
     if variant.metric == L2:
         return plain
     return lambda vectors: geometry.directions(plain(vectors)).astype(np.float32)

@@ -83,9 +83,28 @@ def test_cosine_ranks_by_cosine():
 
 
 def test_outcomes_by_hand():
-    ranks, named = np.array([0, 25, 25, 25]), np.array([-1, -1, 7, 7])
+    ranks, named = np.array([0, 25, 25, 25]), [[], [], [7], [2, 7]]
     found = variants.outcomes(ranks, named, np.array([3, 3, 3, 7]))
     assert found.tolist() == ["hit", "wrong text", "wrong place", "wrong user"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("matrix the 1999", [0]),
+        ("The Matrix (1994)", [0]),
+        ("The Matrix", [0]),
+        ("Titanic", [1, 2]),
+        ("Titanic (1953)", [2]),
+        ("Matrix", []),
+        ("", []),
+        ("(1999)", []),
+        ("Okami", [3]),
+    ],
+)
+def test_what_a_text_names(text, named):
+    titles = ["Matrix, The (1999)", "Titanic (1997)", "Titanic (1953)", "Okami - PlayStation 2"]
+    assert variants.Names(titles).of(text) == named
 
 
 def test_own_and_others_by_definition():

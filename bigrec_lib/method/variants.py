@@ -7,6 +7,7 @@ history stay in the ranking. BIGRec's own is PUBLISHED.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import product
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bigrec_lib.method import geometry, grounding
+from bigrec_lib.method import census, geometry, grounding
 from bigrec_lib.method.geometry import Transform
 from bigrec_lib.method.states import LAST, MEAN
 
@@ -155,15 +156,44 @@ def merged(beams: str, far: np.ndarray, scores: np.ndarray) -> np.ndarray:
 OUTCOMES = ("hit", "wrong text", "wrong place", "wrong user")
 
 
-def outcomes(ranks: np.ndarray, named: np.ndarray, nearest: np.ndarray, k: int = 20) -> np.ndarray:
+class Names:
+    """Which titles a text names: those it equals, but for case, accents, punctuation and spaces;
+    if there are none, those with the same words in any order, a year or platform at the end left
+    out ("The Matrix" names "Matrix, The (1999)")."""
+
+    def __init__(self, titles: Sequence[str]):
+        self.spelled: dict[str, list[int]] = {}
+        self.worded: dict[tuple[str, ...], list[int]] = {}
+        for number, title in enumerate(titles):
+            self.spelled.setdefault(census.normalised(title), []).append(number)
+            self.worded.setdefault(self.words(title), []).append(number)
+
+    @staticmethod
+    def words(title: str) -> tuple[str, ...]:
+        return tuple(sorted(re.findall(r"\w+", geometry.TAIL.sub("", title).casefold())))
+
+    def of(self, text: str) -> list[int]:
+        """The numbers of the titles that a text names; none for a text without a word."""
+        words = self.words(text)
+        return (
+            self.spelled.get(census.normalised(text), self.worded.get(words, [])) if words else []
+        )
+
+
+def outcomes(
+    ranks: np.ndarray, named: Sequence[list[int]], nearest: np.ndarray, k: int = 20
+) -> np.ndarray:
     """What became of each example, (n,) of OUTCOMES.
 
-    hit: the target is among the first k, by its rank (n,). Else wrong text: it names no title,
-    spelling overlooked; wrong place: it names one, which is not the nearest; wrong user: it names
-    the nearest title, which is not what the user went on to. named, nearest: (n,) candidates, of
-    the text (-1 for none) and by distance.
+    hit: the target is among the first k, by its rank (n,). Else wrong text: it names no title;
+    wrong place: it names some, but the nearest is another; wrong user: it names the nearest title,
+    which is not what the user went on to. named: the candidates that each text names (`Names`);
+    nearest: (n,) the candidate nearest to it.
     """
-    missed = np.where(named < 0, 1, np.where(named != nearest, 2, 3))
+    missed = [
+        1 if not names else 3 if near in names else 2
+        for names, near in zip(named, nearest, strict=True)
+    ]
     return np.array(OUTCOMES)[np.where(ranks < k, 0, missed)]
 
 

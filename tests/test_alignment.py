@@ -187,3 +187,22 @@ def test_sentences_and_figures(worlds):
     assert len(alignment_figures.ladder(rungs).axes) == 1
     assert len(alignment_figures.predicting(points, rho).axes) == 7
     assert len(alignment_figures.outcomes(shares).axes) == 1
+
+
+def test_a_published_study_is_read_as_it_was_written(tmp_path):
+    folder = toy_results.write(tmp_path, SEEDS, (128,), ("films",))
+    values, measures = measured("planted")
+    rungs = ladder_of(0).drop(columns="rung").assign(**toy_results.keys("films", "n128-s0", 128, 0))
+    rows = pd.concat([values, rungs], ignore_index=True)
+    rows.astype({"example": "int32", "value": "float32"}).to_parquet(folder / "values.parquet")
+    measures.to_csv(folder / "measures.csv", index=False)
+    found = alignment.ladder(alignment.read_ladder(folder))
+    assert found["median"].tolist() == [0, 1, 100]
+    read = evidence.read_values(folder)
+    assert set(read.what) == set(values.what) and read.user.tolist() == (read.example // 2).tolist()
+    again = alignment.tried(evidence.read_measures(folder))
+    pd.testing.assert_frame_equal(again, alignment.tried(measures), check_dtype=False)
+    scores = evidence.read_scores(folder)
+    assert len(alignment.likelihoods(read, scores)) == 3
+    assert len(alignment.spaces(evidence.read_measures(folder))) == 28
+    assert alignment.read_ladder(tmp_path / "nothing").empty

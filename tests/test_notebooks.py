@@ -208,7 +208,7 @@ def test_bigrecs_lists_agree_with_its_ranks(project):
         places = np.flatnonzero(group[lists[method, example]] == group[target[example]])
         rank = rank_of[method, example]
         assert places.tolist() == [rank] * int(rank < 20), method
-    assert len({method for method, _ in both}) == 10 + len(CHEAPER)
+    assert len({method for method, _ in both}) == 11 + len(CHEAPER)
 
 
 def test_what_can_be_explored_gives_the_published_lists_ranks_and_prompts(project):

@@ -12,7 +12,7 @@ from toy import batch
 
 from bigrec_lib.study.parameters import PICKED
 
-STEPS = ("01", "02", "03", "04", "05", "06", "13a", "15a")
+STEPS = ("01", "02", "03", "04", "05", "06", "13a", "15a", "16a")
 
 
 def states(project) -> dict[str, str]:
@@ -76,6 +76,8 @@ def works(project) -> dict[str, int]:
         "networks": "baselines/networks/**/*.safetensors",
         "p5-adapter": "baselines/p5-adapter/*.safetensors",
         "p5-beams": "baselines/p5-beams/*.parquet",
+        "states": "alignment/states/*.safetensors",
+        "likelihoods": "alignment/likelihoods/*.npy",
     }
     run = project / "runs" / "toy" / "toy" / "n16-s0"
     times = {}
@@ -136,6 +138,20 @@ EDITS = [
         "15a",
         "",
     ),
+    (
+        "the likelihood of titles",
+        f"{METHOD}/likelihood.py",
+        edit("if parent:", "if parent > 0:"),
+        "16a",
+        "likelihoods",
+    ),
+    (
+        "states of texts",
+        f"{METHOD}/states.py",
+        edit("ends - 1])", "ends + -1])"),
+        "16a",
+        "states",
+    ),
     ("a figure", f"{FINDINGS}/plots.py", edit("share covered", "covered"), "03", ""),
     ("the claims' rule", f"{FINDINGS}/rules.py", edit("FLAT = 0.10", "FLAT = 0.20"), "", ""),
 ]
@@ -178,10 +194,11 @@ def test_what_resumes_and_what_stays(project, tmp_path):
     [
         ({"05_reweight_by_statistics": {"collaborative": "sasrec-ce"}}, "05"),
         ({"15a_measure_grounders": {"probes": 2}}, "15a"),
-        ({"03_generate_titles": {"beams": 2}}, "03 04 05 15a"),
+        ({"16a_measure_alignment": {"shrinkage": 0.2}}, "16a"),
+        ({"03_generate_titles": {"beams": 2}}, "03 04 05 15a 16a"),
         ({"03_generate_titles": {"beams": 4}}, ""),
-        ({"02_tune_llm": {"rank": 4}}, "02 03 04 05 15a"),
-        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 13a 15a"),
+        ({"02_tune_llm": {"rank": 4}}, "02 03 04 05 15a 16a"),
+        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 13a 15a 16a"),
     ],
 )
 def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):

@@ -172,6 +172,31 @@ def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     assert not any("15" in name for name in studies.jobs("toy", study_file()))
 
 
+def test_alignment_is_measured_on_main_runs_and_ranked_at_the_first_seed(study_file):
+    changes = {
+        "seeds": [3, 4],
+        "alignment": {"ranked": 7},
+        "ladder": [{"n_train": [8], "seeds": [3]}],
+    }
+    planned = studies.jobs("toy", study_file(**changes, baselines={}))
+    waits = studies.waits(planned)
+    found = {name: job for name, job in planned.items() if job.notebook.startswith("16a")}
+    names = [f"ml-100k.n16-s{seed}.16a_measure_alignment" for seed in (3, 4)]
+    assert list(found) == names
+    assert [found[name].ranked for name in names] == [7, 0]
+    assert all(found[name].network == "sasrec-ce" for name in names)
+    needs = ["ml-100k.01_prepare_data"]
+    steps = ("02_tune_llm", "03_generate_titles", "04_ground_to_items", "06_train_baselines")
+    assert waits[names[1]] == needs + [f"ml-100k.n16-s4.{step}" for step in steps]
+    assert set(names) <= set(waits["16_embedding_alignment"])
+    alone = studies.jobs("toy", study_file(**changes))
+    assert alone[names[0]].network == "" and not any("06" in name for name in alone)
+    few = {"06_train_baselines": {"models": ["markov"], "collaborative": []}}
+    other = studies.jobs("toy", study_file(**changes, baselines={}, notebooks=few))
+    assert other[names[0]].network == ""
+    assert not any("16" in job.notebook for job in studies.jobs("toy", study_file()).values())
+
+
 @pytest.mark.parametrize(
     ("llms", "message"),
     [

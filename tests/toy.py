@@ -150,6 +150,7 @@ def make_project(folder, data, llm, **changes):
         "cost": True,
         "adapters": [0],
         "selection": SELECTION,
+        "alignment": {"ranked": 3},
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
@@ -163,6 +164,7 @@ def make_project(folder, data, llm, **changes):
                 "encoder": str(make_encoder(Path(llm).parent / "encoder")),
             },
             "13a_select_samples": CHOOSING,
+            "16a_measure_alignment": {"titles": 10, "sampled": 20, "permutations": 5},
         },
         **changes,
     }

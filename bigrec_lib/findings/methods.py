@@ -150,6 +150,14 @@ METHODS = (
         "shuffled",
         learns=STRANGE,
     ),
+    Method(
+        "bigrec-corrected+",
+        "BIGRec, grounding by validation",
+        "variant",
+        "#56a0d3",
+        "$\\oplus$",
+        "alignment",
+    ),
     Method("bigrec-bm25", "GPT4Rec-style (BM25)", "llm", "#117733", "*", "", "First beam, BM25"),
     Method("popularity", "Popularity", "popularity", PALETTE[7], "v", learns=INTERACTIONS),
     Method(

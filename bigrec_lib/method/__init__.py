@@ -22,8 +22,10 @@ tuning         QLoRA instruction tuning, resumable
 beams          beam search: hypotheses, the trie of allowed answers, one step
 tree_cache     one cache for all beams of a prompt: masks and attention
 generation     step 1: read prompts, search, fall back to `generate`
+likelihood     the exact likelihood of every title: what the LLM itself would rank
 portions       many prompts into a file: cut, stored, resumed
 embedding      texts -> vectors, cached by content
+states         texts -> vectors of several layers, last token or mean
 grounding      step 2: exact L2 ranks over the whole catalogue
 bm25           step 2 as GPT4Rec has it: the titles that share words with a text
 finders        which title a text stands for, by the text alone
@@ -31,6 +33,8 @@ cheaper        texts to items without embedding or scanning everything, and what
 encoders       cheaper vectors of a text: first layers, a sentence encoder, states of the decoder
 spaces         titles of several data sets as one catalogue
 metrics        ranks -> HR, NDCG
+geometry       what a space of vectors is like, each measure with a null; titles changed ever more
+variants       step 2 from the same texts in other spaces, by other beams
 reweighting    popularity and collaborative weights; every γ in one pass
 contenders     what ranks an example again at any γ without the whole catalogue
 windows        samples in numbers, for models that know no titles

@@ -340,3 +340,11 @@ def load(method: str, path: Path, like: Windows, settings: Settings, device: str
     model = NETWORKS[method][0](like.n_items, like.histories.shape[1], settings)
     model.load_state_dict(load_file(path))
     return model.to(device)
+
+
+def item_vectors(folder: Path) -> np.ndarray:
+    """The item embeddings (I, d) float32 of the one network that `baselines.search` has kept."""
+    from safetensors.numpy import load_file
+
+    (path,) = folder.glob("*.safetensors")
+    return load_file(path)["items.weight"][:-1]

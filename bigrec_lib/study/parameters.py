@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets
@@ -769,6 +769,60 @@ class GroundInSpaces(TunedParameters):
         return found
 
 
+class MeasureAlignment(RunParameters, ModelParameters):
+    """What distances of a run's texts mean. network: the network of 06 whose space is compared, ''
+    for none; ranked: test examples for which the LLM ranks the whole catalogue by likelihood."""
+
+    notebook = "16a_measure_alignment"
+    makers = {
+        "states": ("method.states.pooled", "method.geometry.ladders"),
+        "likelihoods": ("method.likelihood.log_likelihoods", "method.samples.samples"),
+    }
+
+    network: str = ""
+    batch_size: Count = 32
+    layers: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [0.5, 1.0]
+    shrinkage: Share = 0.1
+    components: Count = 4
+    titles: Count = 500
+    sampled: Count = 1000
+    permutations: Count = 100
+    ranked: Size = 0
+
+    @field_validator("layers")
+    @classmethod
+    def with_the_last(cls, layers: list[float]) -> list[float]:
+        if 1.0 not in layers:
+            raise ValueError("1.0, the last layer, must be there: it is what BIGRec embeds with")
+        return layers
+
+    @property
+    def output(self) -> Path:
+        return self.folder("alignment")
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder("tuning") / "adapter"
+
+    @property
+    def generations(self) -> Path:
+        return self.folder("generations")
+
+    @property
+    def grounding(self) -> Path:
+        return self.folder("grounding")
+
+    @property
+    def baselines(self) -> Path:
+        return self.folder("baselines")
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        found = {"01_prepare_data": self.data, "02_tune_llm": self.folder("tuning")}
+        found |= {"03_generate_titles": self.generations, "04_ground_to_items": self.grounding}
+        return found | ({"06_train_baselines": self.baselines} if self.network else {})
+
+
 class TrainBaselines(RunParameters, ModelParameters):
     """Baselines of a run, or with `full` those that learn from the whole training split."""
 
@@ -924,6 +978,10 @@ class Domains(Analysis):
     notebook = "18_domains"
 
 
+class EmbeddingAlignment(Analysis):
+    notebook = "16_embedding_alignment"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
@@ -939,6 +997,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         MeasureGrounders,
         MeasureCost,
         GroundInSpaces,
+        MeasureAlignment,
         OverallPerformance,
         TrainingSize,
         StatisticalInformation,
@@ -950,6 +1009,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
         CheaperGrounding,
         Cost,
         Domains,
+        EmbeddingAlignment,
     )
 }
 

@@ -19,6 +19,7 @@ from bigrec_lib.study.parameters import Arm, Count, Parameters, Size
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = r"[A-Za-z][\w.-]*"  # of a study: it names folders, and is a word on command lines
+SASREC = "sasrec-ce"  # the conventional model whose space is compared with that of titles
 
 
 class Part(BaseModel):
@@ -59,6 +60,16 @@ class RecommendationSpaces(Part):
     )
     worded: list[Literal["none", "wrong"]] = Field(
         default=[], description="prompts that name no domain, or a wrong one, too"
+    )
+
+
+class Alignment(Part):
+    """16a for every main run."""
+
+    ranked: Size = Field(
+        default=0,
+        description="test examples, at the first seed, for which the LLM ranks the whole catalogue "
+        "by likelihood",
     )
 
 
@@ -161,6 +172,9 @@ class Study(Part):
     selection: Selection | None = Field(
         default=None,
         description="adapters on chosen samples; 13_sample_selection compares them",
+    )
+    alignment: Alignment | None = Field(
+        default=None, description="16a_measure_alignment for main runs, and what follows from it"
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
     adapters: list[int] = Field(
@@ -378,6 +392,7 @@ ASKED = {
     parameters.SampleSelection: "selection",
     parameters.RecommendationSpaces: "recommendation_spaces",
     parameters.CheaperGrounding: "cheaper",
+    parameters.EmbeddingAlignment: "alignment",
     parameters.Cost: "cost",
     parameters.Domains: "baselines",
 }
@@ -416,6 +431,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return cheaper(study)
     if cls is parameters.MeasureCost:
         return costed(study)
+    if cls is parameters.MeasureAlignment:
+        return aligned(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -473,6 +490,19 @@ def costed(study: Study) -> list[dict[str, object]]:
         plain = {name: value for name, value in keys.items() if name != "lm"}
         found += [keys | {"conventional": False}] if plain in first else []
     return found
+
+
+def aligned(study: Study) -> list[dict[str, object]]:
+    """Main runs, with the network whose space is compared, and how many examples are ranked."""
+    if not study.alignment:
+        return []
+    own = parameters.TrainBaselines.model_validate(study.notebooks.get("06_train_baselines", {}))
+    there = study.baselines and SASREC in own.conventional
+    of_all = {"network": SASREC if there else ""}
+    first = {"ranked": study.alignment.ranked}
+    return [
+        keys | of_all | (first if keys["seed"] == study.seeds[0] else {}) for keys in main(study)
+    ]
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

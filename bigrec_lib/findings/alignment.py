@@ -1,0 +1,308 @@
+"""Whether the distance means what BIGRec needs (16): tables, the claim V1, and its sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.findings import claims, significance
+from bigrec_lib.findings.claims import PERSONAL, compared, difference, per_dataset, personal
+from bigrec_lib.findings.evidence import plain_runs
+from bigrec_lib.findings.methods import label, minus
+from bigrec_lib.findings.significance import Mean, crossed, mean_of, users_of
+from bigrec_lib.method import geometry, metrics, variants
+from bigrec_lib.study import results
+from bigrec_lib.study.parameters import KEYS
+
+CHOSEN = "bigrec-corrected+"
+"""The grounding that validation prefers, as 16a writes it."""
+
+OWN, OTHERS = "distance to the own target", "distance to others' targets"
+OUTCOME, LADDER = "outcome: ", "ladder: "
+LIKELY, LIKELY_SUM, BEST_TITLE = "llm-likelihood", "llm-likelihood-sum", "bigrec-likeliest-title"
+RANK, FOUND = "rank", "beam search found the likeliest title"
+VALID, TEST, PREFERRED = "valid NDCG@20", "test NDCG@20", "preferred"
+PUBLISHED = variants.PUBLISHED.name
+WAYS = {
+    LIKELY: "Every title by its likelihood per token",
+    LIKELY_SUM: "Every title by its likelihood",
+    BEST_TITLE: "The likeliest title, grounded",
+    "bigrec": "BIGRec: the first beam, grounded",
+}
+
+
+# ----------------------------------------------------------------------------- rows of 16a
+
+
+def ladder_rows(rungs: pd.DataFrame, ranks: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Values of the ladder: a title is the example. ranks: method -> ranks of the rungs' texts."""
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "split": "titles",
+                "what": LADDER + rungs.rung,
+                "method": method,
+                "example": rungs.title,
+                "value": metrics.effective_rank(frame),
+            }
+        )
+        for method, frame in ranks.items()
+    )
+
+
+def example_rows(numbers: np.ndarray, columns: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
+    """Values of test examples: (what, method) -> (n,)."""
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "split": "test",
+                "what": what,
+                "method": method,
+                "example": numbers,
+                "value": np.asarray(column, float),
+            }
+        )
+        for (what, method), column in columns.items()
+    )
+
+
+def measure_rows(found: dict[str, pd.DataFrame], further: str = "") -> pd.DataFrame:
+    """Measures of geometry: space -> `geometry.held_against`; null and p are measures of their own.
+
+    further: what the space is compared with, put after the name of the measure.
+    """
+    frames = []
+    for space, frame in found.items():
+        for suffix, column in {"": "value", ", null": "null", ", p": "p"}.items():
+            what = frame.what + further + suffix
+            frames.append(pd.DataFrame({"what": what, "method": space, "value": frame[column]}))
+    return pd.concat(frames).dropna(subset="value")
+
+
+# ------------------------------------------------------------------------------------ tables
+
+
+def read_ladder(folder: Path) -> pd.DataFrame:
+    """Rows of the ladder: `parameters.KEYS`, method, rung, example (a title), value (its rank)."""
+    try:
+        rows = results.read(folder, "values.parquet", split="titles")
+    except StudyError:
+        rows = pd.DataFrame(columns=[*KEYS, "what", "method", "example", "value"])
+    return plain_runs(rows.assign(rung=rows.what.str.removeprefix(LADDER)))
+
+
+def ladder(rows: pd.DataFrame) -> pd.DataFrame:
+    """Where the true title stands for each rung: columns dataset, method, rung, titles, median
+    (titles before it, over titles and seeds), first and twenty (shares of rank 0 and below 20)."""
+    cells = rows.groupby(["dataset", "method", "rung"], sort=False)
+    found = cells.agg(
+        titles=("example", "nunique"),
+        median=("value", "median"),
+        first=("value", lambda rank: (rank == 0).mean()),
+        twenty=("value", lambda rank: (rank < 20).mean()),
+    ).reset_index()
+    places = {rung: number for number, rung in enumerate(geometry.RUNGS)}
+    found = found.assign(place=found.rung.map(places))
+    found = found.sort_values(["dataset", "method", "place"], ignore_index=True)
+    return found.drop(columns="place")
+
+
+def outcomes(values: pd.DataFrame) -> pd.DataFrame:
+    """Share of test examples with each outcome, with its interval: columns dataset, outcome, share,
+    low, high. values: `evidence.read_values`."""
+    rows = []
+    plain = plain_runs(values[values.what.str.startswith(OUTCOME)])
+    for (dataset, what), group in plain.groupby(["dataset", "what"], sort=False):
+        table = crossed(group, "value")["bigrec"]
+        mean = mean_of(table.to_numpy(), users_of(table))
+        ends = {"low": max(mean.interval.low, 0.0), "high": min(mean.interval.high, 1.0)}
+        row = {"dataset": dataset, "outcome": what.removeprefix(OUTCOME), "share": mean.value}
+        rows.append(row | ends)
+    return pd.DataFrame(rows, columns=["dataset", "outcome", "share", "low", "high"])
+
+
+def tried(measures: pd.DataFrame) -> pd.DataFrame:
+    """Every variant of grounding, best on validation first: columns dataset, variant, seeds, valid,
+    test (mean NDCG@20 over seeds), preferred (by how many seeds).
+
+    Spaces are measured under every seed, other beams in the best space of each; those with fewer
+    seeds come last.
+    """
+    plain = plain_runs(measures)
+    plain = plain[plain.what.isin((VALID, TEST, PREFERRED))]
+    wide = plain.pivot_table(
+        index=["dataset", "method"], columns="what", values="value", aggfunc="mean", sort=False
+    ).reindex(columns=[VALID, TEST])
+    counts = plain[plain.what == VALID].groupby(["dataset", "method"]).seed.nunique()
+    wins = plain[plain.what == PREFERRED].groupby(["dataset", "method"]).seed.nunique()
+    found = pd.DataFrame(
+        {
+            "seeds": counts.reindex(wide.index),
+            "valid": wide[VALID],
+            "test": wide[TEST],
+            "preferred": wins.reindex(wide.index, fill_value=0),
+        }
+    ).reset_index(names=["dataset", "variant"])
+    order = ["dataset", "seeds", "valid"]
+    return found.sort_values(order, ascending=[True, False, False], ignore_index=True)
+
+
+def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """What the LLM itself ranks, beside what it writes, on the examples that were ranked.
+
+    values: `evidence.read_values`; scores: `evidence.read_scores`. Columns dataset, way, n, median
+    (titles before the target), ndcg, difference (in NDCG@20 to BIGRec), low, high.
+    """
+    ranked = plain_runs(values[(values.what == RANK) & values.method.isin(WAYS)])
+    ranked = ranked.rename(columns={"value": "rank"}).assign(ties=0).drop(columns="what")
+    keys = ["dataset", "run", "example"]
+    own = plain_runs(scores[scores.method == "bigrec"])
+    own = own.merge(ranked[keys].drop_duplicates(), on=keys)
+    both = pd.concat([ranked, own[list(ranked)]], ignore_index=True)
+    both["place"] = metrics.effective_rank(both)
+    both["ndcg"] = metrics.ndcg(both.place, 20)
+    rows = []
+    for dataset, group in both.groupby("dataset", sort=False):
+        tables = crossed(group, "ndcg")
+        for way in (name for name in WAYS if name in tables):
+            apart = mean_of((tables[way] - tables["bigrec"]).to_numpy(), users_of(tables[way]))
+            row = {"dataset": dataset, "way": WAYS[way], "n": apart.n}
+            row |= {"median": group.place[group.method == way].median()}
+            row |= {"ndcg": tables[way].to_numpy().mean(), "difference": apart.value}
+            rows.append(row | {"low": apart.interval.low, "high": apart.interval.high})
+    columns = ["dataset", "way", "n", "median", "ndcg", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def share_found(values: pd.DataFrame) -> dict[str, float]:
+    """Data set -> share of ranked examples whose first beam is the likeliest title of all."""
+    rows = plain_runs(values[values.what == FOUND])
+    return {str(name): float(group.value.mean()) for name, group in rows.groupby("dataset")}
+
+
+def spaces(measures: pd.DataFrame) -> pd.DataFrame:
+    """Geometry of the spaces that have a null: columns dataset, space, what, value, null, p.
+
+    Means over seeds; of p, the largest.
+    """
+    rows = plain_runs(measures)
+    wide = rows.assign(
+        what=rows.what.str.replace(r", (null|p)$", "", regex=True),
+        part=rows.what.str.extract(r", (null|p)$")[0].fillna("value"),
+    )
+    index = ["dataset", "method", "what"]
+    means = wide.pivot_table(index=index, columns="part", values="value", sort=False)
+    means = means.reindex(columns=["value", "null", "p"])
+    largest = wide[wide.part == "p"].groupby(index).value.max()
+    means["p"] = largest.reindex(means.index)
+    found = means.dropna().reset_index().rename(columns={"method": "space"})
+    found.columns.name = None
+    return found
+
+
+def points(measures: pd.DataFrame) -> pd.DataFrame:
+    """Each space's geometry and NDCG@20: columns dataset, space, test, and one a measure."""
+    rows = plain_runs(measures)
+    rows = rows[rows.what.isin((TEST, *geometry.MEASURES))]
+    wide = rows.pivot_table(index=["dataset", "method"], columns="what", values="value", sort=False)
+    wide = wide.reindex(columns=[TEST, *geometry.MEASURES]).dropna().reset_index()
+    wide.columns.name = None
+    return wide.rename(columns={"method": "space", TEST: "test"})
+
+
+def predicting(found: pd.DataFrame) -> pd.DataFrame:
+    """Rank correlation of each measure with NDCG@20 over the spaces: dataset, what, rho, spaces.
+
+    found: `points`. NaN where a measure, or NDCG@20, is the same in all.
+    """
+    rows = []
+    for dataset, group in found.groupby("dataset", sort=False):
+        ranks = group[["test", *geometry.MEASURES]].rank()
+        for what in geometry.MEASURES:
+            varied = ranks[what].nunique() > 1 and ranks.test.nunique() > 1
+            rho = float(np.corrcoef(ranks[what], ranks.test)[0, 1]) if varied else np.nan
+            rows.append({"dataset": dataset, "what": what, "rho": rho, "spaces": len(group)})
+    return pd.DataFrame(rows, columns=["dataset", "what", "rho", "spaces"])
+
+
+# ------------------------------------------------------------------------------------- claim V1
+
+
+def v1(test: pd.DataFrame, gains: pd.DataFrame, values: pd.DataFrame) -> list[dict]:
+    """V1 on every data set, by the rule of `rules`.
+
+    test: `evidence.read_scores`; gains: `evidence.personal_gains`; values: `evidence.read_values`.
+    """
+    rows = []
+    for dataset, _, group, gain, value in per_dataset(test, gains, values):
+        keys = {"claim": "V1", "dataset": dataset}
+        said = {"statement": "distance to others' targets − to the own", "metric": "normalised L2"}
+        guards = {PERSONAL: personal(gain)}
+        rows.append(compared(keys | said, nearer(value), "distances (alignment)", guards))
+        said = {"statement": minus(CHOSEN, "bigrec"), "metric": "NDCG@20"}
+        guards = {PERSONAL: personal(gain, CHOSEN)}
+        mean = difference(group, CHOSEN, "bigrec")
+        rows.append(compared(keys | said, mean, label(CHOSEN), guards))
+    return rows
+
+
+def nearer(values: pd.DataFrame) -> Mean | None:
+    """How much nearer texts are to their own target than to those of others; None without both."""
+    both = values[(values.method == "bigrec") & values.what.isin((OWN, OTHERS))]
+    tables = crossed(both, "value", by="what") if both.what.nunique() == 2 else {}
+    if not tables or not tables[OWN].size:
+        return None
+    return mean_of((tables[OTHERS] - tables[OWN]).to_numpy(), users_of(tables[OWN]))
+
+
+# ------------------------------------------------------------------------------ what this shows
+
+
+def sentences(
+    rungs: pd.DataFrame, shares: pd.DataFrame, likely: pd.DataFrame, judged: pd.DataFrame,
+    rho: pd.DataFrame,
+) -> str:  # fmt: skip
+    """What 16 shows, as a Markdown list, one line a question, all data sets in it.
+
+    rungs: `ladder`; shares: `outcomes`; likely: `likelihoods`; judged: of V1; rho: `predicting`.
+    """
+    lines = []
+    own = rungs[(rungs.method == "bigrec") & (rungs["median"] > 0) & (rungs.rung != "random")]
+    first = own.groupby("dataset", sort=False).first()
+    said = [f"{row.Index}: {row.rung} ({row.median:,.0f} before it)" for row in first.itertuples()]
+    lost = "; ".join(said) or "on no rung"
+    lines.append(f"**The first change at which the median title is lost**: {lost}.")
+    misses = shares[shares.outcome != variants.OUTCOMES[0]]
+    said = [
+        f"{dataset}: {row.outcome} ({row.share:.0%} [{row.low:.0%}, {row.high:.0%}])"
+        for dataset, group in misses.groupby("dataset", sort=False)
+        for row in group.nlargest(1, "share").itertuples()
+    ]
+    lines.append(f"**Most misses come from**: {'; '.join(said) or 'missing'}.")
+    said = []
+    for row in likely[likely.way == WAYS[LIKELY]].itertuples():
+        apart = significance.Interval(row.difference, row.low, row.high)
+        word = apart.verdict("better than", "worse than", "not told apart from")
+        said.append(f"{row.dataset}: {word} BIGRec, {apart} (n = {row.n})")
+    lines.append(f"**The LLM's own ranking**: {'; '.join(said) or 'missing'}.")
+    said = [
+        f"{row.dataset}, {row.statement}: {row.verdict}"
+        + (f", {row.estimate:+.4f} [{row.low:+.4f}, {row.high:+.4f}]" * (row.n == row.n))
+        for row in judged.astype({"n": float}).itertuples()
+    ]
+    lines.append(f"**V1**: {'; '.join(said)}.")
+    said = [
+        f"{dataset}: {row.what} (rank correlation {row.rho:+.2f} over {row.spaces} spaces)"
+        for dataset, group in rho.dropna().groupby("dataset", sort=False)
+        for row in group.loc[[group.rho.abs().idxmax()]].itertuples()
+    ]
+    lines.append(f"**The geometry that goes with NDCG@20 most**: {'; '.join(said) or 'missing'}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def judge(rows: list[dict], rule_commit: str) -> pd.DataFrame:
+    """Verdicts on V1, as 16 shows and publishes them."""
+    return claims.judged(rows, "16_embedding_alignment#claims", rule_commit)

@@ -1,0 +1,88 @@
+"""Figures of 16_embedding_alignment, in the look of `plots`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.findings import plots
+from bigrec_lib.findings.methods import PALETTE, label
+from bigrec_lib.method import geometry, variants
+
+
+def ladder(found: pd.DataFrame) -> plt.Figure:
+    """Median rank of the true title by rung, a panel a method, a line a data set.
+
+    found: columns dataset, method, rung, median.
+    """
+    methods = list(dict.fromkeys(found.method))
+    figure, axes = plt.subplots(
+        1, len(methods), figsize=(plots.WIDTH * (0.5 + 0.55 * len(methods)), 3.6),
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    places = {rung: number for number, rung in enumerate(geometry.RUNGS)}
+    for axis, method in zip(axes[0], methods, strict=True):
+        own = found[found.method == method]
+        for (dataset, line), colour, marker in zip(
+            own.groupby("dataset", sort=False), PALETTE, "osD^vPX*pH", strict=False
+        ):
+            axis.plot(
+                line.rung.map(places), line["median"] + 1, color=colour, marker=marker,
+                markersize=5, label=dataset,
+            )  # fmt: skip
+        axis.set_xticks(range(len(places)), list(places), rotation=40, ha="right")
+        axis.set(title=label(method), yscale="log")
+    axes[0, 0].set_ylabel("median place of the title")
+    axes[0, 0].legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def outcomes(found: pd.DataFrame) -> plt.Figure:
+    """Share of each outcome with its interval, a group of bars an outcome, a bar a data set.
+
+    found: columns dataset, outcome, share, low, high.
+    """
+    datasets = list(dict.fromkeys(found.dataset))
+    figure, axis = plt.subplots(figsize=(plots.WIDTH, 3))
+    width = 0.8 / max(len(datasets), 1)
+    for number, dataset in enumerate(datasets):
+        own = found[found.dataset == dataset].set_index("outcome").reindex(variants.OUTCOMES)
+        at = np.arange(len(own)) + (number - (len(datasets) - 1) / 2) * width
+        axis.bar(at, own.share, 0.9 * width, color=PALETTE[number % 10], label=dataset)
+        axis.vlines(at, own.low, own.high, color="0.1", linewidth=1.2)
+    axis.set_xticks(range(len(variants.OUTCOMES)), variants.OUTCOMES)
+    axis.set(ylabel="share of test examples", ylim=(0, None))
+    axis.legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def predicting(found: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 of every space over each measure of its geometry, a panel a measure and data set.
+
+    found: columns dataset, space, test, and one a measure; rho: columns dataset, what, rho.
+    """
+    datasets = list(dict.fromkeys(found.dataset))
+    figure, axes = plt.subplots(
+        len(datasets), len(geometry.MEASURES), squeeze=False, sharey="row",
+        figsize=(plots.WIDTH * 2, 1.9 * len(datasets) + 0.4),
+    )  # fmt: skip
+    correlation = rho.set_index(["dataset", "what"]).rho
+    for row, dataset in zip(axes, datasets, strict=True):
+        own = found[found.dataset == dataset]
+        cosine = own.space.str.contains(f" / {variants.COSINE} / ").to_numpy()
+        published = (own.space == variants.PUBLISHED.name).to_numpy()
+        for axis, what in zip(row, geometry.MEASURES, strict=True):
+            for part, marker in ((~cosine, "o"), (cosine, "^")):
+                axis.scatter(
+                    own[what][part], own.test[part], s=14, marker=marker, alpha=0.7,
+                    color=PALETTE[0] if marker == "o" else PALETTE[1],
+                )  # fmt: skip
+            axis.scatter(
+                own[what][published], own.test[published], s=60, facecolor="none", edgecolor="0.1"
+            )
+            axis.set_title(f"ρ = {correlation[dataset, what]:.2f}", fontsize="small")
+            axis.set_xlabel(what)
+        row[0].set_ylabel(f"{dataset}\nNDCG@20")
+    figure.tight_layout()
+    return figure

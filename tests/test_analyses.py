@@ -100,7 +100,7 @@ def test_the_worked_examples_are_of_each_kind(whole):
     rank = one.set_index("example")["rank"]
     assert list(chosen) == ["hit", "near miss"]  # no rank of the toy study is 100 or more
     assert rank[chosen["hit"]] < 20 <= rank[chosen["near miss"]]
-    assert (rank[: chosen["hit"]] >= 20).sum() == chosen["hit"]
+    assert (rank.iloc[: chosen["hit"]] >= 20).sum() == chosen["hit"]
     titles = worked.targets(folder, "films")
     assert f"hit: {titles[chosen['hit']]}" in said(whole, "07_overall_performance")
 

@@ -60,7 +60,7 @@ def test_every_notebook_ran_in_the_toy_study(project):
 def test_the_batch_ends_with_the_headline_and_where_things_are(project):
     said = (project / "said.txt").read_text()
     assert "BIGRec + popularity" in said and "NDCG@20" in said
-    assert "report:  results/toy/report.html" in said and "results: results/toy/" in said
+    assert "site:    results/toy/index.html" in said and "results: results/toy/" in said
 
 
 def test_examples_keep_their_contract(project):

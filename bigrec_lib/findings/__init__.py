@@ -10,6 +10,11 @@ grounders      what cheaper ways to ground lose and save
 leaderboard    the main table, and what every method in it is held against
 tables         CSV, Markdown, LaTeX
 calibration    simulated studies: error rates of the rules, and power
+worked         three users to follow by hand
+questions      what each claim and open question says, a line each
+front          what the findings page says
+pages          an executed notebook as a page, made safe
+site           the reader's site of a study: `index.html` and `site`
 plots          one look for every figure; the figures of 01 to 06
 figures        the figures of 07 and later
 """

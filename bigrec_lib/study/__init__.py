@@ -9,7 +9,6 @@ steps          the heavy cells of 02 and 03 as functions
 studies        study files: what they may say, the jobs they ask for
 data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it
-report         published notebooks -> one page
 publish        runs/<study> -> results/<study>
 plan           what is done, stale or missing, why, how long the rest takes
 new            begin a study of one's own table: guess its columns, write the file

@@ -163,7 +163,7 @@ def run_study(name: str, *options: str) -> None:
         if publish.pending(results, analyses):
             publish.finish(results, analyses)
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
-    print(f"report:  {(results / 'report.html').relative_to(ROOT)}")
+    print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
 
 
@@ -199,7 +199,7 @@ def rebuild(name: str) -> None:
             print(f"── {job.notebook}", file=sys.stderr, flush=True)
             runner.execute(job)
         publish.finish(results, analyses)
-    print(f"report:  {(results / 'report.html').relative_to(ROOT)}")
+    print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -212,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
             "verify",
             "recompute all hashes, and all metrics that follow from ranks",
         ),
-        ("report", "run the analyses on the results as they are, and write the report page"),
+        ("report", "run the analyses on the results as they are, and write the site"),
         ("collect", "publish the rows of all steps (used by the batch)"),
     ):
         commands.add_parser(command, help=meaning).add_argument("name")

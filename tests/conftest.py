@@ -47,6 +47,23 @@ def project(tmp_path_factory, toy_data, tiny_llm):
     return folder
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium of this machine, driven by Playwright."""
+    import browser
+
+    if not browser.executable():
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(
+            executable_path=browser.executable(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield found
+        found.close()
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Threads cost more than they bring in a tiny model."""

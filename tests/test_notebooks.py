@@ -170,9 +170,11 @@ def test_what_is_published(project):
     tables = {path.name for path in (results / "tables").iterdir()}
     printed = {f"{name}{suffix}" for name in ("main", "headline") for suffix in (".md", ".tex")}
     assert {name for name in tables if not name.endswith(".csv")} == printed
-    assert "<img" in (results / "report.html").read_text()
+    assert "<img" in (results / "index.html").read_text()
+    pages = {path.stem for path in (results / "site").glob("*.html")}
+    assert pages == {path.stem for path in (results / "notebooks").iterdir()} | {"evidence"}
     assert (results / "claims.csv").exists()
-    assert len([path for path in results.rglob("*") if path.is_file()]) <= 60
+    assert len([path for path in results.rglob("*") if path.is_file()]) <= 90
 
 
 def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):

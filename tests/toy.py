@@ -137,10 +137,11 @@ def results_of(project) -> dict[str, str]:
     """
     from bigrec_lib.files import sha256
 
-    timed = {"manifests.json", "report.html", "tables/training_seconds.csv"}
-    timed |= {"notebooks/08_training_size.ipynb"}
-    timed |= {f"notebooks/{path.name}" for path in project.glob("results/toy/notebooks/*.15_*")}
     results = project / "results" / "toy"
+    timed = {"manifests.json", "site/search.js", "tables/training_seconds.csv"}
+    for job in ("08_training_size", "*15_cheaper_grounding"):
+        shown = [*results.glob(f"notebooks/{job}.*"), *results.glob(f"site/**/{job}.*")]
+        timed |= {path.relative_to(results).as_posix() for path in shown}
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}
     return {name: sha256(path) for name, path in names.items() if name not in timed}

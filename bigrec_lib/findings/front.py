@@ -23,10 +23,10 @@ WEAKEST_FIRST = (
 READING = (
     "A claim has several rows a data set. The cell shows the row that is worst for the claim among "
     "those that could be judged (contradicted before not decided, not decided before supported; "
-    "the first of equals), so “supported” means that every judged row is. “2 of 4 rows”: the data of "
-    "the others is missing; the cell is “missing” only where no row could be judged. The estimate "
-    "stands with its 95 % interval; the arrow says whether that interval lies above zero (↑), "
-    "below (↓), or holds it (↔)."
+    "the first of equals), so “supported” means that every judged row is. “2 of 4 rows”: the data "
+    "of the others is missing; the cell is “missing” only where no row could be judged. The "
+    "estimate stands with its 95 % interval; the arrow says whether that interval lies above "
+    "zero (↑), below (↓), or holds it (↔)."
 )
 ARROWS = {"↑": "above zero", "↓": "below zero", "↔": "holds zero", "–": "no estimate"}
 MINUS = "\N{MINUS SIGN}"

@@ -17,7 +17,8 @@ addEventListener("DOMContentLoaded", () => {
     name();
   });
 
-  document.querySelector("aside [aria-current]")?.scrollIntoView({ block: "nearest" });
+  const here = document.querySelector("aside [aria-current]");
+  if (here) here.closest("aside").scrollTop = here.offsetTop - 100;
 
   const form = document.querySelector(".search");
   const input = form.querySelector("input");

@@ -15,6 +15,7 @@ questions      what each claim and open question says, a line each
 front          what the findings page says
 pages          an executed notebook as a page, made safe
 site           the reader's site of a study: `index.html` and `site`
+described      a figure in words, from its numbers
 plots          one look for every figure; the figures of 01 to 06
 figures        the figures of 07 and later
 """

@@ -119,12 +119,22 @@ def picture_of(output, cell) -> Picture:
 
 
 def markdown(text: str, tags: list[str] = TAGS, attributes: dict = SPANS) -> str:
-    """Markdown as HTML, with no other markup than `tags` and `attributes`."""
-    from nbconvert.filters import markdown2html
+    """Markdown as HTML, with no other markup than `tags` and `attributes`.
 
-    soup = BeautifulSoup(markdown2html(text), "html.parser")
-    for link in soup.select("a.anchor-link"):
-        link.decompose()
+    HTML in it is shown as text, a picture as its description, and a link as its text where links
+    are not among the tags.
+    """
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    html = MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render(text)
+    soup = BeautifulSoup(html, "html.parser")
+    for image in soup.find_all("img"):
+        image.replace_with(str(image.get("alt", "")))
+    for link in soup.find_all("a"):
+        if "anchor-link" in link.get("class", []):
+            link.decompose()
+        elif "a" not in tags:
+            link.unwrap()
     return clean(str(soup), tags, attributes)
 
 

@@ -41,7 +41,7 @@ def style() -> None:
 def tell() -> None:
     """Let every figure that a notebook shows say in words what it shows (`described`)."""
     shell = get_ipython()
-    if shell is not None:
+    if shell is not None and shell.display_formatter is not None:
         shown = shell.display_formatter.formatters["image/png"]
         shown.for_type(plt.Figure, lambda figure: (png(figure), {"alt": described.figure(figure)}))
 

@@ -49,12 +49,16 @@ def opened(chromium, url, **settings):
     finally:
         context.close()
     own = url.split("/results/")[0] if "/results/" in url else url.rsplit("/", 1)[0]
-    assert [url for url in asked if not url.startswith((own, "data:"))] == []
-    assert wrong == []
+    strange = [url for url in asked if not url.startswith((own, "data:"))]
+    assert not strange, strange
+    assert not wrong, wrong
 
 
 def violations(page) -> list[str]:
-    """What axe-core finds on a page that is serious, a line each."""
+    """What axe-core finds on a page that is serious, a line each.
+
+    It reads style sheets anew, which a page from disk may not: use `served`.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]

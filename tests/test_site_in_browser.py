@@ -17,20 +17,22 @@ def results(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def server(results):
+    with browser.served(results.parent.parent) as host:
+        yield f"{host}/results/toy"
+
+
 @pytest.fixture(params=["disk", "server"])
-def address(request, results):
+def address(request, results, server):
     """Where the results lie for a browser."""
-    if request.param == "disk":
-        yield f"file://{results}"
-    else:
-        with browser.served(results.parent.parent) as host:
-            yield f"{host}/results/toy"
+    return f"file://{results}" if request.param == "disk" else server
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(chromium, results, name, scheme):
-    with browser.opened(chromium, f"file://{results}/{name}", color_scheme=scheme) as page:
+def test_axe_finds_nothing_serious(chromium, server, name, scheme):
+    with browser.opened(chromium, f"{server}/{name}", color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
         for details in page.locator("details").all():
             details.evaluate("each => { each.open = true; }")
@@ -100,6 +102,7 @@ def test_the_theme_is_the_systems_until_it_is_chosen_and_then_kept(chromium, add
         page.get_by_role("button", name="Light").click()
         assert page.evaluate(BACKGROUND) == WHITE != dark
         page.locator('.contents a[href^="site/07"]').click()
+        page.wait_for_url("**/site/07*")
         assert page.evaluate(BACKGROUND) == WHITE
 
 

@@ -131,7 +131,7 @@ def markdown(text: str, tags: list[str] = TAGS, attributes: dict = SPANS) -> str
     for image in soup.find_all("img"):
         image.replace_with(str(image.get("alt", "")))
     for link in soup.find_all("a"):
-        if "anchor-link" in link.get("class", []):
+        if "anchor-link" in (link.get("class") or ""):
             link.decompose()
         elif "a" not in tags:
             link.unwrap()

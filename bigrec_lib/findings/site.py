@@ -216,14 +216,14 @@ def write_search(entries: list[dict[str, str]], path: Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Write a study's site and print its files, a line each."""
+    """Write a study's site and print its files as JSON, which no encoding of a terminal spoils."""
     results, *jobs = arguments
     try:
         files = write(Path(results), jobs)
     except (StudyError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print("\n".join(path.relative_to(results).as_posix() for path in files))
+    print(json.dumps([path.relative_to(results).as_posix() for path in files]))
     return 0
 
 

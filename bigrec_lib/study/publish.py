@@ -188,10 +188,10 @@ def write_site(results: Path, jobs: list[str]) -> list[Path]:
     By a process of its own, as notebooks are run: this wing imports nothing of `findings`.
     """
     command = [sys.executable, "-m", "bigrec_lib.findings.site", str(results), *jobs]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise StudyError(f"{results.name}: the site could not be written: {done.stderr.strip()}")
-    return [results / name for name in done.stdout.splitlines()]
+    return [results / name for name in json.loads(done.stdout)]
 
 
 def gather_claims(results: Path, analyses: list[Analysis]) -> Path:

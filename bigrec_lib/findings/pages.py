@@ -240,7 +240,7 @@ def frame_figure(body: BeautifulSoup, figure: Tag, text: str, cell: Tag) -> None
         below.decompose()
     figure.append(line)
     for image in figure.find_all("img"):
-        image["alt"] = image["alt"] or line.get_text()
+        image["alt"] = image["alt"] or " ".join(line.get_text().split())
         image.wrap(frame(body, text))
 
 

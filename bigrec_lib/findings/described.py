@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.category import StrCategoryFormatter
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FuncFormatter
 
+NAMED = (FuncFormatter, StrCategoryFormatter)  # of ticks with names instead of numbers
 MOST = 8  # lines of a panel that are told one by one
 
 
@@ -33,7 +35,7 @@ def panel(axis: Axes) -> str:
 def lines(axis: Axes) -> Iterator[str]:
     """Each line that the legend names, from its first value to its last."""
     for line in axis.lines:
-        name, values = str(line.get_label()), numbers(line.get_ydata())
+        name, values = str(line.get_label()), numbers(line.get_ydata(False))
         if not name.startswith("_") and len(values) > 1:
             yield f"{name} from {values[0]:.3g} to {values[-1]:.3g}"
 
@@ -48,7 +50,8 @@ def bars(axis: Axes) -> Iterator[str]:
             if len(heights):
                 yield f"{name or 'bars'} from {heights.min():.3g} to {heights.max():.3g}"
         elif isinstance(group, ErrorbarContainer) and group[0] is not None:
-            yield from extremes(axis, name, group[0].get_xdata(), group[0].get_ydata())
+            mean = group[0]
+            yield from extremes(axis, name, mean.get_xdata(False), mean.get_ydata(False))
 
 
 def points(axis: Axes) -> Iterator[str]:
@@ -63,10 +66,10 @@ def points(axis: Axes) -> Iterator[str]:
 
 def extremes(axis: Axes, name: str, x, y) -> Iterator[str]:
     """The highest and the lowest of some points, by the name of their line or column."""
-    x, y = numbers(axis.convert_xunits(x)), numbers(axis.convert_yunits(y))
+    x, y = numbers(x), numbers(y)
     if not len(x):
         return
-    sideways = isinstance(axis.yaxis.get_major_formatter(), FixedFormatter)
+    sideways = isinstance(axis.yaxis.get_major_formatter(), NAMED)
     values, places, along = (x, y, axis.yaxis) if sideways else (y, x, axis.xaxis)
     high, low = (place_name(along, places[at(values)]) for at in (np.argmax, np.argmin))
     word = f"{name}: " if name else ""
@@ -79,9 +82,8 @@ def extremes(axis: Axes, name: str, x, y) -> Iterator[str]:
 def place_name(along, place: float) -> str:
     """The text of the tick at a place, in brackets; '' for none."""
     formatter = along.get_major_formatter()
-    names = list(getattr(formatter, "seq", None) or getattr(formatter, "_units", {}))
-    n = round(float(place))
-    return f" ({plain(str(names[n]))})" if 0 <= n < len(names) else ""
+    name = plain(formatter(round(float(place)), 0)) if isinstance(formatter, NAMED) else ""
+    return f" ({name})" if name else ""
 
 
 def numbers(values) -> np.ndarray:

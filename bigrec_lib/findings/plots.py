@@ -35,10 +35,12 @@ def style() -> None:
         }
     )
 
-    tell()
+    shell = get_ipython()
+    if shell is not None:  # not now: after this cell, matplotlib sets its own way to show figures
+        shell.events.register("pre_run_cell", tell)
 
 
-def tell() -> None:
+def tell(_=None) -> None:
     """Let every figure that a notebook shows say in words what it shows (`described`)."""
     shell = get_ipython()
     if shell is not None and shell.display_formatter is not None:

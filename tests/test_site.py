@@ -94,6 +94,16 @@ def test_a_page_shows_a_notebook(results):
     assert "<style" not in str(page)
 
 
+def test_links_of_a_notebook_lead_to_pages_or_are_text(results):
+    wanted = {"out": "https://example.org", "to": "07_overall_performance.html"}
+    same_run = {"on": "films.n128-s0.03_generate_titles.html#claims"}
+    for job in toy_site.JOBS:
+        prose = soup(results / "site" / f"{job}.html").find(id="q")
+        links = {a.get_text(): a["href"] for a in prose.find_all("a")}
+        assert links == wanted | (same_run if job.startswith("films.n128-s0.") else {})
+        assert "no, none and code" in prose.get_text()
+
+
 def test_pages_follow_each_other_in_reading_order(results):
     names = [*toy_site.JOBS]
     for before, job, after in zip([None, *names], names, [*names[1:], None], strict=False):

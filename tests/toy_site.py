@@ -14,6 +14,10 @@ from bigrec_lib.findings import claims, evidence, site
 HOSTILE = '<img src="http://evil.test/x.png" onerror="alert(1)"><script>alert(2)</script>'
 ALSO = '"><a href="javascript:alert(3)">[x](http://evil.test) | **b** ![y](http://evil.test/y.png)'
 JOBS = ["films.01_prepare_data", "films.n128-s0.03_generate_titles", "07_overall_performance"]
+LINKS = (
+    "[out](https://example.org), [on](03_generate_titles.ipynb#claims), [to](07_overall_performance"
+    ".ipynb), [no](../docs/method.md), [none](12_llm_size.ipynb)"
+)
 SIZE = (660, 330)
 
 
@@ -37,7 +41,7 @@ def cells(title: str) -> list:
     figure = new_output("display_data", {"image/png": picture()})
     figure.metadata["image/png"] = {"alt": "Two lines, from 0.1 to 0.4"}
     return [
-        new_markdown_cell(f"# {title}\n\nProse, [a link](https://example.org) and `code`.", id="q"),
+        new_markdown_cell(f"# {title}\n\nProse, {LINKS} and `code`.", id="q"),
         new_code_cell("p = secret_name()  # a comment", id="check", outputs=[progress]),
         new_markdown_cell("## Claims\n\nA word: quetzalcoatl.", id="worked"),
         new_code_cell("table", id="claims", outputs=[shown(text_html=table.to_html()), said]),

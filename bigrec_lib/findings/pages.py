@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 from bs4 import BeautifulSoup, Tag
 
@@ -57,10 +58,13 @@ class Page:
     sections: list[Section] = field(default_factory=list)
 
 
-def read(path: Path, render: Callable[..., str], place: Callable[[Picture], str]) -> Page:
+def read(
+    path: Path, jobs: list[str], render: Callable[..., str], place: Callable[[Picture], str]
+) -> Page:
     """The page of an executed notebook.
 
-    render: the template of the cells. place: keeps a picture and returns its address.
+    jobs: all that have a page. render: the template of the cells. place: keeps a picture and
+    returns its address.
     """
     import nbformat
 
@@ -70,10 +74,29 @@ def read(path: Path, render: Callable[..., str], place: Callable[[Picture], str]
     title = heading.get_text().strip() if heading else path.stem
     if heading:
         heading.decompose()
+    for link in body.find_all("a"):
+        lead(link, path.stem, jobs)
     page = Page(path.stem, title, "")
     page.sections = dress(body, title)
     page.html = str(body)
     return page
+
+
+def lead(link: Tag, job: str, jobs: list[str]) -> None:
+    """Let a link of a notebook's prose lead to a page of the site, or make it plain text.
+
+    Another notebook is its page, of the same run if it is a step. Nothing else of the repository
+    lies in the folder of the site.
+    """
+    name, _, anchor = str(link.get("href")).partition("#")
+    if not name or name.startswith(("http:", "https:")):
+        return
+    stem = name.rpartition("/")[2].removesuffix(".ipynb")
+    targets = [page for page in (stem, f"{job.rpartition('.')[0]}.{stem}") if page in jobs]
+    if targets and name.endswith(".ipynb"):
+        link["href"] = f"{quote(targets[0])}.html" + (f"#{anchor}" if anchor else "")
+    else:
+        link.unwrap()
 
 
 def cell_of(cell, place: Callable[[Picture], str]) -> dict:

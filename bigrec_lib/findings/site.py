@@ -91,7 +91,7 @@ def read_pages(
         return f"pictures/{quote(path.name)}"
 
     read = [
-        pages.read(results / "notebooks" / f"{job}.ipynb", cells, partial(place, page=job))
+        pages.read(results / "notebooks" / f"{job}.ipynb", jobs, cells, partial(place, page=job))
         for job in jobs
     ]
     return read, files

@@ -5,34 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-import numpy as np
 import seaborn as sns
-from matplotlib.colors import to_rgb
 
+PALETTE = sns.color_palette("colorblind")
 Colour = str | tuple[float, float, float]
-
-
-def visible(colour: Colour) -> Colour:
-    """A colour, darkened until it stands out from white by 3 : 1 (WCAG 2.2, 1.4.11).
-
-    >>> visible("0.85") == visible("0.75"), visible("#004c6d")
-    (True, '#004c6d')
-    """
-    rgb = np.array(to_rgb(colour))
-    if contrast(rgb) >= MARKS:
-        return colour
-    darker = next(rgb * share for share in np.linspace(1, 0, 201) if contrast(rgb * share) >= MARKS)
-    return to_rgb(tuple(np.round(darker, 4)))
-
-
-def contrast(rgb: np.ndarray) -> float:
-    """How far a colour, (3,) in 0 … 1, stands out from white, by WCAG: from 1 to 21."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return float(1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05))
-
-
-MARKS = 3.0
-PALETTE = [visible(colour) for colour in sns.color_palette("colorblind")]
 
 
 def shades(colour: Colour) -> tuple[Colour, Colour]:
@@ -252,7 +228,7 @@ def label(name: str, run: str = "") -> str:
 
 
 def colour_of(name: str) -> Colour:
-    return visible(of(name).colour)
+    return of(name).colour
 
 
 def minus(name: str, against: str) -> str:

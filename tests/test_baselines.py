@@ -133,7 +133,9 @@ def test_the_last_form_learns_targets_and_the_plain_one_every_step(model, tmp_pa
     for method, learnt in ((model + "-last", samples), (model, windows.steps(samples))):
         found = baselines.search(method, points, samples, valid, tmp_path / method)
         curves = [
-            baselines.attempt(tmp_path / "a.safetensors", model, settings, learnt, valid, "cpu")
+            baselines.attempt(
+                tmp_path / "a.safetensors", model, settings, learnt, valid, "cpu", None
+            )
             for settings in tries
         ]
         assert found.grid.valid_ndcg.tolist() == [curve.valid_ndcg.max() for curve in curves]
@@ -160,6 +162,21 @@ def test_what_was_tried_is_kept_and_not_tried_again(method, tmp_path, monkeypatc
     with pytest.raises(AttributeError):  # the missing point is tried, and `attempt` gives nothing
         baselines.search(method, points, samples, valid, tmp_path)
     assert len(tried) == 1
+
+
+def test_a_network_that_starts_from_vectors_is_another_work_with_other_vectors(tmp_path):
+    samples, points = markov_corpus(100), grid([0.01], [0.0], [0.0], [16], epochs=1)
+    vectors = np.random.default_rng(0).normal(size=(samples.n_items, 24)).astype(np.float32)
+    told = ("sasrec-llm", points, samples, samples, tmp_path)
+    with pytest.raises(BaselineError, match="starts from vectors of the titles: give them"):
+        baselines.search(*told)
+    found = baselines.search(*told, vectors=vectors)
+    learnt = windows.steps(samples)
+    wanted, _ = networks.train("sasrec-llm", learnt, samples, points[0], "cpu", vectors)
+    histories = samples.histories
+    assert (found.score(histories) == networks.scorer(wanted)(histories)).all()
+    with pytest.raises(StudyError, match="holds work with other vectors"):
+        baselines.search(*told, vectors=vectors + 1)
 
 
 def test_unknown_methods_are_refused_and_parameters_name_the_known(tmp_path):

@@ -23,7 +23,8 @@ def examples(rows):
 def test_shared_words_by_hand():
     # red of {red, moon}; river of {river}; nothing of {élite}
     rows = [([0], 1), ([0, 3], 4), ([0, 1], 3)]
-    assert census.continuity(examples(rows), TITLES) == pytest.approx((0.5 + 1 + 0) / 3)
+    histories, targets = zip(*rows, strict=True)
+    assert census.continuity(histories, targets, TITLES).tolist() == [0.5, 1, 0]
 
 
 def test_repeats_count_an_example_once():

@@ -154,6 +154,24 @@ def test_words_score_as_in_04_and_an_added_title_counts():
     assert words.find("nothing") == len(TITLES)
 
 
+@given(st.text("abcAB 1", max_size=8))
+def test_the_fewest_edits_decide_for_the_lengths(text):
+    """Similarity: 1 - edits / lengths, where edits insert and delete (the longest common part)."""
+    titles = ["abc", "cab a", "B1", "aab", "1"]
+
+    def common(a, b):
+        if not a or not b:
+            return 0
+        if a[0] == b[0]:
+            return 1 + common(a[1:], b[1:])
+        return max(common(a[1:], b), common(a, b[1:]))
+
+    told = text.casefold()
+    alike = [2 * common(told, t.casefold()) / max(len(told) + len(t), 1) for t in titles]
+    found = finders.Fuzzy(titles).find(text)
+    assert found is None if max(alike) == 0 else alike[found] == pytest.approx(max(alike))
+
+
 def test_the_first_successful_finder_decides():
     vectors = world()[1][: len(TITLES)]
     three = [finders.Equal(TITLES), finders.Spelled(TITLES), finders.Grams(TITLES, 3)]
@@ -236,6 +254,7 @@ def ways(titles, vectors, k):
         "spelled": cheaper.Cascade([equal(), finders.Spelled(titles)], rows()),
         "grams": cheaper.Cascade([equal(), finders.Grams(titles, 3)], rows()),
         "words": cheaper.Cascade([equal(), finders.Words(titles)], rows()),
+        "fuzzy": cheaper.Cascade([equal(), finders.Fuzzy(titles)], rows()),
         "by grams": cheaper.Scored(finders.Grams(titles, 3), k),
         "by words": cheaper.Scored(finders.Words(titles), k),
         "first": cheaper.Reduced(vectors, k, cheaper.first_dimensions(4)),

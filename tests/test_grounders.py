@@ -1,10 +1,12 @@
 """What is said of cheaper ways: quality, seconds and costs of cases worked out by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from bigrec_lib.findings import grounders, rules, significance, sizes
+from bigrec_lib.findings import claims, grounders, methods, rules, significance, sizes
 from bigrec_lib.method import cheaper, finders
+from bigrec_lib.study.parameters import KEYS
 
 TARGETS = np.array([0, 1, 2, 3])
 USERS = np.arange(4)
@@ -77,7 +79,8 @@ def world():
 
 
 def test_seconds_of_a_request_by_hand():
-    found = grounders.requests(world(), np.array([1.0, 3.0, 2.0]), dict.fromkeys(world(), 6.0))
+    embedding = dict.fromkeys(world(), np.array([1.0, 3.0, 2.0])) | {"text": np.zeros(3)}
+    found = grounders.requests(world(), embedding, dict.fromkeys(world(), 6.0))
     found = found.set_index("method")
     assert found.embedded.tolist() == [1, 0.25, 0]
     assert found.embedding.tolist() == [2, 0.5, 0]
@@ -93,12 +96,31 @@ def test_seconds_of_a_request_by_hand():
 
 def test_costs_by_hand():
     adding = {"bigrec": 0.5, "row": 0.7, "text": 0.9}
-    found = grounders.costs(world(), adding, np.array([1.0, 3.0, 2.0]), 10.0, 3)
+    embedding = {"bigrec": np.array([1.0, 3.0, 2.0]), "row": np.full(2, 0.5), "text": np.ones(1)}
+    found = grounders.costs(world(), adding, embedding, 10.0, 3)
     found = found.set_index("method")
-    assert found.vectors.tolist() == [6, 6, 0]
+    assert found.vectors.tolist() == [6, 1.5, 0]
     assert found.build.tolist() == [2, 12, 2] and found.mb.tolist() == [3, 3, 3]
-    assert found["add"].tolist() == [2.5, 2.7, 0.9]
-    assert grounders.flat(found.reset_index())["row, build"] == 12
+    assert found["add"].tolist() == [2.5, 1.2, 0.9]
+    seconds = pd.DataFrame({"method": ["row"], "embedded": [1.0], "per_second": [2.0], "p50": [3]})
+    grown = pd.DataFrame(
+        {"items": [9000, 9000], "method": ["row", "text"], "build": [1, np.nan], "p95": [2, np.nan],
+         "p50": [0.5, np.nan], "recall": [0.75, np.nan], "size": [8, np.nan], "gap": ["", "long"]}
+    )  # fmt: skip
+    assert grounders.timed(seconds, found.reset_index(), grown) == {
+        "row, p50": 3, "bigrec, vectors": 6, "bigrec, build": 2, "bigrec, add": 2.5,
+        "row, vectors": 1.5, "row, build": 12, "row, add": 1.2,
+        "text, vectors": 0, "text, build": 2, "text, add": 0.9,
+        "row, build of 9,000 titles": 1, "row, search_p50 of 9,000 titles": 0.5,
+        "row, search_p95 of 9,000 titles": 2,
+    }  # fmt: skip
+    counted = grounders.measured(world(), {"row": np.array([1, 0.5])}, grown)
+    assert counted.set_index(["what", "method"]).value.to_dict() == {
+        ("recall", "row"): 0.75, ("recall of 9,000 titles", "row"): 0.75,
+        ("bytes of 9,000 titles", "row"): 8,
+        **{("bytes", name): 3_000_000 for name in world()},
+        ("embedded", "bigrec"): 1, ("embedded", "row"): 0.25, ("embedded", "text"): 0,
+    }  # fmt: skip
 
 
 def test_writing_is_shared_by_all_examples():
@@ -109,3 +131,86 @@ def test_writing_is_shared_by_all_examples():
 
 def test_the_margin_is_that_of_the_claims():
     assert f"±{rules.SAME:.0%}" in grounders.SAME and significance.LEVEL == 0.05
+
+
+# ------------------------------------------------------------------------------ over all runs
+
+N, SEEDS = 400, (0, 1, 2)
+QUICK = ("bigrec-grams", "bigrec-words", "bigrec-pq")
+
+
+def study(as_good, knows=True, slow=()):
+    """Scored ranks, personal gains, seconds and measures of some ways.
+
+    as_good: way -> share of the exact way's hits it keeps. knows: whether lists are personal.
+    """
+    ranks, gains, seconds = [], [], []
+    users = np.arange(N) // 2
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        exact = (rng.random(N) < 0.3).astype(float)
+        keys = KEYS | {"dataset": "d", "run": f"n16-s{seed}", "n_train": 16, "seed": seed}
+        for method, share in {"bigrec": 1.0, "bigrec-cached": 1.0, **as_good}.items():
+            kept = exact * (rng.random(N) < share)
+            rows = {"method": method, "example": np.arange(N), "user": users}
+            frame = pd.DataFrame(keys | rows)
+            rank = np.where(kept > 0, 0, 50)
+            ranks.append(frame.assign(ndcg=kept, hr=kept, rank=rank, ties=0))
+            nobody = kept if knows else rng.normal(size=N) * 0.1
+            gains.append(frame.assign(gain=nobody, own=kept, others=kept - nobody))
+            quick = 0.4 if method in as_good and method not in slow else 1.0
+            cost = {"writing": 2.0, "request": 2.0 + quick, "search_p50 of 10,000 titles": 0.25}
+            of_run = {"dataset": "d", "n_train": 16, "seed": seed, "method": method}
+            seconds += [of_run | {"what": what, "seconds": s} for what, s in cost.items()]
+    measures = pd.DataFrame(
+        {"dataset": "d", "method": ["bigrec-cached", "bigrec"], "value": [0.25, 0.75],
+         "what": ["embedded", "recall of 10,000 titles"]}
+    )  # fmt: skip
+    scores = grounders.variants(pd.concat(ranks))
+    return scores, grounders.variants(pd.concat(gains)), pd.DataFrame(seconds), measures
+
+
+def judged(*args, **kwargs):
+    ranks, gains, seconds, measures = study(*args, **kwargs)
+    table = grounders.over_runs(ranks, seconds, measures)
+    decided = claims.judged(grounders.q3(ranks, gains, table), "15#claims", "")
+    return table, decided, decided.set_index("statement").verdict.to_dict()
+
+
+def test_a_way_that_keeps_its_hits_is_no_worse_and_one_that_loses_half_is():
+    table, decided, verdicts = judged(dict(zip(QUICK, (0.97, 0.4, 0.72), strict=True)))
+    said = [f"{methods.label(name)} / the exact way − 1" for name in QUICK]
+    assert [verdicts[name] for name in said] == ["supported", "contradicted", "not decided"]
+    assert table.set_index("method").identical.to_dict() == {
+        "bigrec": True, "bigrec-cached": True, **dict.fromkeys(QUICK, False)
+    }  # fmt: skip
+    said = " ".join(
+        grounders.sentences(table, decided, pd.DataFrame(columns=["dataset", "method"]))
+    )
+    assert "writing the text dominates" in said and "75.0% of the texts need no embedding" in said
+    assert "of 3 ways in half the time or less, 1 are shown to be no worse within 30%" in said
+
+
+def test_what_saves_less_than_half_is_not_judged():
+    _, _, verdicts = judged({"bigrec-grams": 0.97, "bigrec-pq": 0.9}, slow=("bigrec-pq",))
+    assert list(verdicts) == [f"{methods.label('bigrec-grams')} / the exact way − 1"]
+
+
+def test_lists_that_know_nobody_support_nothing():
+    for name in QUICK:
+        _, decided, _ = judged({name: 0.99}, knows=False)
+        assert decided.verdict.tolist() == ["not decided"]
+        assert "it rests on a guard" in decided.reason[0]
+
+
+def test_a_study_without_cheaper_ways_is_missing():
+    _, decided, _ = judged({})
+    assert decided.verdict.tolist() == ["missing"] and "`cheaper`" in decided.reason[0]
+
+
+def test_searches_among_invented_titles_are_read_from_names():
+    _, _, seconds, measures = study({})
+    found = grounders.searches(seconds, measures).groupby("method").first()
+    assert found["items"].tolist() == [10_000, 10_000]
+    assert found.seconds.tolist() == [0.25, 0.25]
+    assert found.recall["bigrec"] == 0.75 and np.isnan(found.recall["bigrec-cached"])

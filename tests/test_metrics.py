@@ -106,3 +106,20 @@ def test_the_same_list_for_everybody_has_no_gain():
 def test_one_user_has_nobody_to_be_compared_with():
     with pytest.raises(StudyError, match="all examples are of one user"):
         metrics.own_and_others(np.zeros((3, 2), int), np.zeros(3, int), np.ones(3, int), np.ones(2))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3), st.booleans()), max_size=12))
+def test_the_showcase_is_the_first_of_each_kind_and_of_different_users(rows):
+    rank, users, invented = (np.array(each) for each in zip(*rows, strict=True)) if rows else (
+        np.empty(0), np.empty(0), np.empty(0, dtype=bool)
+    )  # fmt: skip
+    chosen = metrics.showcase(rank, users, invented)
+    taken = set()
+    for kind, low, high in (("hit", 0, 20), ("near miss", 20, 100), ("failure", 100, 999)):
+        there = [n for n, each in enumerate(rank) if low <= each < high]
+        if kind == "failure" and any(invented[n] for n in there):
+            there = [n for n in there if invented[n]]
+        free = [n for n in there if users[n] not in taken]
+        assert chosen.get(kind) == (free[0] if free else None)
+        taken |= {users[chosen[kind]]} if kind in chosen else set()

@@ -38,6 +38,35 @@ def test_each_model_learns_32_sequences_by_heart(method):
     assert hr1(score, samples) >= 0.95
 
 
+def test_embeddings_start_along_the_directions_in_which_vectors_vary():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(PAD, 3)) @ np.diag([9, 3, 1]) @ rng.normal(size=(3, 20)) + 7
+    model = untrained("SASRec")
+    networks.begin(model, vectors.astype(np.float32))
+    found = model.items.weight.detach().double().numpy()
+    assert (found[PAD] == 0).all() and (np.abs(found[:-1, 3:]) < 1e-6).all()
+    assert found[:-1, :3].std() > 0 and found[:-1, :8][:, :3].shape == (PAD, 3)
+
+    def apart(rows):
+        return np.linalg.norm(rows[:, None] - rows[None], axis=2)
+
+    wanted, ours = apart(vectors - vectors.mean(0)), apart(found[:-1])
+    scale = ours.sum() / wanted.sum()
+    assert ours == pytest.approx(scale * wanted, rel=1e-4, abs=1e-6)  # but for their scale
+    assert np.sqrt((found[:-1] ** 2).mean()) == pytest.approx(networks.STD, rel=1e-4)
+
+
+def test_what_it_starts_from_makes_another_network():
+    samples, settings = markov_corpus(100), settings_with(epochs=1, width=16)
+    vectors = np.random.default_rng(0).normal(size=(samples.n_items, 24)).astype(np.float32)
+    plain, started, again = (
+        networks.train("sasrec-llm", samples, samples, settings, "cpu", given)[0]
+        for given in (None, vectors, vectors)
+    )
+    weights = [model.items.weight for model in (plain, started, again)]
+    assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
+
+
 @pytest.mark.parametrize("method", ["sasrec-ce", "gru4rec-ce"])
 def test_a_planted_chain_is_found(method):
     train, valid, test = (markov_corpus(n, seed=s) for s, n in enumerate((2000, 500, 4000)))

@@ -1,6 +1,9 @@
 """Every notebook through papermill and the batch, on a toy corpus with a tiny random Llama."""
 
+import ast
+import builtins
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from toy import batch
 
 from bigrec_lib.findings.methods import CHEAPER
 from bigrec_lib.method.metrics import COLUMNS
+from bigrec_lib.method.prompts import title_of
+from bigrec_lib.study import notebook, recommender
 from bigrec_lib.study.parameters import KEYS
 from bigrec_lib.study.parameters import NOTEBOOKS as CLASSES
 
@@ -27,13 +32,13 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_anatomy_of_a_notebook(path):
-    notebook = nbformat.read(path, as_version=4)
-    first, *_ = notebook.cells
+    read = nbformat.read(path, as_version=4)
+    first, *_ = read.cells
     assert first.cell_type == "markdown" and first.source.startswith("# ")
-    assert any(c.source.startswith("## What this shows") for c in notebook.cells)
-    (parameters,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert any(c.source.startswith("## What this shows") for c in read.cells)
+    (parameters,) = [c for c in read.cells if "parameters" in c.metadata.get("tags", [])]
     assert all(line.count(" = ") == 1 and "#" in line for line in parameters.source.splitlines())
-    code = [c for c in notebook.cells if c.cell_type == "code"]
+    code = [c for c in read.cells if c.cell_type == "code"]
     assert code[0] is parameters
     assert f"parameters.{CLASSES[path.stem].__name__}.check(globals())" in code[1].source
     assert not any(c.outputs or c.execution_count for c in code)
@@ -54,7 +59,41 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
 def test_every_notebook_ran_in_the_toy_study(project):
     executed = {path.stem.split(".")[-1] for path in project.glob("results/toy/notebooks/*.ipynb")}
     # the toy study declares no settings to choose from and no further LLM: test_analyses has them
-    assert executed == set(CLASSES) - {"11_tuning_settings", "12_llm_size"}
+    assert executed == set(CLASSES) - {"00_try_it", "11_tuning_settings", "12_llm_size"}
+
+
+def test_the_page_to_try_runs_without_a_human(project, tmp_path):
+    out = tmp_path / "out.ipynb"
+    source = project / "notebooks" / "00_try_it.ipynb"
+    given = {"study": "toy", "root": str(project), "k": 3}
+    notebook.execute(source, out, given, tmp_path / "log")
+    said = "".join(
+        output.get("text", "") + output.get("data", {}).get("text/html", "")
+        for cell in nbformat.read(out, 4).cells
+        for output in cell.get("outputs", [])
+    )
+    assert "The user has watched the following movies" in said and "nothing was written" in said
+
+
+def test_one_call_gives_what_the_study_published(project):
+    """The adapter that the batch has published, with and without the work files."""
+    opened = recommender.Recommender.open("toy", project=project)
+    results = project / "results" / "toy"
+    beams = pd.read_parquet(results / "generations.parquet").query("split == 'test'")
+    lists = pd.read_parquet(results / "lists.parquet").query("method == 'bigrec'")
+    items = pd.read_parquet(results / "items.parquet")
+    examples = pd.read_parquet(results / "examples.parquet").query("split == 'test'")
+    for row in examples.head(5).itertuples():
+        found = opened.recommend(items.title[row.history].tolist(), 20, 4, 0.0, False)
+        published = beams[beams.example == row.example].sort_values("beam")
+        assert found.texts == published.text.map(title_of).tolist()
+        assert found.scores == pytest.approx(published.score.tolist(), abs=1e-4)
+        (listed,) = lists[lists.example == row.example]["items"]
+        assert found.items.title.tolist() == items.title[listed].tolist()
+    folder = results / "adapters" / "toy.n16-s0"
+    assert folder.is_dir() and opened.adapter != folder
+    weights = "adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (opened.adapter / weights).read_bytes()
 
 
 def test_the_batch_ends_with_the_headline_and_where_things_are(project):
@@ -168,13 +207,18 @@ def test_what_is_published(project):
     results = project / "results" / "toy"
     assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}
     tables = {path.name for path in (results / "tables").iterdir()}
-    printed = {f"{name}{suffix}" for name in ("main", "headline") for suffix in (".md", ".tex")}
+    printed = {
+        f"{name}{suffix}"
+        for name in ("cost", "domains", "main", "headline")
+        for suffix in (".md", ".tex")
+    }
     assert {name for name in tables if not name.endswith(".csv")} == printed
     assert "<img" in (results / "index.html").read_text()
     pages = {path.stem for path in (results / "site").glob("*.html")}
     assert pages == {path.stem for path in (results / "notebooks").iterdir()} | {"evidence"}
     assert (results / "claims.csv").exists()
-    assert len([path for path in results.rglob("*") if path.is_file()]) <= 90
+    files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
+    assert len([path for path in files if path.parts[0] != "adapters"]) <= 120
 
 
 def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):
@@ -186,13 +230,93 @@ def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, t
                 assert output.get("name") != "stderr", f"{path}: {output.text}"
 
 
+def test_every_figure_of_a_step_says_what_it_shows(project):
+    for path in project.glob("results/toy/notebooks/*.0[1-6]_*.ipynb"):
+        outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+        pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+        assert pictures and all(each.metadata["image/png"]["alt"] for each in pictures), path
+
+
+def test_the_examples_worked_through_are_the_stored_ones(project):
+    """03 shows the beams that it stored, of three users; 05 and 07 the kinds that 04 chose."""
+    run, data = project / "runs" / "toy" / RUN, project / "runs" / "toy" / DATA
+    examples = pd.read_parquet(data / "examples" / "test.parquet")
+    first = examples.sort_values("draw").drop_duplicates("user").head(3)
+    beams = pd.read_parquet(run / "generations" / "beams" / "test.parquet")
+    told = said(project, "03_generate_titles")
+    for example in first.example:
+        for text in beams.text[beams.example == example]:
+            assert text in told or "|" in text or "\n" in text
+    facts = json.loads((run / "grounding" / "manifest.json").read_text())["facts"]
+    chosen = facts["showcase"]
+    titles = pd.read_parquet(data / "items.parquet").title
+    target = examples.set_index("example").target
+    assert chosen and examples.user[examples.example.isin(chosen.values())].is_unique
+    ranks = pd.read_parquet(run / "grounding" / "ranks.parquet")
+    ranks = ranks[(ranks.method == "bigrec") & (ranks.split == "test")].set_index("example")
+    rank = ranks["rank"] + ranks.ties / 2
+    assert rank[chosen["hit"]] < 20 and rank.get(chosen.get("near miss"), 20) >= 20
+    for kind, example in chosen.items():
+        title = titles[target[example]]
+        assert f"**{kind}**: then the user watched *{title}*" in said(
+            project, "05_reweight_by_statistics"
+        )
+        assert f"{kind}: {title}" in said(project, "07_overall_performance")
+
+
+def said(project, name):
+    """The Markdown that a published notebook displayed."""
+    (path,) = project.glob(f"results/toy/notebooks/*{name}.ipynb")
+    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+    return "\n".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_of_a_notebook_lead_to_pages_and_headings(path):
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type != "markdown":
+            continue
+        for place, anchor in re.findall(r"\]\((\.\.?/[^)#]+)#?([^)]*)\)", cell.source):
+            page = path.parent / place
+            assert page.exists(), f"{path.stem}: {place}"
+            text = page.read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+            known = anchor in slugs or f'id="{anchor}"' in text
+            assert not anchor or known, f"{path.stem}: {place}#{anchor}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[:6], ids=lambda path: path.stem)
+def test_a_step_has_an_exercise_whose_solution_uses_what_is_there(path):
+    cells = nbformat.read(path, 4).cells
+    (exercise,) = [c.source for c in cells if c.source.startswith("## Exercise")]
+    assert "<details><summary>A solution</summary>" in exercise
+    (solution,) = re.findall(r"```python\n(.+?)```", exercise, re.DOTALL)
+    code = "\n".join(c.source for c in cells if c.cell_type == "code")
+    known = set(dir(builtins)) | names(code, ast.Store) | names(solution, ast.Store)
+    assert names(solution, ast.Load) <= known
+
+
+def names(code, kind):
+    """The names that code stores or loads, and those that it imports."""
+    tree = ast.parse(code)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    found = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, kind)}
+    return found | (imported if kind is not ast.Load else set())
+
+
 def test_manifests_tell_everything_and_no_absolute_path(project):
     of_jobs = [json.loads(path.read_text()) for path in project.glob("runs/toy/**/manifest.json")]
     published = json.loads((project / "results" / "toy" / "manifests.json").read_text())
     assert sorted(m["notebook"] for m in of_jobs) == sorted(
         m["notebook"] for m in published["jobs"].values()
     )
-    assert len(of_jobs) == len(CLASSES) - 2
+    assert len(of_jobs) == len(CLASSES) - 3
     for manifest in of_jobs:
         assert manifest["commit"] is not None and manifest["packages"]["torch"]
         assert str(project) not in json.dumps(manifest)
@@ -209,7 +333,7 @@ def test_a_clone_with_committed_results_only_runs_everything(project, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, ignore=shutil.ignore_patterns("runs"))
     *jobs, summary = batch(clone, "plan", "toy").stdout.splitlines()
-    assert len(jobs) == len(CLASSES) - 2
+    assert len(jobs) == len(CLASSES) - 3
     assert not any(line.startswith("done") for line in jobs)
     assert batch(clone, "verify", "toy").stdout.startswith("OK: toy: ")
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from bigrec_lib.files import StudyError
+from bigrec_lib.findings import evidence
 from bigrec_lib.method import grounding, metrics
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.parameters import NOTEBOOKS, Analysis
+from bigrec_lib.study.parameters import KEYS, NOTEBOOKS, Analysis, MeasureGrounders
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,3 +58,21 @@ def test_published_manifests_tell_analyses_from_steps(path):
     for job in jobs:
         analysis = issubclass(NOTEBOOKS[job["notebook"]], Analysis)
         assert manifests.is_analysis(job) == analysis, job["notebook"]
+
+
+def test_measures_and_values_are_read_as_they_were_written(tmp_path):
+    p = MeasureGrounders(root=str(tmp_path), study="s", dataset="d")
+    p.output.mkdir(parents=True)
+    measures = pd.DataFrame({"what": ["seconds"], "method": [""], "value": [0.1 + 0.2]})
+    values = pd.DataFrame({"example": [4, 7], "value": [0.5, np.nan]})
+    values = values.assign(split="test", what="distance", method="bigrec")
+    results.write_measures(p, measures, values)
+    for name in ("measures.csv", "values.parquet"):
+        rows = results.read(p.output, name)
+        frame = (measures if name == "measures.csv" else values)[rows.columns]
+        pd.testing.assert_frame_equal(rows, frame, check_dtype=False)
+
+
+def test_a_study_without_measures_has_none(tmp_path):
+    assert evidence.read_measures(tmp_path).empty
+    assert {*KEYS, "user", "value"} <= set(evidence.read_values(tmp_path))

@@ -205,3 +205,10 @@ def test_strangers_are_others_unless_one_user_has_more_than_half(users, seed):
     assert sorted(other) == list(range(len(users)))
     if 2 * np.bincount(users).max() <= len(users):
         assert (users != users[other]).all()
+
+
+def test_the_first_users_of_a_drawing_are_different_ones():
+    table = pa.table({"user": [5, 5, 7, 9, 7], "draw": [3, 1, 0, 4, 2]})
+    assert sequences.first_users(table, 3).tolist() == [2, 1, 3]
+    assert sequences.first_users(table.to_pandas(), 2).tolist() == [2, 1]
+    assert sequences.first_users(table.slice(0, 2), 3).tolist() == [1]

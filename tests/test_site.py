@@ -16,6 +16,7 @@ from bs4 import BeautifulSoup
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import front, pages, questions, rules, site, worked
+from bigrec_lib.method import metrics
 from bigrec_lib.study.parameters import NOTEBOOKS
 
 
@@ -124,7 +125,7 @@ def test_the_search_knows_prose_outputs_verdicts_and_examples(results):
     assert len(found) == 3 and all(href.endswith("#claims-2") for href in found)
     assert not any("secret_name" in entry["text"] for entry in entries)
     assert sum(entry["title"].startswith("C1 on films") for entry in entries) == 4
-    assert {e["title"] for e in entries} >= {f"Worked example: {k}" for k in ("hit", "failure")}
+    assert {e["title"] for e in entries} >= {f"Worked example: {k}" for k in ("hit", "near miss")}
 
 
 def test_the_readme_beside_it_shows_titles_as_text(results):
@@ -139,7 +140,7 @@ def test_the_readme_beside_it_shows_titles_as_text(results):
     assert links == {"claims.csv", *(f"notebooks/{job}.ipynb" for job in toy_site.JOBS)}
     rows = [[cell.get_text() for cell in row.find_all(["td", "th"])] for row in page.find_all("tr")]
     (history,) = (row for row in rows if row[0] == "history")
-    assert len(history) == 4 and toy_site.ALSO in history[1]
+    assert len(history) == 3 and toy_site.ALSO in history[1]
 
 
 # --------------------------------------------------------------------------- the findings page
@@ -240,25 +241,17 @@ def test_a_site_of_nothing_is_refused(tmp_path, capsys):
 # ---------------------------------------------------------------------------- worked examples
 
 
-def test_three_users_are_chosen_by_rank():
-    ranks = pd.DataFrame({"example": range(9), "user": [0, 0, 1, 1, 2, 3, 4, 5, 6],
-                          "rank": [3, 25, 3, 30, 90, 70, 50, 80, 60]})  # fmt: skip
-    # 0 is the hit, so its user's 1 is out; 3 is the near miss; of 50 … 90 the middle one is 5
-    assert worked.choose(ranks) == {"hit": 0, "near miss": 3, "failure": 5}
-    assert worked.choose(ranks[ranks["rank"] >= 20]) == {"near miss": 1, "failure": 5}
-    assert worked.choose(ranks[:1]) == {"hit": 0}
-
-
 def test_a_worked_example_is_what_the_tables_say(tmp_path):
     toy_results.write(tmp_path)
     lists = pd.read_parquet(tmp_path / "lists.parquet").query("method == 'bigrec'")
     shown = worked.examples(tmp_path, "films")
-    assert [each.kind for each in shown] == ["hit", "near miss", "failure"]
-    assert len({each.user for each in shown}) == 3
-    assert shown[0].rank == 0 and shown[0].grounded[0] == shown[0].target == shown[0].text
+    assert [each.kind for each in shown] == ["hit", "near miss"]  # no rank is beyond NEAR
+    assert len({each.user for each in shown}) == 2
+    assert shown[0].rank < metrics.HIT <= shown[1].rank < metrics.NEAR
     for each in shown:
         of_run = (lists.dataset == "films") & (lists.run == each.run)
         (items,) = lists[of_run & (lists.example == each.example)]["items"]
+        assert each.text == f"title {items[0]}"
         assert each.grounded == [f"title {item}" for item in items[:3]]
         assert each.user == each.example // 2 and each.catalogue == toy_results.ITEMS
         assert (each.target in [f"title {item}" for item in items]) == (each.rank < 20)

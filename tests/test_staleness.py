@@ -10,13 +10,13 @@ import pytest
 import yaml
 from toy import batch
 
-STEPS = ("01", "02", "03", "04", "05", "06", "15")
+STEPS = ("01", "02", "03", "04", "05", "06", "15a")
 
 
 def states(project) -> dict[str, str]:
     """The plan: number of the notebook (of the only run) -> its line."""
     *jobs, _ = batch(project, "plan", "toy").stdout.splitlines()
-    return {line.split()[1].split(".")[-1][:2]: line for line in jobs}
+    return {line.split()[1].split(".")[-1].partition("_")[0]: line for line in jobs}
 
 
 def to_do(project) -> set[str]:
@@ -123,7 +123,7 @@ EDITS = [
         "a cheaper way",
         f"{METHOD}/cheaper.py",
         edit("index.nprobe = min(probes, cells)", "index.nprobe = min(cells, probes)"),
-        "15",
+        "15a",
         "",
     ),
     ("a figure", f"{FINDINGS}/plots.py", edit("share covered", "covered"), "03", ""),
@@ -167,11 +167,11 @@ def test_what_resumes_and_what_stays(project, tmp_path):
     ("notebooks", "stale"),
     [
         ({"05_reweight_by_statistics": {"collaborative": "sasrec-ce"}}, "05"),
-        ({"15_cheaper_grounding": {"probes": 2}}, "15"),
-        ({"03_generate_titles": {"beams": 2}}, "03 04 05 15"),
+        ({"15a_measure_grounders": {"probes": 2}}, "15a"),
+        ({"03_generate_titles": {"beams": 2}}, "03 04 05 15a"),
         ({"03_generate_titles": {"beams": 4}}, ""),
-        ({"02_tune_llm": {"rank": 4}}, "02 03 04 05 15"),
-        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 15"),
+        ({"02_tune_llm": {"rank": 4}}, "02 03 04 05 15a"),
+        ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 15a"),
     ],
 )
 def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):

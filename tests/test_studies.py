@@ -48,6 +48,20 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
     assert len({p.output for p in planned}) == len(planned)
 
 
+@pytest.mark.parametrize(("named", "seeds"), [([], [0]), ([1], [1]), ([0, 1], [0, 1])])
+def test_adapters_of_main_runs_are_published_for_the_seeds_named(study_file, named, seeds):
+    study = study_file(
+        datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
+        ladder=[{"n_train": [8], "seeds": [0]}],
+        shuffled=True,
+        adapters=named,
+    )
+    assert {(job.dataset, job.run) for job in studies.adapters("toy", study)} == {
+        (dataset, f"n16-s{seed}") for dataset in ("films", "games") for seed in seeds
+    }
+    assert parameters.TryIt.notebook not in studies.jobs("toy", study)
+
+
 def test_what_a_study_may_add_to_its_main_runs(study_file):
     study = study_file(
         datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
@@ -135,21 +149,25 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
     assert len({p.output for p in planned.values()}) == len(planned)
 
 
-def test_cheaper_ways_follow_the_first_main_run_of_every_data_set(study_file):
+def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
     study = study_file(datasets=datasets, seeds=[3, 4], n_train=[16, 8], cheaper=True)
     planned = studies.jobs("toy", study)
     waits, order = studies.waits(planned), list(planned)
-    found = {name for name in planned if name.endswith("15_cheaper_grounding")}
-    assert found == {f"{name}.n16-s3.15_cheaper_grounding" for name in datasets}
-    name = "games.n16-s3.15_cheaper_grounding"
+    found = {name for name in planned if name.endswith("15a_measure_grounders")}
+    runs = [f"{name}.n16-s{seed}" for name in datasets for seed in (3, 4)]
+    assert found == {f"{run}.15a_measure_grounders" for run in runs}
+    invented = {name: planned[name].synthetic for name in found}
+    assert all((sizes == []) == ("-s4." in name) for name, sizes in invented.items())
+    name = "games.n16-s3.15a_measure_grounders"
     needs = ["01_prepare_data", "n16-s3.03_generate_titles", "n16-s3.04_ground_to_items"]
+    needs += ["n16-s3.02_tune_llm"]
     assert waits[name] == [f"games.{job}" for job in needs]
     assert name in waits["07_overall_performance"]
     assert order.index(name) < order.index("07_overall_performance")
     study = study_file(cheaper=True, constrained=True)
     planned = studies.jobs("toy", study)
-    name = "ml-100k.n16-s0.15_cheaper_grounding"
+    name = "ml-100k.n16-s0.15a_measure_grounders"
     assert "ml-100k.n16-s0-constrained.03_generate_titles" in studies.waits(planned)[name]
     assert not any("15" in name for name in studies.jobs("toy", study_file()))
 
@@ -331,6 +349,7 @@ def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, t
         ),
         ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
+        ({"adapters": [7]}, "adapters: 7 is not one of the study's seeds"),
     ],
 )
 def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, message):

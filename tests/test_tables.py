@@ -105,3 +105,12 @@ def test_latex_compiles(tmp_path):
     (tmp_path / "t.tex").write_text(page)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_long_table_is_cut_and_says_where_the_rest_is(tmp_path):
+    long = pd.DataFrame({"n": range(tables.ROWS + 5)})
+    saved = tables.save(long, tmp_path / "tables", "long")
+    shown = tables.view(saved[saved.n >= 0], caption="Numbers.").data
+    assert f"| {tables.ROWS - 1} |" in shown and f"| {tables.ROWS} |" not in shown
+    assert "*The first 30 of 35 rows: all of them are in `tables/long.csv`.* *Numbers.*" in shown
+    assert "first 30" not in tables.view(long.head(30)).data

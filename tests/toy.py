@@ -90,6 +90,35 @@ def make_tiny_llm(folder, seed=0, hidden=32):
     return folder
 
 
+def make_encoder(folder):
+    """A random BERT of two layers, as a Hugging Face folder; return the folder."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789():,.'&!-"
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]"
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(fast), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
 def batch(project, *words, check=True):
     """Call the batch in a project's folder; return what it printed."""
     command = [sys.executable, "-m", "bigrec_lib.study.batch", *words]
@@ -116,12 +145,20 @@ def make_project(folder, data, llm, **changes):
         "llm": {"model": str(llm), "quantisation": "none", "dtype": "float32"},
         "baselines": {},
         "cheaper": True,
+        "cost": True,
+        "adapters": [0],
         "resources": {name: {"threads": 1} for name in NOTEBOOKS},
         "notebooks": {
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
-            "15_cheaper_grounding": {"synthetic": [100, 200], "requests": 5},
+            "17a_measure_cost": {"requests": 3, "batches": [1, 2]},
+            "15a_measure_grounders": {
+                "synthetic": [100, 200],
+                "requests": 5,
+                "layers": 1,
+                "encoder": str(make_encoder(Path(llm).parent / "encoder")),
+            },
         },
         **changes,
     }
@@ -130,7 +167,10 @@ def make_project(folder, data, llm, **changes):
     return folder
 
 
-def results_of(project) -> dict[str, str]:
+FRONT = ("index.html", "README.md", "site/evidence.html")  # show the claims about time, too
+
+
+def results_of(project) -> dict[str, object]:
     """SHA-256 of every published file of the toy study, but for manifests and seconds.
 
     Those tell when and how fast, and so do the table of seconds and the pages that show such.
@@ -138,13 +178,20 @@ def results_of(project) -> dict[str, str]:
     from bigrec_lib.files import sha256
 
     results = project / "results" / "toy"
-    timed = {"manifests.json", "site/search.js", "tables/training_seconds.csv"}
-    for job in ("08_training_size", "*15_cheaper_grounding"):
-        shown = [*results.glob(f"notebooks/{job}.*"), *results.glob(f"site/**/{job}.*")]
+    timed = {"manifests.json", "claims.csv", "site/search.js", *FRONT}
+    for job in ("08_training_size.*", "*1[57]*_*"):
+        shown = [*results.glob(f"notebooks/{job}"), *results.glob(f"site/**/{job}")]
         timed |= {path.relative_to(results).as_posix() for path in shown}
+    timed |= {f"figures/{name}.png" for name in ("cheaper_grounding", "cost")}
+    timed |= {f"tables/{name}.csv" for name in ("grounders", "searches", "training_seconds")}
+    timed |= {f"tables/cost{suffix}" for suffix in (".csv", ".md", ".tex")}
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]
     names = {path.relative_to(results).as_posix(): path for path in files}
-    return {name: sha256(path) for name, path in names.items() if name not in timed}
+    claims = (results / "claims.csv").read_text().splitlines()
+    lasting = {line for line in claims if not line.startswith(("Q3", "V2"))}
+    return {name: sha256(path) for name, path in names.items() if name not in timed} | {
+        "claims but for those about time": sorted(lasting)
+    }
 
 
 def tuning_settings(**changes):

@@ -79,7 +79,11 @@ def slopes(test: pd.DataFrame) -> pd.DataFrame:
 
 
 def crossings(test: pd.DataFrame) -> pd.DataFrame:
-    """Where BIGRec's line and that of the conventional models' mean cross, a row a data set."""
+    """Where BIGRec's line and that of the conventional models' mean cross, a row a data set.
+
+    slope with slope_low, slope_high: BIGRec's slope per doubling minus theirs. Lines whose slopes
+    are not told apart, or where BIGRec's is the steeper one, have no crossing.
+    """
     rows = []
     for dataset, group in test.groupby("dataset", sort=False):
         found = evidence.ladders(group)
@@ -88,10 +92,17 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
             rows.append(row | {"gap": f"missing: {found.gap}"})
             continue
         first, last = (round(2 ** found.x[end]) for end in (0, -1))
+        apart = significance.mean_of(
+            found.slope(found.bigrec - found.conventional), found.users
+        ).interval
+        row |= {"slope": apart.mean, "slope_low": apart.low, "slope_high": apart.high}
         row |= {"smallest": first, "largest": last, "gap": ""}
         at = claims.crossing(found)
-        if at is None:
-            gap = "BIGRec's fitted line rises at least as fast as the conventional models'"
+        if at is None or apart.high >= 0:
+            gap = apart.verdict(
+                "BIGRec's line is steeper than the conventional models'", "",
+                "the slopes of BIGRec and of the conventional models are not told apart",
+            )  # fmt: skip
             rows.append(row | {"gap": gap})
             continue
         low, middle, high = (
@@ -101,7 +112,7 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
             ahead = "the conventional models'" if round(middle) == first else "BIGRec's"
             row["gap"] = f"{ahead} line is ahead from {first:,} to {last:,} samples"
         rows.append(row | {"crossing": middle, "low": low, "high": high})
-    columns = "dataset crossing low high smallest largest gap".split()
+    columns = "dataset slope slope_low slope_high crossing low high smallest largest gap".split()
     frame = pd.DataFrame(rows).reindex(columns=columns)
     return frame.astype({"smallest": "Int64", "largest": "Int64"})
 
@@ -116,32 +127,36 @@ def gini(counts: np.ndarray) -> float:
 def exposure(lists: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """How recommendations spread over the catalogue: a row a data set, size and method.
 
-    distinct_first: different first recommendations; of the first 20: coverage (share of titles ever
-    listed), gini over all titles, popularity_rank (mean place among titles, 1 = most popular).
+    Each measure is one seed's; what is shown is the mean over `seeds`. distinct_first: different
+    first recommendations; of the first 20: coverage (share of titles ever listed), gini over all
+    titles, popularity_rank (mean place among titles, 1 = most popular).
     """
     rows = []
-    for (dataset, n_train, method), group in lists.groupby(
-        ["dataset", "n_train", "method"], sort=False
-    ):
+    keys = ["dataset", "n_train", "method"]
+    for (dataset, n_train, method, _), group in lists.groupby([*keys, "seed"], sort=False):
         if dataset not in items:
             continue
         counts = items[dataset].groupby("title_group").train_count.sum()
-        place = (-counts).rank(method="average")
-        shown = np.stack(group["items"].to_numpy())
-        often = pd.Series(shown.ravel()).value_counts().reindex(counts.index, fill_value=0)
         rows.append(
-            {
-                "dataset": dataset,
-                "n_train": n_train,
-                "method": method,
-                "distinct_first": len(np.unique(shown[:, 0])),
-                "coverage": float((often > 0).mean()),
-                "gini": gini(often.to_numpy()),
-                "popularity_rank": float(place.reindex(shown.ravel()).mean()),
-            }
+            {"dataset": dataset, "n_train": n_train, "method": method}
+            | exposed(np.stack(group["items"].to_numpy()), counts)
         )
-    columns = "dataset n_train method distinct_first coverage gini popularity_rank".split()
-    return in_order(pd.DataFrame(rows, columns=columns))
+    measures = "distinct_first coverage gini popularity_rank".split()
+    of_seeds = pd.DataFrame(rows, columns=[*keys, *measures]).groupby(keys, sort=False)
+    means = of_seeds[measures].mean()
+    return in_order(of_seeds.size().rename("seeds").to_frame().join(means).reset_index())
+
+
+def exposed(shown: np.ndarray, counts: pd.Series) -> dict[str, float]:
+    """The measures of `exposure` of one seed's lists (n, k); counts: of each title, by group."""
+    place = (-counts).rank(method="average")
+    often = pd.Series(shown.ravel()).value_counts().reindex(counts.index, fill_value=0)
+    return {
+        "distinct_first": float(len(np.unique(shown[:, 0]))),
+        "coverage": float((often > 0).mean()),
+        "gini": gini(often.to_numpy()),
+        "popularity_rank": float(place.reindex(shown.ravel()).mean()),
+    }
 
 
 def group_differences(

@@ -145,6 +145,19 @@ def difference(group: pd.DataFrame, method: str, against: str, metric: str = "nd
     return mean_of((tables[method] - tables[against]).to_numpy(), users_of(tables[method]))
 
 
+def relative(group: pd.DataFrame, method: str, against: str, metric: str = "ndcg") -> Mean | None:
+    """method / against − 1 on the seeds and examples of both; None without any, or without a hit of
+    `against`."""
+    if not {method, against} <= set(group.method):
+        return None
+    tables = crossed(group[group.method.isin((method, against))], metric)
+    theirs = tables[against].to_numpy()
+    if not theirs.sum() > 0:
+        return None
+    parts = np.stack([tables[method].to_numpy() - theirs, theirs])
+    return ratio_of(parts, users_of(tables[against]))
+
+
 def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
     """The personal gain in NDCG@20 of one method; None where a study has no lists of it.
 
@@ -342,14 +355,9 @@ def joint(keys: dict, group: pd.DataFrame, gain: pd.DataFrame, dataset: str, siz
     if not names:
         return missing(said, "joint model")
     guard = personal(gain[gain.origin == names[0]])
-    both = group[group.origin.isin((names[0], dataset))]
-    tables = crossed(both, "ndcg", by="origin")
-    if len(tables) < 2 or not tables[dataset].to_numpy().sum() > 0:
-        return missing(said, "single-domain model with the same seeds, and a hit of it")
-    theirs = tables[dataset].to_numpy()
-    parts = np.stack([tables[names[0]].to_numpy() - theirs, theirs])
-    mean = ratio_of(parts, users_of(tables[dataset]))
-    return compared(said, mean, "", {PERSONAL: guard}, "no worse")
+    mean = relative(group.assign(method=group.origin), names[0], dataset)
+    what = "single-domain model with the same seeds, and a hit of it"
+    return compared(said, mean, what, {PERSONAL: guard}, "no worse")
 
 
 def difference_of_origins(group: pd.DataFrame, origin: str, against: str) -> Mean | None:

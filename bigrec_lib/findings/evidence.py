@@ -315,6 +315,26 @@ def read_first_beams(folder: Path) -> pd.DataFrame:
     return rows.assign(method="bigrec")
 
 
+def read_measures(folder: Path) -> pd.DataFrame:
+    """What measuring jobs counted: `parameters.KEYS`, what, method, value (float)."""
+    try:
+        return results.read(folder, "measures.csv").astype({"value": float})
+    except StudyError:
+        return pd.DataFrame(columns=[*KEYS, "what", "method", "value"])
+
+
+def read_values(folder: Path, split: str = "test") -> pd.DataFrame:
+    """What measuring jobs found of each example, with its user.
+
+    `parameters.KEYS`, what, method, example, value, user.
+    """
+    try:
+        rows = results.read(folder, "values.parquet", split=split).drop(columns="split")
+    except StudyError:
+        rows = pd.DataFrame(columns=[*KEYS, "what", "method", "example", "value"])
+    return with_users(rows, folder, split)
+
+
 def read_data(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Data set -> its rows of items.parquet, or of examples.parquet (the test split)."""
     wanted = {"split": "test"} if name == "examples" else {}

@@ -1,5 +1,7 @@
 """Figures of the analyses, 07 and on, in the look of `plots`."""
 
+from textwrap import wrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -121,31 +123,36 @@ def apart(axis: plt.Axes, ends: list[tuple]) -> list[float]:
 
 
 def group_shares(shares: pd.DataFrame) -> plt.Figure:
-    """Share of recommendations minus share of histories by popularity group.
+    """What share of the recommendations is of the most popular fifth of the titles, by method.
 
-    shares: columns dataset, method, k, group (0 = rarest) and difference; a panel a data set and k.
+    shares: `analyses.group_differences` of one size; a panel a data set, a line a method. Filled:
+    the first 20, hollow: the first. The dashed line is that group's share of the histories, the
+    dotted one what a random order has.
     """
-    datasets, ks = list(shares.dataset.unique()), sorted(shares.k.unique())
+    top = shares[(shares.group == 4) & shares.k.isin((1, 20))]
+    methods = [method for method in MAIN if method in set(top.method)]
+    panels = list(top.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
-        len(datasets), len(ks), figsize=(plots.WIDTH * 1.5, 2.9 * len(datasets)), sharey="row",
-        sharex=True, squeeze=False,
+        1, len(panels), figsize=(plots.WIDTH * (0.6 + 0.45 * len(panels)), 0.27 * len(methods) + 1),
+        sharey=True, squeeze=False,
     )  # fmt: skip
-    for row, dataset in zip(axes, datasets, strict=True):
-        for axis, k in zip(row, ks, strict=True):
-            own = shares[(shares.dataset == dataset) & (shares.k == k)]
-            for method, line in own.groupby("method", sort=False):
-                axis.plot(
-                    line.group + 1, line.difference, color=colour_of(method),
-                    marker=of(method).marker, markersize=5, label=label(method),
-                )  # fmt: skip
-            axis.axhline(0, color="0.3", linewidth=1, linestyle="--")
-            axis.set(title=f"{dataset}, first {k}", xticks=range(1, 6))
-        row[0].set_ylabel("share of recommendations\n− share of histories")
-    for axis in axes[-1]:
-        axis.set_xlabel("popularity group")
-    figure.tight_layout()
+    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+        for k, shift in ((20, -0.13), (1, 0.13)):
+            own = group[group.k == k].set_index("method").reindex(methods)
+            colours = [PALETTE[0] if "bigrec" in method else "0.45" for method in methods]
+            axis.scatter(
+                own.share, np.arange(len(methods)) + shift, s=28, zorder=3, edgecolor=colours,
+                facecolor=colours if k == 20 else "white", label=f"first {k}",
+            )  # fmt: skip
+        of_histories = (group.share - group.difference).iloc[0]
+        axis.axvline(of_histories, color="0.3", linewidth=1.2, linestyle="--", label="histories")
+        axis.axvline(0.2, color="0.3", linewidth=1.2, linestyle=":", label="random order")
+        axis.set(title=dataset, xlim=(-0.03, 1.03), ylim=(len(methods) - 0.4, -0.6))
+        axis.set(xlabel="share of the most popular fifth")
+        axis.set_yticks(range(len(methods)), [label(method) for method in methods])
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    figure.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=4)
     return figure
 
 
@@ -165,7 +172,7 @@ def injection(curves: pd.DataFrame) -> plt.Figure:
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         for split, (colour, dash, name) in looks.items():
             own = group[group.split == split].pivot(index="gamma", columns="seed", values="value")
-            axis.plot(own.index, own, color=colour, linestyle=dash, linewidth=0.7, alpha=0.6)
+            axis.plot(own.index, own, color=colour, linestyle=dash, linewidth=0.7)
             axis.plot(
                 own.index, own.mean(axis=1), color=colour, linestyle=dash, linewidth=2, label=name
             )
@@ -264,34 +271,42 @@ def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
     axis.vlines(x[2], trend.far_low, trend.far_high, color=colour, linestyle=":", linewidth=2)
 
 
-# 15_cheaper_grounding
+# 15a, 15_cheaper_grounding
 
 
 def cheaper(rows: pd.DataFrame) -> plt.Figure:
     """What each way loses in NDCG@20 over what its request takes: grounding alone, and all of it.
 
-    rows: columns method, difference, low, high; writing and request (seconds).
+    rows: columns dataset, method, difference, low, high; writing and request (seconds). A row of
+    panels a data set.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH * 1.5, 3.8), sharex=True, sharey=True)
-    panels = {
-        "grounding alone": rows.request - rows.writing,
-        "with writing the text": rows.request,
-    }
-    for axis, (title, seconds) in zip(axes, panels.items(), strict=True):
-        for row, x in zip(rows.itertuples(), seconds, strict=True):
-            colour = colour_of(row.method)
-            axis.vlines(x, row.low, row.high, color=colour, linewidth=0.8)
-            axis.plot(
-                x, row.difference, of(row.method).marker, color=colour, markersize=7, alpha=0.8,
-                label=label(row.method),
-            )  # fmt: skip
-        axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
-        axis.set_xscale("log")
-        axis.set(title=title, xlabel="seconds of a request")
-    axes[0].set(ylabel="difference in NDCG@20\nto the exact way")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    panels = list(rows.groupby("dataset", sort=False))
+    size = (plots.WIDTH * 1.5, 0.6 + 3.2 * len(panels))
+    figure, axes = plt.subplots(
+        len(panels), 2, figsize=size, sharex=True, sharey="row", squeeze=False
+    )
+    for (left, right), (dataset, group) in zip(axes, panels, strict=True):
+        lost_over(left, group, group.request - group.writing)
+        lost_over(right, group, group.request)
+        left.set(
+            title=f"{dataset}: grounding alone", ylabel="difference in NDCG@20\nto the exact way"
+        )
+        right.set(title=f"{dataset}: with writing the text")
+    for axis in axes[-1]:
+        axis.set(xlabel="seconds of a request")
+    axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     figure.tight_layout()
     return figure
+
+
+def lost_over(axis: plt.Axes, rows: pd.DataFrame, seconds: pd.Series) -> None:
+    """A point with its interval for each way; `cheaper` says what of."""
+    for row, x in zip(rows.itertuples(), seconds, strict=True):
+        look = {"marker": of(row.method).marker, "color": colour_of(row.method)}
+        axis.vlines(x, row.low, row.high, color=look["color"], linewidth=0.8)
+        axis.plot(x, row.difference, markersize=7, alpha=0.8, label=label(row.method), **look)
+    axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
+    axis.set_xscale("log")
 
 
 def growing(rows: pd.DataFrame) -> plt.Figure:
@@ -311,5 +326,75 @@ def growing(rows: pd.DataFrame) -> plt.Figure:
     axes[0].set(ylabel="seconds of a search (median)")
     axes[1].set(ylabel="recall of the first 20", ylim=(0, 1.05))
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+# 18_domains
+
+
+def domains(points: pd.DataFrame, bins: pd.DataFrame, traits: dict[str, str]) -> plt.Figure:
+    """BIGRec − its rival over traits: a point a data set (first row), a line a data set (second).
+
+    points: columns dataset, difference, low, high and the traits; bins: columns dataset, trait, at,
+    difference, low, high. traits: those to draw, and how they are put.
+    """
+    figure, axes = plt.subplots(
+        2, len(traits), figsize=(plots.WIDTH * 0.75 * len(traits), 5.6), sharey="row", squeeze=False
+    )
+    for number, (trait, words) in enumerate(traits.items()):
+        top, below = axes[:, number]
+        for place, row in enumerate(points.itertuples()):
+            look = {"color": PALETTE[place], "marker": "osD^vP"[place % 6], "label": row.dataset}
+            at = getattr(row, trait)
+            top.vlines(at, row.low, row.high, color=PALETTE[place])
+            top.plot(at, row.difference, linestyle="", **look)
+            line = bins[(bins.dataset == row.dataset) & (bins.trait == trait)]
+            below.plot(line["at"], line.difference, **look)
+            below.vlines(line["at"], line.low, line.high, color=PALETTE[place], linewidth=0.8)
+        for axis in (top, below):
+            axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
+        below.set(xlabel="\n".join(wrap(words, 34)))
+    axes[0, 0].set(ylabel="data sets: difference\nin NDCG@20")
+    axes[1, 0].set(ylabel="bins of examples: difference\nin NDCG@20")
+    axes[0, 0].legend(fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+# 17_cost
+
+
+def cost(rows: pd.DataFrame) -> plt.Figure:
+    """NDCG@20 over seconds of training, and over seconds of 1,000 requests: a row a data set.
+
+    rows: columns dataset, samples, method, lm, ndcg, low, high, seconds, p50, p95. Bars reach to
+    the interval of NDCG@20, and from the median request to p95; hollow: trained on all samples. The
+    line is the front: nothing to its left is above it.
+    """
+    panels = list(rows.groupby("dataset", sort=False))
+    size = (plots.WIDTH * 1.5, 0.6 + 3.4 * len(panels))
+    figure, axes = plt.subplots(len(panels), 2, figsize=size, sharey="row", squeeze=False)
+    for (left, right), (dataset, group) in zip(axes, panels, strict=True):
+        for axis, at, far in ((left, group.seconds, group.seconds), (right, group.p50, group.p95)):
+            scale = 1000 if axis is right else 1
+            for row, x, end in zip(group.itertuples(), at * scale, far * scale, strict=True):
+                look = {"color": colour_of(row.method), "marker": of(row.method).marker}
+                look |= {"markerfacecolor": "white"} if row.samples == "all" else {}
+                name = label(row.method) + (f" by {row.lm}" if row.lm else "")
+                axis.vlines(x, row.low, row.high, color=look["color"], linewidth=0.8)
+                axis.hlines(row.ndcg, x, end, color=look["color"], linewidth=0.8)
+                axis.plot(x, row.ndcg, linestyle="", label=name, **look)
+            rising = group.assign(x=at * scale).dropna(subset="x").sort_values("x")
+            axis.step(rising.x, rising.ndcg.cummax(), where="post", color="0.6", linewidth=1)
+            axis.set_xscale("log")
+        left.set(title=dataset, ylabel="NDCG@20")
+    axes[-1, 0].set(xlabel="seconds of training")
+    axes[-1, 1].set(xlabel="seconds of 1,000 requests")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes[0, 1].legend(
+        unique.values(), unique, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small"
+    )
     figure.tight_layout()
     return figure

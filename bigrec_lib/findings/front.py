@@ -11,6 +11,7 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence, rules, worked
 from bigrec_lib.findings.methods import CONVENTIONAL, label
 from bigrec_lib.findings.questions import QUESTIONS
+from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 
 WEAKEST_FIRST = (
@@ -210,6 +211,8 @@ def contents(folder: Path) -> dict:
         "counts": counts(claims),
         "lacks": lacks,
         "reading": READING,
+        "hit": metrics.HIT,
+        "near": metrics.NEAR,
         "arrows": ARROWS,
     }
 

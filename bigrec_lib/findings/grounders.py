@@ -1,14 +1,19 @@
-"""What cheaper ways to ground lose in quality and save in seconds (15)."""
+"""What cheaper ways to ground lose in quality and save in seconds: one run (15a), all runs (15)."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import rules, significance
+from bigrec_lib.findings import claims, evidence, rules, significance
+from bigrec_lib.findings.methods import CHEAPER, label
 from bigrec_lib.findings.significance import LEVEL
 from bigrec_lib.method import cheaper, metrics
 from bigrec_lib.method.cheaper import Scored, Served
+from bigrec_lib.study import manifests
 
 EXACT = "bigrec"
 """The way that the others are held against."""
@@ -72,24 +77,24 @@ def verdict(row) -> str:
 
 
 def requests(
-    served: dict[str, Served], embedding: np.ndarray, writing: dict[str, float]
+    served: dict[str, Served], embedding: dict[str, np.ndarray], writing: dict[str, float]
 ) -> pd.DataFrame:
     """What each way takes for one request, in seconds, a row a way.
 
-    embedding: (m,) seconds to embed the text of each of the first m requests; writing: way ->
-    seconds to write a text. Columns method; embedded (share of requests whose text is); search_p50,
-    search_p95 (without embedding); p50, p95 (with it, over the first m); writing, embedding and
-    search, typical of a stage (`typical`); request, their sum; per_second (how many requests one
-    process grounds at that pace).
+    embedding: way -> (m,) seconds to embed the text of each of the first m requests; writing: way
+    -> seconds to write a text. Columns method; embedded (share of requests whose text is);
+    search_p50, search_p95 (without embedding); p50, p95 (with it, over the first m); writing,
+    embedding and search, typical of a stage (`typical`); request, their sum; per_second (how many
+    requests one process grounds at that pace).
     """
     rows = []
     for name, found in served.items():
-        m = len(embedding)
-        whole = found.seconds[:m] + found.embedded[:m] * embedding
+        m = len(embedding[name])
+        whole = found.seconds[:m] + found.embedded[:m] * embedding[name]
         row = {"method": name, "embedded": found.embedded.mean()}
         for stage, seconds in {"search_": found.seconds, "": whole}.items():
             row |= {f"{stage}p50": np.median(seconds), f"{stage}p95": np.quantile(seconds, 0.95)}
-        of_embedding = row["embedded"] * np.median(embedding)
+        of_embedding = row["embedded"] * np.median(embedding[name])
         search = typical(found.seconds, found.embedded)
         row |= {"writing": writing[name], "embedding": of_embedding, "search": search}
         row |= {"request": writing[name] + of_embedding + search}
@@ -120,30 +125,203 @@ def stages(found: pd.DataFrame) -> pd.DataFrame:
 def costs(
     served: dict[str, Served],
     adding: dict[str, float],
-    embedding: np.ndarray,
+    embedding: dict[str, np.ndarray],
     rows_of_titles: float,
     candidates: int,
 ) -> pd.DataFrame:
     """What each way takes before the first request, and for one more title; a row a way.
 
-    adding: way -> seconds, the new title's vector given; embedding: seconds an LLM takes for a
-    text; rows_of_titles: seconds to work out the rows that all cascades share. Columns method,
+    adding: way -> seconds, the new title's vector given; embedding: way -> seconds of some texts'
+    vectors; rows_of_titles: seconds to work out the rows that all cascades share. Columns method,
     vectors (seconds to embed the catalogue, title by title), build (seconds, the vectors given), mb
     (10^6 bytes held), add (seconds, with embedding).
     """
     rows = []
     for name, found in served.items():
-        vector = 0.0 if isinstance(found.way, Scored) else np.median(embedding)
+        vector = 0.0 if isinstance(found.way, Scored) else np.median(embedding[name])
         build = found.build + rows_of_titles * isinstance(found.way, cheaper.Cascade)
         row = {"method": name, "vectors": vector * candidates, "build": build}
         rows.append(row | {"mb": found.size / 1e6, "add": adding[name] + vector})
     return pd.DataFrame(rows)
 
 
-def flat(frame: pd.DataFrame) -> dict[str, float]:
-    """A table of seconds, a row a way, as names and numbers: 'bigrec, p50'."""
-    return {
-        f"{name}, {column}": round(float(value), 7)
-        for name, row in frame.set_index("method").iterrows()
-        for column, value in row.items()
-    }
+def measured(
+    served: dict[str, Served], recalls: dict[str, np.ndarray], grown: pd.DataFrame
+) -> pd.DataFrame:
+    """What is counted of the ways, not timed: columns what, method, value (`write_measures`).
+
+    grown: `cheaper.growing`.
+    """
+    rows = [("recall", name, each.mean()) for name, each in recalls.items()]
+    for name, found in served.items():
+        rows += [("embedded", name, found.embedded.mean()), ("bytes", name, found.size)]
+    built = grown[grown.p50.notna()]
+    for row in built.itertuples():
+        size = f"of {row.items:,} titles"
+        rows += [
+            (f"recall {size}", row.method, row.recall),
+            (f"bytes {size}", row.method, row.size),
+        ]
+    return pd.DataFrame(rows, columns=["what", "method", "value"])
+
+
+def timed(seconds: pd.DataFrame, costs: pd.DataFrame, grown: pd.DataFrame) -> dict[str, float]:
+    """Seconds of `requests`, `costs` and `cheaper.growing` as names and numbers: 'bigrec, p50'."""
+    found: dict[str, float] = {}
+    for frame in (seconds.drop(columns=["embedded", "per_second"]), costs.drop(columns="mb")):
+        for name, row in frame.set_index("method").iterrows():
+            found |= {f"{name}, {column}": round(float(v), 7) for column, v in row.items()}
+    built = grown[grown.p50.notna()]
+    for row in built.itertuples():
+        size = f"of {row.items:,} titles"
+        found |= {f"{row.method}, search_p50 {size}": round(row.p50, 7)}
+        found |= {f"{row.method}, search_p95 {size}": round(row.p95, 7)}
+        found |= {f"{row.method}, build {size}": round(row.build, 7)}
+    return found
+
+
+# --------------------------------------------------------------------------- over all runs
+
+JOB = "15a_measure_grounders"
+
+
+def variants(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of main runs, the ways of 15a among them; constrained decoding as one more way.
+
+    rows: with the columns of `parameters.KEYS` and method, such as ranks.
+    """
+    sizes = evidence.main_sizes(rows)
+    named = rows[rows.method.isin((EXACT, *CHEAPER)) | rows.constrained]
+    return evidence.variants(named, sizes)
+
+
+def published_seconds(folder: Path) -> pd.DataFrame:
+    """What 15a timed: columns dataset, n_train, seed, method, what, seconds."""
+    rows = [
+        {name: job["keys"][name] for name in ("dataset", "n_train", "seed")}
+        | dict(zip(("method", "what"), name.split(", ", 1), strict=True))
+        | {"seconds": value}
+        for job in manifests.published_jobs(folder, JOB)
+        for name, value in job["seconds_of"].items()
+    ]
+    columns = "dataset n_train seed method what seconds".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """Every way against the exact one, over the seeds of a study: a row a data set and way.
+
+    test: `variants` of scored ranks; seconds: `published_seconds`; measures: `read_measures`.
+    Columns dataset, method, seeds, n, recall, embedded, ndcg, difference with low and high,
+    identical (ranks), writing, grounding and request (seconds, medians of the seeds).
+    """
+    rows = []
+    for (dataset, method), group in test.groupby(["dataset", "method"], sort=False):
+        both = test[(test.dataset == dataset) & test.method.isin((method, EXACT))]
+        tables = {name: significance.crossed(both, name) for name in ("ndcg", "rank", "ties")}
+        apart = tables["ndcg"][method] - tables["ndcg"][EXACT]
+        if not apart.size:
+            continue
+        users = significance.users_of(apart)
+        row = {"dataset": dataset, "method": method}
+        row |= significance.contrast(apart.to_numpy(), users)
+        row |= {"ndcg": group.ndcg.mean()}
+        row["identical"] = all(
+            tables[name][method].equals(tables[name][EXACT]) for name in ("rank", "ties")
+        )
+        counted = measures[(measures.dataset == dataset) & (measures.method == method)]
+        row |= {what: counted.value[counted.what == what].mean() for what in ("recall", "embedded")}
+        of_way = seconds[(seconds.dataset == dataset) & (seconds.method == method)]
+        typical = of_way.groupby("what").seconds.median()
+        row |= {name: typical.get(name, np.nan) for name in ("writing", "request")}
+        rows.append(row | {"grounding": row["request"] - row["writing"]})
+    columns = "dataset method seeds n recall embedded ndcg difference low high".split()
+    return pd.DataFrame(rows, columns=[*columns, *"identical writing grounding request".split()])
+
+
+def half(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Data set -> the ways that take at most half the exact way's time to ground, writing aside.
+
+    table: `over_runs`. What loses nothing, by identical ranks, is not among them.
+    """
+    found = {}
+    for dataset, group in table.groupby("dataset", sort=False):
+        limit = group.grounding[group.method == EXACT].max() / 2
+        quick = group[(group.grounding <= limit) & ~group.identical]
+        found[str(dataset)] = quick.method.tolist()
+    return found
+
+
+def q3(test: pd.DataFrame, gains: pd.DataFrame, table: pd.DataFrame) -> list[dict]:
+    """Q3 on every data set. test, gains: `variants` of scored ranks and of `personal_gains`."""
+    rows = []
+    quick = half(table)
+    for dataset in test.dataset.unique():
+        keys = {"claim": "Q3", "dataset": dataset, "metric": "NDCG@20"}
+        if not quick.get(dataset):
+            said = keys | {"statement": "a cheaper way / the exact way − 1"}
+            rows.append(claims.missing(said, "ways in half the time (`cheaper` in the study file)"))
+        group, gain = (frame[frame.dataset == dataset] for frame in (test, gains))
+        for method in quick.get(dataset, []):
+            said = keys | {"statement": f"{label(method)} / the exact way − 1"}
+            mean = claims.relative(group, method, EXACT)
+            guards = {claims.PERSONAL: claims.personal(gain, method)}
+            rows.append(claims.compared(said, mean, "a hit of the exact way", guards, "no worse"))
+    return rows
+
+
+def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame) -> list[str]:
+    """What 15 shows, a Markdown list item a data set and thing.
+
+    table: `over_runs`; decided: claims of `q3`; largest: columns dataset, method, items, seconds of
+    a search among as many invented titles.
+    """
+    lines = []
+    for dataset, group in table.groupby("dataset", sort=False):
+        one = group.set_index("method")
+        share = one.writing[EXACT] / one.request[EXACT]
+        stage = "writing the text" if share > 0.5 else "grounding it"
+        lines.append(
+            f"- {dataset}: a request takes {one.request[EXACT]:.3f} s, and **{stage} dominates**: "
+            f"writing is {share:.1%} of it, so that no cheaper grounding saves more than "
+            f"{1 - share:.1%}."
+        )
+        free = group[group.identical & (group.method != EXACT)]
+        for row in free.itertuples():
+            lines.append(
+                f"- {dataset}: **{label(row.method)} loses nothing**: all ranks are identical, and "
+                f"{1 - row.embedded:.1%} of the texts need no embedding."
+            )
+        verdicts = decided[decided.dataset == dataset]
+        good = verdicts[verdicts.verdict == rules.SUPPORTED]
+        said = ", ".join(good.statement.str.removesuffix(" / the exact way − 1"))
+        lines.append(
+            f"- {dataset}: of {len(verdicts)} ways in half the time or less, {len(good)} "
+            + (
+                f"are shown to be no worse within {rules.SAME:.0%}: **{said}**."
+                if said
+                else f"**are shown to be no worse** within {rules.SAME:.0%}."
+            )
+        )
+        exact = largest[(largest.dataset == dataset) & (largest.method == EXACT)]
+        for row in exact.itertuples():
+            lines.append(
+                f"- {dataset}: among {row.items:,} titles the exact search takes "
+                f"{row.seconds * 1000:.1f} ms, {row.seconds / one.request[EXACT]:.1%} of a request."
+            )
+    return lines
+
+
+def searches(seconds: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """Searches among invented titles: columns dataset, method, items, seconds (p50), recall."""
+    rows = []
+    pattern = re.compile(r"search_p50 of ([\d,]+) titles")
+    for row in seconds.itertuples():
+        if size := pattern.fullmatch(row.what):
+            same = (measures.dataset == row.dataset) & (measures.method == row.method)
+            found = measures[same & (measures.what == f"recall of {size[1]} titles")]
+            rows.append(
+                {"dataset": row.dataset, "method": row.method, "seconds": row.seconds}
+                | {"items": int(size[1].replace(",", "")), "recall": found.value.mean()}
+            )
+    return pd.DataFrame(rows, columns="dataset method items seconds recall".split())

@@ -6,15 +6,40 @@ import re
 from dataclasses import dataclass, replace
 
 import seaborn as sns
+from matplotlib.colors import to_rgb
 
-PALETTE = sns.color_palette("colorblind")
 Colour = str | tuple[float, float, float]
+MARKS = 3.0  # least contrast of a mark with a white page (WCAG 2.2, 1.4.11)
+
+
+def contrast(colour: Colour) -> float:
+    """The contrast of a colour with white, 1 to 21 (WCAG 2.2).
+
+    >>> contrast("white"), round(contrast("black"))
+    (1.0, 21)
+    """
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in to_rgb(colour)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 1.05 / (luminance + 0.05)
+
+
+def legible(colour: Colour) -> Colour:
+    """The colour, darkened until its contrast with white is MARKS."""
+    red, green, blue = to_rgb(colour)
+    while contrast((red, green, blue)) < MARKS:
+        red, green, blue = 0.98 * red, 0.98 * green, 0.98 * blue
+    return red, green, blue
+
+
+PALETTE = [legible(colour) for colour in sns.color_palette("colorblind")]
 
 
 def shades(colour: Colour) -> tuple[Colour, Colour]:
     """A lighter and a darker shade, for the two losses of a network: binary, cross-entropy."""
-    _, light, dark = sns.light_palette(colour, 3)
-    return light, dark
+    return legible(colour), sns.dark_palette(colour, 4)[2]
 
 
 TARGETS = "targets of the samples"
@@ -67,7 +92,7 @@ def conventional(
 
 
 METHODS = (
-    Method("random", "Random, one draw", "random", "0.85", "x", "baselines", learns=NOTHING),
+    Method("random", "Random, one draw", "random", "0.55", "x", "baselines", learns=NOTHING),
     Method("bigrec", "BIGRec", "bigrec", PALETTE[0], "o", "", "First beam, titles (BIGRec)"),
     Method("bigrec+popularity", "BIGRec + popularity", "injected", PALETTE[1], "s", learns=BOTH),
     Method(
@@ -108,7 +133,7 @@ METHODS = (
         "bigrec-untuned",
         "BIGRec, untuned LLM",
         "variant",
-        "#9ecae1",
+        "#5a9bc4",
         "X",
         "zero_shot",
         learns=NOTHING,
@@ -128,7 +153,7 @@ METHODS = (
         "recent-popularity",
         "Recent popularity",
         "statistic",
-        "0.75",
+        "0.5",
         "<",
         "baselines",
         learns=INTERACTIONS,
@@ -142,6 +167,15 @@ METHODS = (
     *conventional("sasrec-ce", "SASRec, cross-entropy", "network", SASREC, "H"),
     *conventional("sasrec-bce", "SASRec, binary", "network", SASREC_LIGHT, "+"),
     *conventional("dros", "DROS", "network", PALETTE[6], "8"),
+    Method(
+        "sasrec-llm",
+        "SASRec, from the LLM's titles",
+        "llm",
+        "#aa4499",
+        "$L$",
+        "baselines",
+        learns=INTERACTIONS,
+    ),
     Method("p5", "P5-style", "llm", "#8c2d04", ".", "baselines"),
     *(
         Method(name, label, "grounding", grounding=label)
@@ -162,10 +196,15 @@ METHODS = (
             ("bigrec-spelled", "Cached rows, spelling overlooked", PALETTE[8], "D"),
             ("bigrec-grams", "Row of the title most alike in n-grams", PALETTE[1], "^"),
             ("bigrec-words", "Row of the title most alike in words", PALETTE[3], "v"),
+            ("bigrec-fuzzy", "Row of the title with the fewest edits", PALETTE[5], "*"),
             ("bigrec-by-grams", "Ranked by n-grams", PALETTE[1], "2"),
             ("bigrec-by-words", "Ranked by words (BM25)", PALETTE[3], "1"),
-            ("bigrec-first-dimensions", "First dimensions", "0.6", "<"),
+            ("bigrec-first-dimensions", "First dimensions", "0.5", "<"),
             ("bigrec-principal", "Principal components", "0.3", ">"),
+            ("bigrec-first-layers", "First layers of the LLM", "#004c6d", "P"),
+            ("bigrec-sentences", "Small sentence encoder", "#117733", "d"),
+            ("bigrec-decoder", "State of the decoder", "#882255", "H"),
+            ("bigrec-l2d", "No text: state after the prompt (L2D)", "#332288", "8"),
             ("bigrec-hnsw", "HNSW graph", PALETTE[4], "p"),
             ("bigrec-ivf", "IVF cells", PALETTE[9], "h"),
             ("bigrec-pq", "PQ codes", PALETTE[6], "X"),

@@ -22,7 +22,7 @@ TAGS = (
 ).split()
 SPANS = {cell: ["rowspan", "colspan"] for cell in ("td", "th")}
 PROSE = {"a": ["href"], "pre": ["class"], "div": ["class"], "span": ["class"]} | SPANS
-SAVED = re.compile(r'plots\.save\(\w+, p\.figures, "(\w+)"\)')  # the figure is among results, too
+SAVED = re.compile(r'plots\.save\(\w+, p\.figures, "(\w+)"')  # the figure is among results, too
 DPI = 110  # of the pictures in notebooks: `plots.style`
 INCH = 96  # CSS pixels
 

@@ -8,19 +8,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import Image, display
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bigrec_lib.files import atomic
-from bigrec_lib.findings.methods import PALETTE, colour_of, label
+from bigrec_lib.findings import significance
+from bigrec_lib.findings.methods import PALETTE, colour_of, label, legible, of
 from bigrec_lib.study.notebook import small
 
+PALE = sns.light_palette("#56b4e9", as_cmap=True)  # black text can be read on all of it
 WIDTH = 6.0  # inches, about a column and a half in print
 
 
 def style() -> None:
     """Set the look of every figure drawn from here on."""
-    sns.set_theme(style="whitegrid", context="paper", palette="colorblind", font_scale=1.1)
+    sns.set_theme(style="whitegrid", context="paper", palette=PALETTE, font_scale=1.1)
     plt.rcParams.update(
         {
             "figure.dpi": 110,
@@ -34,12 +37,48 @@ def style() -> None:
     )
 
 
-def save(figure: plt.Figure, folder: Path, name: str) -> None:
-    """Write `name`.png into `folder`, without a date, so that reruns are equal."""
+def save(figure: plt.Figure, folder: Path, name: str, alt: str = "") -> None:
+    """Write `name`.png into `folder`, without a date, so that reruns are equal, and show it.
+
+    alt: what the figure shows, in words (`alts`). The file keeps it under the PNG keyword
+    "Description", the notebook as `show` does.
+    """
     drawn = BytesIO()
     figure.savefig(drawn, format="png")
     with atomic(folder / f"{name}.png") as partial:
-        partial.write_bytes(small(drawn.getvalue()))
+        partial.write_bytes(small(drawn.getvalue(), alt))
+    show(figure, alt)
+
+
+def show(figure: plt.Figure, alt: str) -> None:
+    """Display a figure with a text for those who do not see it, and close it.
+
+    The text is in the output's metadata, `image/png`: `alt`, where nbconvert looks for it.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=plt.rcParams["figure.dpi"])
+    plt.close(figure)
+    display(Image(data=drawn.getvalue(), format="png", alt=alt or None))
+
+
+def ramp(n: int) -> list:
+    """`n` colours from light to dark, all of which can be told from a white page."""
+    return [legible(colour) for colour in sns.color_palette("crest", n + 1)[1:]]
+
+
+# 17a_measure_cost
+
+
+def requests(table: pd.DataFrame) -> plt.Figure:
+    """Median seconds of a request, and p99, a row a method. table: `costing.table`."""
+    table = table.sort_values("p50", ascending=False)
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.28 * len(table)))
+    for place, row in enumerate(table.itertuples()):
+        axis.hlines(place, row.p50, row.p99, color=colour_of(row.method), linewidth=1.2)
+        axis.plot(row.p50, place, "o", color=colour_of(row.method))
+    axis.set_yticks(range(len(table)), [label(name) for name in table.method])
+    axis.set(xscale="log", xlabel="seconds of a request: median, and to p99")
+    return figure
 
 
 # 03_generate_titles
@@ -218,7 +257,7 @@ def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
     share = np.mean(np.asarray(counts) == 0)
     left.set_title(f"{share:.0%} of {len(counts):,} titles have no count", fontsize="medium")
     line = np.linspace(0, 1, 200)
-    for gamma, shade in zip(gammas, sns.color_palette("crest", len(gammas)), strict=True):
+    for gamma, shade in zip(gammas, ramp(len(gammas)), strict=True):
         right.plot(line, (1 + line) ** -gamma, color=shade, label=f"γ = {gamma:g}")
     right.set(xlabel="weight W", ylabel="factor on D̂", ylim=(0, 1.02))
     right.legend()
@@ -229,7 +268,7 @@ def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
 def gamma_curves(curves, gamma: float) -> plt.Figure:
     """HR and NDCG over γ, one line a k, with the chosen γ. curves: `reweighting.curves`."""
     ks = sorted(curves.k.unique())
-    shades = dict(zip(ks, sns.color_palette("crest", len(ks)), strict=True))
+    shades = dict(zip(ks, ramp(len(ks)), strict=True))
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.2))
     for axis, metric in zip(axes, ("HR", "NDCG"), strict=True):
         for k in ks:
@@ -238,7 +277,7 @@ def gamma_curves(curves, gamma: float) -> plt.Figure:
         axis.axvline(gamma, color="0.25", linestyle="--", linewidth=1)
         gamma_axis(axis)
         axis.set(ylabel=f"{metric}@K", xlim=(0, curves.gamma.max()), ylim=(0, None))
-    axes[0].legend()
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
 
@@ -253,23 +292,34 @@ def gamma_axis(axis: plt.Axes) -> None:
 
 
 def by_popularity(gain) -> plt.Figure:
-    """Mean NDCG by the popularity group of the target, one bar a method.
+    """Mean NDCG by the popularity group of the target with its 95 % interval, a mark a method.
 
-    gain: columns group (0 = rarest), method, ndcg, one row an example and method.
+    gain: columns group (0 = rarest), method, user, ndcg, one row an example and method.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH, 3.0))
-    one = gain[gain.method == gain.method.iloc[0]]
-    sizes = one.groupby("group").size()
-    sns.barplot(
-        gain.assign(method=gain.method.map(label)), x="group", y="ndcg", hue="method",
-        palette={label(method): colour_of(method) for method in gain.method.unique()},
-        errorbar=None, ax=axis,
-    )  # fmt: skip
-    groups = sorted(sizes.index)
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
+    names = list(gain.method.unique())
+    groups = sorted(gain.group.unique())
+    for place, method in enumerate(names):
+        own = gain[gain.method == method]
+        found = [interval_of(own[own.group == group]) for group in groups]
+        mean = np.array([each.mean for each in found])
+        away = [mean - [each.low for each in found], [each.high for each in found] - mean]
+        x = np.arange(len(groups)) + 0.7 * ((place + 0.5) / len(names) - 0.5)
+        axis.errorbar(
+            x, mean, yerr=away, fmt=of(method).marker, capsize=2, color=colour_of(method),
+            label=label(method),
+        )  # fmt: skip
+    sizes = gain[gain.method == names[0]].groupby("group").size()
     axis.set_xticks(range(len(groups)), [f"{g + 1}\nn = {sizes[g]}" for g in groups])
     axis.set(xlabel="popularity group of the target (5 = most popular)", ylabel="NDCG@20")
-    sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1), ncol=3, title=None)
+    axis.set_ylim(0, min(axis.get_ylim()[1], 1.05))
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3)
     return figure
+
+
+def interval_of(rows: pd.DataFrame) -> significance.Interval:
+    """The interval of the mean of column ndcg; of users, from column user."""
+    return significance.interval(rows.ndcg.to_numpy(), rows.user.to_numpy())
 
 
 # 06_train_baselines
@@ -289,7 +339,8 @@ def training(curves) -> plt.Figure:
         axes[1].plot(best.epoch, best.valid_ndcg, "D", color=colour_of(method), markersize=4)
     axes[0].set(xlabel="epoch", ylabel="training loss / that of epoch 1", ylim=(0, None))
     axes[1].set(xlabel="epoch", ylabel="validation NDCG@20", ylim=(0, None))
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(curves):
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
 
@@ -299,8 +350,8 @@ def overlaps(shares) -> plt.Figure:
     named = shares.rename(index=label, columns=label)
     figure, axis = plt.subplots(figsize=(0.45 * len(named) + 2, 0.45 * len(named) + 1))
     sns.heatmap(
-        named, annot=True, fmt=".0%", vmin=0, vmax=1, cmap="crest", square=True, cbar=False,
-        annot_kws={"size": 7}, ax=axis,
+        named, annot=True, fmt=".0%", vmin=0, vmax=1, cmap=PALE, square=True, cbar=False,
+        annot_kws={"size": 7, "color": "black"}, ax=axis,
     )  # fmt: skip
     plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axis.grid(visible=False)

@@ -17,8 +17,8 @@ FLAT = 0.10  # a slope within this share of its level per doubling is flat
 SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two say little of them
 
 RULE = f"""\
-A claim gets one row a data set and comparison. The rule was fixed when the first edition's numbers
-were known, and before any later ones:
+A claim gets one row a data set and comparison. Its rule was fixed before its numbers; that of C1 to
+C5 when the first edition's were known, and before any later ones:
 
 * **Better** ("A is better than B"): the mean paired difference is above zero.
 * **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
@@ -51,6 +51,24 @@ that of its lists shuffled among users.
   Guard: the joint model's personal gain. A model tuned on another domain − one tuned there on
   other users' answers, which has learnt the form but no preference (better). Guard: its personal
   gain.
+* Q1: samples that a selection chose − as many drawn at random, in NDCG@20 and in the log-likelihood
+  of the true title (better); those of the smaller budget / random ones of the larger − 1, NDCG@20
+  (no worse). Guards: for NDCG@20 the personal gain; for the log-likelihood that of the title under
+  the user's own history − under another user's.
+* Q2: / the model of one domain in its own catalogue − 1 (no worse): that model in the catalogue of
+  all domains; the joint model in it; the average of the domains' adapters in its own catalogue.
+  Guard: the personal gain of the first of the two.
+* Q3: a way to ground that takes no more than half the exact way's time, writing aside / the exact
+  way − 1, NDCG@20 (no worse). Guard: its personal gain. A way that loses nothing is proved by
+  identical ranks, not tested.
+* V1: how much nearer, in normalised distance, a generated text is to its target than to the targets
+  of other users (better). Guard: the personal gain. The grounding that validation prefers −
+  BIGRec's own (better). Guard: the personal gain of the first.
+* V2: BIGRec − the conventional model that validation prefers among all that were trained, on
+  whatever samples, in no more time than BIGRec was tuned (better). Guard: BIGRec's personal gain.
+* V3: slope of BIGRec − the conventional model that validation prefers, per example, over the share
+  of the target's words in the history, and over whether the target is new (better). Guard: the same
+  slope of BIGRec's personal gain.
 """
 
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "not decided"
@@ -122,9 +140,12 @@ ROOMS = ("rules", "claims", "evidence", "significance")
 """What the verdict on a row depends on, besides the results."""
 
 
-def commit(project: Path) -> str:
-    """The commit that last changed one of ROOMS; '' where git or the history is missing."""
-    places = [f"bigrec_lib/findings/{room}.py" for room in ROOMS]
+def commit(project: Path, *further: str) -> str:
+    """The commit that last changed one of ROOMS; '' where git or the history is missing.
+
+    further: other rooms of `findings` that make the rows.
+    """
+    places = [f"bigrec_lib/findings/{room}.py" for room in (*ROOMS, *further)]
     if provenance.git(project, "status", "--porcelain", "--", *places):
         return "uncommitted"
     return provenance.git(project, "log", "-1", "--format=%H", "--", *places) or ""

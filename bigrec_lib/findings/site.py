@@ -26,7 +26,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 FOLDER = "site"
 ASSETS = ("style.css", "site.js")
 PRINTED = 150  # dots per inch of the figures among results: `plots.style`
-STEP = re.compile(r"(?P<of>.+)\.(?P<notebook>\d\d_\w+)")
+STEP = re.compile(r"(?P<of>.+)\.(?P<notebook>\d\d[a-z]?_\w+)")
 RUN = re.compile(r"(?P<dataset>.+)\.n(?P<n>\d+)-s(?P<seed>\d+)")
 
 

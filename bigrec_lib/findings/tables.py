@@ -8,6 +8,8 @@ from IPython.display import Markdown
 
 from bigrec_lib.files import write_text
 
+ROWS = 30  # of a table that a notebook shows; a longer one is a file
+
 
 def save(
     frame: pd.DataFrame, folder: Path, name: str, printed: bool = False, digits: int = 4
@@ -17,6 +19,7 @@ def save(
     printed: a table for a paper, also in Markdown and LaTeX (booktabs), rounded to `digits`.
     """
     frame.columns.name = None
+    frame.attrs["file"] = f"{folder.name}/{name}.csv"
     write_text(frame.to_csv(index=False), folder / f"{name}.csv")
     if printed:
         write_text(markdown(frame, digits), folder / f"{name}.md")
@@ -24,13 +27,30 @@ def save(
     return frame
 
 
-def view(frame: pd.DataFrame, digits: int = 4) -> Markdown:
-    """The table as a notebook shows it: whole, without row numbers."""
-    return Markdown(markdown(frame, digits))
+def view(frame: pd.DataFrame, digits: int = 4, caption: str = "") -> Markdown:
+    """The table as a notebook shows it: its first ROWS rows, without row numbers.
+
+    A longer one says so, and where all of it is if it was saved. caption: printed below it.
+    """
+    below = f"*{caption}*" if caption else ""
+    if len(frame) > ROWS:
+        place = f": all of them are in `{frame.attrs['file']}`" if "file" in frame.attrs else ""
+        below = f"*The first {ROWS} of {len(frame):,} rows{place}.* {below}".strip()
+    return Markdown(markdown(frame.head(ROWS), digits) + (f"\n{below}\n" if below else ""))
 
 
 def markdown(frame: pd.DataFrame, digits: int) -> str:
-    return rounded(frame, digits).to_markdown(index=False, disable_numparse=True) + "\n"
+    plain = rounded(frame, digits).map(one_cell)
+    return plain.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def one_cell(text: str) -> str:
+    """Text that stays in its cell: what an LLM writes may have bars and ends of lines.
+
+    >>> one_cell("a|b\\nc")
+    'a\\\\|b ⏎ c'
+    """
+    return text.replace("|", "\\|").replace("\n", " ⏎ ")
 
 
 def rounded(frame: pd.DataFrame, digits: int) -> pd.DataFrame:

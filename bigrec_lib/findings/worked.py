@@ -1,4 +1,4 @@
-"""Three real users of a study to follow by hand: a hit, a near miss and a failure of BIGRec."""
+"""The few test examples that the analyses work through by hand, and the words for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence
-from bigrec_lib.method import metrics
+from bigrec_lib.method import metrics, prompts
 from bigrec_lib.study import results
 
 SHOWN = 3  # grounded items of each example
-K = 20  # places of a list
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,46 @@ class Worked:
     catalogue: int
 
 
-def choose(ranks: pd.DataFrame) -> dict[str, int]:
-    """Kind -> example, of different users, from one run's rows (example, user, rank).
+def targets(folder: Path, dataset: str, split: str = "test") -> dict[int, str]:
+    """Example -> the title its user went on to; none where a study published no examples."""
+    try:
+        items = results.read(folder, "items.parquet", dataset=dataset)
+        examples = results.read(folder, "examples.parquet", dataset=dataset, split=split)
+    except StudyError:
+        return {}
+    title = items.set_index("item").title
+    return dict(zip(examples.example, title.reindex(examples.target), strict=True))
 
-    The hit is the best rank below 20, the near miss the best one from 20 on, and the failure the
-    middle one of the rest; the smaller example of equals. A kind that a run lacks is left out.
+
+def by_title(table: pd.DataFrame, titles: dict[int, str]) -> pd.DataFrame:
+    """A table whose rows are examples, with the titles of their targets in their place."""
+    names = [titles.get(example, f"example {example}") for example in table.index]
+    return table.set_axis(pd.Index(names, name="the user went on to"))
+
+
+def kinds(folder: Path, ranks: pd.DataFrame) -> dict[str, int]:
+    """Kind -> example: the hit, the near miss and the failure of one run (`metrics.showcase`).
+
+    ranks: BIGRec's `scored` test ranks of the run, as 04 wrote them: columns dataset, run, user,
+    example, rank, ties. A study without generations counts nothing as invented.
     """
-    left = ranks.sort_values(["rank", "example"])
-    chosen = {}
-    for kind in ("hit", "near miss", "failure"):
-        of_kind = left[left["rank"] < K] if kind == "hit" else left[left["rank"] >= K]
-        if of_kind.empty:
-            continue
-        one = of_kind.iloc[len(of_kind) // 2 if kind == "failure" else 0]
-        chosen[kind] = int(one.example)
-        left = left[left.user != one.user]
-    return chosen
+    if ranks.empty:
+        return {}
+    ranks = ranks.sort_values("example", kind="stable")
+    dataset, run = ranks[["dataset", "run"]].iloc[0]
+    beams = evidence.read_first_beams(folder)
+    beams = beams[(beams.dataset == dataset) & (beams.run == run)].set_index("example").text
+    items = evidence.read_data(folder, "items")
+    real = set(items[dataset].title) if dataset in items else set()
+    texts = ranks.example.map(beams.map(prompts.title_of))
+    invented = texts.notna() & ~texts.isin(real)
+    rank = metrics.effective_rank(ranks)
+    chosen = metrics.showcase(rank, ranks.user.to_numpy(), invented.to_numpy())
+    return {kind: int(ranks.example.iloc[row]) for kind, row in chosen.items()}
 
 
 def examples(folder: Path, dataset: str) -> list[Worked]:
-    """The three test examples of a data set, from the first seed of BIGRec at its main size.
+    """The three test examples of a data set as `kinds` has them, from the first seed of BIGRec at its main size.
 
     Raises StudyError if the study has published no ranks, items or examples.
     """
@@ -64,15 +84,16 @@ def examples(folder: Path, dataset: str) -> list[Worked]:
     ranks = ranks[ranks.n_train == evidence.main_size(ranks)]
     run = ranks.loc[ranks.seed == ranks.seed.min(), "run"].min()
     ranks = ranks[ranks.run == run]
-    ranks = ranks.assign(rank=metrics.effective_rank(ranks))
     items = results.read(folder, "items.parquet", dataset=dataset).set_index("item").sort_index()
     samples = results.read(folder, "examples.parquet", dataset=dataset, split="test")
     ranks = ranks.merge(samples[["example", "user", "history", "target"]], on="example")
+    chosen = kinds(folder, ranks)
+    ranks = ranks.assign(rank=metrics.effective_rank(ranks)).set_index("example")
     lists = rows_of(evidence.read_lists(folder), dataset, run)
     beams = rows_of(evidence.read_first_beams(folder), dataset, run)
     shown = []
-    for kind, example in choose(ranks).items():
-        row = ranks.set_index("example").loc[example]
+    for kind, example in chosen.items():
+        row = ranks.loc[example]
         grounded = lists["items"].get(example, ())
         shown.append(
             Worked(
@@ -81,7 +102,7 @@ def examples(folder: Path, dataset: str) -> list[Worked]:
                 user=int(row.user),
                 run=run,
                 history=[items.title[item] for item in row.history],
-                text=beams.text.get(example, "").strip().strip('"'),
+                text=prompts.title_of(beams.text.get(example, "")),
                 grounded=[items.title[item] for item in grounded[:SHOWN]],
                 target=items.title[row.target],
                 rank=float(row["rank"]),

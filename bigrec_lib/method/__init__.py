@@ -27,10 +27,12 @@ grounding      step 2: exact L2 ranks over the whole catalogue
 bm25           step 2 as GPT4Rec has it: the titles that share words with a text
 finders        which title a text stands for, by the text alone
 cheaper        texts to items without embedding or scanning everything, and what that costs
+encoders       cheaper vectors of a text: first layers, a sentence encoder, states of the decoder
 metrics        ranks -> HR, NDCG
 reweighting    popularity and collaborative weights; every γ in one pass
 windows        samples in numbers, for models that know no titles
 networks       GRU4Rec, Caser, SASRec, DROS
 baselines      statistics, and the search for every model's settings
 p5             the LLM that writes identifiers
+cost           what requests take: seconds, memory, energy
 """

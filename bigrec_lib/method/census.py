@@ -57,8 +57,13 @@ def effective(sizes: np.ndarray) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def continuity(examples: pa.Table, titles: Sequence[str]) -> float:
-    """Share of a target title's words that occur in the titles of its history, mean of examples."""
+def continuity(
+    histories: Sequence[Sequence[int]], targets: Sequence[int], titles: Sequence[str]
+) -> np.ndarray:
+    """Share of each target title's words that occur in the titles of its history, (n,) float64.
+
+    histories, targets: numbers of items in `titles`.
+    """
     of_title = {}
 
     def known(item: int) -> set[str]:
@@ -68,11 +73,9 @@ def continuity(examples: pa.Table, titles: Sequence[str]) -> float:
 
     shares = [
         len(known(target) & set().union(*map(known, history))) / max(len(known(target)), 1)
-        for target, history in zip(
-            examples["target"].to_pylist(), examples["history"].to_pylist(), strict=True
-        )
+        for target, history in zip(targets, histories, strict=True)
     ]
-    return float(np.mean(shares))
+    return np.array(shares)
 
 
 def repeats(examples: pa.Table, candidate: np.ndarray) -> float:
@@ -131,7 +134,9 @@ def census(
             (seen[candidate[test["target"].to_numpy()]] == 0).mean()
         ),
         "targets that are in their history": repeats(test, candidate),
-        "words of the target that are in the history": continuity(test, titles.tolist()),
+        "words of the target that are in the history": continuity(
+            test["history"].to_pylist(), test["target"].to_pylist(), titles.tolist()
+        ).mean(),
     }
     if corpus.unit != ORDER and "split" not in corpus.interactions:
         times = corpus.interactions.time.to_numpy().astype(f"M8[{corpus.unit}]")

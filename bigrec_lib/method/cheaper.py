@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,8 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import embedding, grounding
+from bigrec_lib.method import grounding
 from bigrec_lib.method.finders import Finder, Grams, Words
-
-if TYPE_CHECKING:
-    from bigrec_lib.method.llm import LLM
 
 BLOCK = 256  # titles whose rows are worked out together
 
@@ -351,17 +348,6 @@ def serve(build: Callable[[], Way], texts: Sequence[str], queries: np.ndarray) -
         seconds[number] = time.perf_counter() - start
         lists.append(shown)
     return Served(way, np.stack(lists), asked, seconds, built, way.size)
-
-
-def seconds_to_embed(llm: LLM, texts: Sequence[str]) -> np.ndarray:
-    """Seconds to embed each text, one after the other and none from a cache, (n,) float64."""
-    seconds = []
-    with tqdm(total=len(texts) + 1, desc="embedding", unit="text") as bar:
-        for text in [*texts[:1], *texts]:  # the first one twice, to warm up
-            start = time.perf_counter()
-            embedding.compute(llm, embedding.tokenise(llm, [text]), 1, bar)
-            seconds.append(time.perf_counter() - start)
-    return np.array(seconds[1:])
 
 
 def seconds_to_add(way: Way, title: str, vector: np.ndarray) -> float:

@@ -152,6 +152,29 @@ class Words:
         return sum(held) + sum(len(word.encode()) + 4 for word in self.index.vocab_dict)
 
 
+class Fuzzy:
+    """The title that the fewest insertions and deletions turn into the text, for their lengths
+    (rapidfuzz's ratio); case is ignored. None for a text that shares no character with any."""
+
+    def __init__(self, titles: Sequence[str]):
+        self.titles = [title.casefold() for title in titles]
+
+    def find(self, text: str) -> int | None:
+        from rapidfuzz import fuzz, process
+
+        _, similarity, candidate = process.extractOne(
+            text.casefold(), self.titles, scorer=fuzz.ratio
+        )
+        return candidate if similarity > 0 else None
+
+    def add(self, title: str) -> None:
+        self.titles.append(title.casefold())
+
+    @property
+    def size(self) -> int:
+        return sum(len(title.encode()) for title in self.titles)
+
+
 def best(scores: np.ndarray) -> int | None:
     """The candidate with the highest score, the first of equals; None if no score is above 0."""
     found = int(scores.argmax())

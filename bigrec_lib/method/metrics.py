@@ -85,6 +85,33 @@ def own_and_others(
     return own, (given[targets] - same_user) / (n - own_lists)
 
 
+HIT, NEAR = 20, 100  # ranks below HIT are hits, below NEAR near misses
+
+
+def showcase(rank: np.ndarray, users: np.ndarray, invented: np.ndarray) -> dict[str, int]:
+    """One example of each kind, of different users: kind -> row, the first there is.
+
+    rank: (n,) of the targets. users: (n,). invented: (n,) bool, whether what was written is no
+    title of the catalogue. Kinds: 'hit', 'near miss' (HIT or more, below NEAR) and 'failure'
+    (beyond that, and invented where one is). A kind that no further user has is left out.
+
+    >>> showcase(np.array([3, 40, 40, 500]), np.array([7, 7, 8, 9]), np.zeros(4, dtype=bool))
+    {'hit': 0, 'near miss': 2, 'failure': 3}
+    """
+    beyond = rank >= NEAR
+    kinds = {
+        "hit": rank < HIT,
+        "near miss": (rank >= HIT) & ~beyond,
+        "failure": beyond & invented if (beyond & invented).any() else beyond,
+    }
+    chosen: dict[str, int] = {}
+    for kind, rows in kinds.items():
+        free = np.flatnonzero(rows & ~np.isin(users, users[list(chosen.values())]))
+        if len(free):
+            chosen[kind] = int(free[0])
+    return chosen
+
+
 def of_random(metric, k: int, n_candidates: int) -> float:
     """What a list in random order of `n_candidates` is expected to score.
 

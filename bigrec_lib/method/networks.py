@@ -26,7 +26,9 @@ from bigrec_lib.method.llm import Dropout
 from bigrec_lib.method.windows import BaselineError, Scorer, Windows, valid_ndcg
 
 HEADS, BLOCKS = 2, 2  # of SASRec
+STD = 0.05  # of embeddings before training
 FILTERS = {"horizontal": 16, "vertical": 4}  # of Caser, per height
+BEGUN = "sasrec-llm"  # starts from the LLM's vectors of the titles: all that it has of an LLM
 ALPHA, BETA, POWER = 0.1, 1.0, 0.05  # of DROS, as in the authors' code
 
 
@@ -55,7 +57,7 @@ class Network(nn.Module):
         super().__init__()
         self.n_items, self.length = n_items, length
         self.items = nn.Embedding(n_items + 1, settings.width, padding_idx=n_items)
-        nn.init.normal_(self.items.weight[:-1].detach(), std=0.05)
+        nn.init.normal_(self.items.weight[:-1].detach(), std=STD)
         self.bias = nn.Parameter(torch.zeros(n_items))
         self.dropout = Dropout(settings.dropout)
 
@@ -149,7 +151,7 @@ class SASRec(Network):
     def __init__(self, n_items: int, length: int, settings: Settings):
         super().__init__(n_items, length, settings)
         self.places = nn.Embedding(length, settings.width)
-        nn.init.normal_(self.places.weight.detach(), std=0.05)
+        nn.init.normal_(self.places.weight.detach(), std=STD)
         self.blocks = nn.ModuleList(Block(settings.width, settings.dropout) for _ in range(BLOCKS))
         self.norm = nn.LayerNorm(settings.width)
 
@@ -219,6 +221,7 @@ NETWORKS: dict[str, tuple[type[Network], Callable[..., Tensor]]] = {
     "sasrec-ce": (SASRec, ce),
     "sasrec-bce": (SASRec, bce),
     "dros": (SASRec, dros),
+    BEGUN: (SASRec, ce),
 }
 """Method -> its network and its loss."""
 
@@ -226,18 +229,41 @@ NETWORKS: dict[str, tuple[type[Network], Callable[..., Tensor]]] = {
 # ------------------------------------------------------------------------------------- training
 
 
+def begin(model: Network, vectors: np.ndarray) -> None:
+    """Let the item embeddings start as vectors (I, D) of the candidates.
+
+    The coordinates along the directions in which they vary most, as many as the network is wide,
+    at the scale that random embeddings start from.
+    """
+    centred = torch.from_numpy(vectors - vectors.mean(0)).double()
+    _, _, axes = torch.linalg.svd(centred, full_matrices=False)
+    weight = model.items.weight.detach()  # (I + 1, d)
+    kept = (centred @ axes[: weight.shape[1]].T).float()  # (I, min(I, D, d))
+    weight[:-1] = 0
+    weight[:-1, : kept.shape[1]] = kept * (STD / kept.square().mean().sqrt().clamp(min=1e-12))
+
+
 def train(
-    method: str, learnt: Windows, valid: Windows, settings: Settings, device: str = "cpu"
+    method: str,
+    learnt: Windows,
+    valid: Windows,
+    settings: Settings,
+    device: str = "cpu",
+    vectors: np.ndarray | None = None,
 ) -> tuple[Network, pd.DataFrame]:
     """Train a network; return it as it was at its best, and its curve.
 
-    learnt: what it learns from, `windows.steps` of the samples. The curve has the columns epoch,
+    learnt: what it learns from, `windows.steps` of the samples. vectors: (I, D), what the
+    embeddings of candidates start as; None: at random. The curve has the columns epoch,
     train_loss, valid_ndcg (NDCG@20). Same arguments, same network; PyTorch's own random state is
     left as it was. Raises Diverged if a loss or a score is not finite.
     """
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        model = NETWORKS[method][0](learnt.n_items, learnt.histories.shape[1], settings).to(device)
+        model = NETWORKS[method][0](learnt.n_items, learnt.histories.shape[1], settings)
+        if vectors is not None:
+            begin(model, vectors)
+        model.to(device)
         optimiser = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )

@@ -127,6 +127,16 @@ def drawn(table: pa.Table, n: int, per_user: int, seed: int) -> pa.Table:
     )
 
 
+def first_users(table: pa.Table | pd.DataFrame, n: int) -> np.ndarray:
+    """Rows (m,) of one example each of the first `n` users of a drawing (`drawn`), in its order.
+
+    Whoever shows examples before anything is known of them shows these.
+    """
+    order = np.argsort(table["draw"].to_numpy())
+    _, first = np.unique(table["user"].to_numpy()[order], return_index=True)
+    return order[np.sort(first)[:n]]
+
+
 def strangers(users: np.ndarray, seed: int) -> np.ndarray:
     """For each example another one, of another user, (n,) int64; each serves once.
 

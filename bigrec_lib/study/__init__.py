@@ -6,10 +6,14 @@ manifests      what a finished artefact came from, holds and took to make
 jobs           one notebook's run: lock, begin, finish
 results        ranks, lists and metrics: written one way, read one way
 steps          the heavy cells of 02 and 03 as functions
+costing        what each contestant costs, measured in a process of its own
 studies        study files: what they may say, the jobs they ask for
 data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it
 publish        runs/<study> -> results/<study>
+cards          adapters, published with their model cards
+recommender    from titles to items in one call, with what a study has published
+form           recommendations for people: the widgets of 00_try_it
 plan           what is done, stale or missing, why, how long the rest takes
 new            begin a study of one's own table: guess its columns, write the file
 runner         one job of a batch

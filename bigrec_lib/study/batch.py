@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
 from bigrec_lib.method import assets
-from bigrec_lib.study import data, manifests, new, plan, publish, runner, studies, verify
+from bigrec_lib.study import cards, data, manifests, new, plan, publish, runner, studies, verify
 from bigrec_lib.study.parameters import (
     NOTEBOOKS,
     Analysis,
@@ -162,6 +162,8 @@ def run_study(name: str, *options: str) -> None:
         analyses = [job for job in planned.values() if isinstance(job, Analysis)]
         if publish.pending(results, analyses):
             publish.finish(results, analyses)
+        if studies.load(name).adapters:
+            cards.publish_adapters(results, studies.adapters(name, studies.load(name)))
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
@@ -202,6 +204,16 @@ def rebuild(name: str) -> None:
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
 
 
+def publish_adapters(name: str) -> None:
+    """Publish the adapters of a study that has run, and say how large they are."""
+    results = ROOT / "results" / name
+    with only_one(name):
+        folders = cards.publish_adapters(results, studies.adapters(name, studies.load(name)))
+    for folder in folders:
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"adapter: {folder.relative_to(ROOT)} ({size / 1e6:.1f} MB)")
+
+
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m bigrec_lib.study.batch", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
@@ -213,6 +225,7 @@ def parser() -> argparse.ArgumentParser:
             "recompute all hashes, and all metrics that follow from ranks",
         ),
         ("report", "run the analyses on the results as they are, and write the site"),
+        ("adapter", "publish the adapters of a study's main runs, with their model cards"),
         ("collect", "publish the rows of all steps (used by the batch)"),
     ):
         commands.add_parser(command, help=meaning).add_argument("name")
@@ -248,6 +261,8 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
         print(verify.study(ROOT / "results" / name))
     elif command.command == "report":
         rebuild(name)
+    elif command.command == "adapter":
+        publish_adapters(name)
     elif command.command == "schema":
         print(studies.schema(), end="")
     elif command.command == "collect":

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import prompts
 from bigrec_lib.study.parameters import KEYS, Analysis, Parameters
 
 NAME = "manifest.json"
@@ -39,6 +41,12 @@ def published_jobs(results: Path, notebook: str) -> list[dict]:
     """The published manifests of one notebook's jobs, in the order of their names."""
     jobs = read_published(results)["jobs"]
     return [jobs[name] for name in sorted(jobs) if jobs[name]["notebook"] == notebook]
+
+
+def words_of(preparation: dict) -> prompts.Domain:
+    """What the prompts of a data set say, from the manifest of its 01_prepare_data."""
+    domain = prompts.domain(preparation["facts"]["domain"])
+    return replace(domain, **preparation["parameters"]["words"])
 
 
 def substance(manifest: dict) -> str:

@@ -113,11 +113,18 @@ def settled(output: NotebookNode, project: Path) -> NotebookNode:
     return output
 
 
-def small(png: bytes) -> bytes:
-    """A PNG in 256 colours: enough for a figure, and less than half the size."""
-    from PIL import Image
+def small(png: bytes, description: str = "") -> bytes:
+    """A PNG in 256 colours: enough for a figure, and less than half the size.
 
+    description: what it shows, kept in the file under the PNG keyword "Description".
+    """
+    from PIL import Image, PngImagePlugin
+
+    told = PngImagePlugin.PngInfo()
+    if description:
+        told.add_itxt("Description", description)
     drawn = BytesIO()
     with Image.open(BytesIO(png)) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(drawn, format="png")
+        plain = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        plain.save(drawn, format="png", pnginfo=told)
     return drawn.getvalue()

@@ -34,6 +34,7 @@ Baseline = Literal[
     "sasrec-ce",
     "sasrec-bce",
     "dros",
+    "sasrec-llm",
     "p5",
 ]
 
@@ -309,6 +310,22 @@ class ModelParameters(Parameters):
         return revision.read_text() if revision.exists() else ""
 
 
+class TryIt(Parameters):
+    """Recommendations for a history of one's own; no job, since nothing comes of it.
+
+    dataset: '' is the study's first. titles: [] is the history of a test example.
+    """
+
+    notebook = "00_try_it"
+
+    dataset: str = ""
+    titles: list[str] = []
+    k: Count = 20
+    beams: Count = 4
+    gamma: Annotated[float, Field(ge=0)] = 0.0
+    constrained: bool = False
+
+
 class PrepareData(DatasetParameters):
     notebook = "01_prepare_data"
 
@@ -514,12 +531,16 @@ class ReweightByStatistics(TunedParameters):
         return super().inputs | {"04_ground_to_items": self.grounding} | scored
 
 
-class CheaperGrounding(RunParameters, ModelParameters):
+class MeasureGrounders(RunParameters, ModelParameters):
     """Cheaper ways to ground the texts of a run; trie: also those written under constraint."""
 
-    notebook = "15_cheaper_grounding"
+    notebook = "15a_measure_grounders"
 
+    n_test: Size = 1000
     trie: bool = False
+    layers: Count = 8
+    encoder: str = "all-minilm-l6-v2"
+    max_tokens: Count = 512
     grams: Count = 3
     dimensions: Count = 64
     links: Count = 32
@@ -543,6 +564,21 @@ class CheaperGrounding(RunParameters, ModelParameters):
         return self.folder("grounding")
 
     @property
+    def tuning(self) -> Path:
+        return self.folder("tuning")
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter that wrote the texts; None for the LLM as it is."""
+        return self.tuning / "adapter" if self.n_train else None
+
+    @property
+    def materials(self) -> dict[str, str]:
+        if self.encoder in assets.ENCODERS or not self.encoder:
+            return super().materials | {"encoder": str(assets.ENCODERS.get(self.encoder, ""))}
+        return super().materials | {"encoder": self.content(Path(self.encoder))}
+
+    @property
     def constrained(self) -> Path:
         """Where 03 puts what the same adapter writes inside a tree of all titles."""
         return TunedParameters(
@@ -554,6 +590,7 @@ class CheaperGrounding(RunParameters, ModelParameters):
     def inputs(self) -> dict[str, Path]:
         found = {"01_prepare_data": self.data, "03_generate_titles": self.generations}
         found |= {"04_ground_to_items": self.grounding}
+        found |= {"02_tune_llm": self.tuning} if self.n_train else {}
         return found | ({"03_generate_titles, constrained": self.constrained} if self.trie else {})
 
 
@@ -617,6 +654,49 @@ class TrainBaselines(RunParameters, ModelParameters):
         return {"01_prepare_data": self.data}
 
 
+class MeasureCost(AdapterParameters, ModelParameters):
+    """What the contestants of a run cost; trie: the same adapter's constrained generations are
+    there, too; conventional: those of 06 as well."""
+
+    notebook = "17a_measure_cost"
+
+    conventional: bool = True
+    trie: bool = False
+    requests: Count = 100
+    batches: Annotated[list[Count], Field(min_length=1)] = [1, 8, 32]
+    threads: Count = 1
+
+    @property
+    def output(self) -> Path:
+        return self.folder("cost")
+
+    @property
+    def generations(self) -> Path:
+        return self.folder("generations")
+
+    @property
+    def grounding(self) -> Path:
+        return self.folder("grounding")
+
+    @property
+    def tuning(self) -> Path:
+        return self.folder("tuning")
+
+    @property
+    def adapter(self) -> Path:
+        return self.tuning / "adapter"
+
+    @property
+    def baselines(self) -> Path:
+        return self.runs / self.dataset / self.drawn / "baselines"
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        found = {"01_prepare_data": self.data, "02_tune_llm": self.tuning}
+        found |= {"03_generate_titles": self.generations, "04_ground_to_items": self.grounding}
+        return found | ({"06_train_baselines": self.baselines} if self.conventional else {})
+
+
 class Analysis(Parameters):
     """A notebook that reads what the study has published, and nothing else."""
 
@@ -649,22 +729,39 @@ class LLMSize(Analysis):
     notebook = "12_llm_size"
 
 
+class CheaperGrounding(Analysis):
+    notebook = "15_cheaper_grounding"
+
+
+class Cost(Analysis):
+    notebook = "17_cost"
+
+
+class Domains(Analysis):
+    notebook = "18_domains"
+
+
 NOTEBOOKS: dict[str, type[Parameters]] = {
     cls.notebook: cls
     for cls in (
+        TryIt,
         PrepareData,
         TuneLLM,
         GenerateTitles,
         GroundToItems,
         TrainBaselines,
         ReweightByStatistics,
-        CheaperGrounding,
+        MeasureGrounders,
+        MeasureCost,
         OverallPerformance,
         TrainingSize,
         StatisticalInformation,
         CrossDomain,
         TuningSettings,
         LLMSize,
+        CheaperGrounding,
+        Cost,
+        Domains,
     )
 }
 

@@ -95,7 +95,9 @@ def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> float | Non
     """
     given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
     examples = {
-        (p["study"], p["dataset"]): p["n_valid"] + p["n_test"] for p in given if "n_test" in p
+        (p["study"], p["dataset"]): p["n_valid"] + p["n_test"]
+        for p in given
+        if {"n_valid", "n_test"} <= p.keys()
     }
 
     def work(p: dict) -> float:

@@ -42,10 +42,14 @@ TABLES = {
     "metrics.csv": ["metrics.csv"],
     "grid.csv": ["grid.csv"],
     "data.csv": ["data.csv"],
+    "measures.csv": ["measures.csv"],
+    "values.parquet": ["values.parquet"],
 }
 """Published table -> the files of a job's output that it is made of."""
 
 OF_DATA = ("items.parquet", "examples.parquet", "data.csv")  # tables that belong to a data set
+ADAPTERS = "adapters"  # the folder of published adapters
+WEIGHTS = "adapter_model.safetensors"
 PRIVATE = ("item_id", "raw_title")  # columns that nobody needs to read the results
 
 
@@ -146,9 +150,21 @@ def keep_notebook(job: Parameters, results: Path) -> Path:
     """Publish a job's executed notebook, without what ties it to this very run."""
     notebook = json.loads(executed(job).read_text(encoding="utf-8"))
     notebook["metadata"].pop("bigrec", None)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = [moved(line) for line in cell["source"]]
     path = results / "notebooks" / f"{job.job}.ipynb"
     write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", path)
     return path
+
+
+def moved(text: str) -> str:
+    """Markdown of `notebooks/` with its relative links as they are in `results/<study>/notebooks`.
+
+    >>> moved("[a](../docs/glossary.md), [b](https://x.org)")
+    '[a](../../../docs/glossary.md), [b](https://x.org)'
+    """
+    return text.replace("](../", "](../../../")
 
 
 def pending(results: Path, analyses: list[Analysis]) -> bool:
@@ -165,6 +181,7 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
     steps = {key: m for key, m in before["jobs"].items() if not is_analysis(m)}
     files = [results / name for name in TABLES if (results / name).exists()]
     files += [results / "notebooks" / f"{key}.ipynb" for key in typical(steps)]
+    files += [results / name for name in kept_adapters(before)]
     files = [path for path in files if path.relative_to(results).as_posix() in before["files"]]
     for job in analyses:
         files.append(keep_notebook(job, results))
@@ -192,6 +209,21 @@ def write_site(results: Path, jobs: list[str]) -> list[Path]:
     if done.returncode:
         raise StudyError(f"{results.name}: the site could not be written: {done.stderr.strip()}")
     return [results / name for name in json.loads(done.stdout)]
+
+
+def kept_adapters(published: dict[str, dict]) -> list[str]:
+    """The files of published adapters that are still those of the study's jobs.
+
+    published: the content of manifests.json.
+    """
+    tuned = {m["outputs"].get(f"adapter/{WEIGHTS}") for m in published["jobs"].values()}
+    files = {Path(name): digest for name, digest in published["files"].items()}
+    kept = {
+        path.parent
+        for path, digest in files.items()
+        if path.parts[0] == ADAPTERS and path.name == WEIGHTS and digest in tuned
+    }
+    return [path.as_posix() for path in files if path.parent in kept]
 
 
 def gather_claims(results: Path, analyses: list[Analysis]) -> Path:

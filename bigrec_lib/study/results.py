@@ -10,6 +10,8 @@ the other, with the columns of `parameters.KEYS` in front (`publish`).
                          popularity; 'own' and 'theirs' of all weights (`reweighting.own_or_theirs`)
     grid.csv             conventional models: each point of the grid, and which was chosen
     data.csv             what, value: a data set in numbers
+    measures.csv         what, method, value: what a measuring job counted
+    values.parquet       split, what, method, example, value: what it measured of each example
     items.parquet        item, title, title_group, train_count
     examples.parquet     split, example, user, history, target, time, tied, draw
     metrics.csv          `metrics.COLUMNS`
@@ -52,6 +54,22 @@ def write(
     write_parquet(list_rows(lists, examples["test"], first_items), p.output / "lists.parquet")
     summaries = {key: metrics.summary(frame) for key, frame in ranks.items()} | (further or {})
     write_text(metrics.long(summaries, model).to_csv(index=False), p.output / "metrics.csv")
+
+
+def write_measures(
+    p: RunParameters, measures: pd.DataFrame, values: pd.DataFrame | None = None
+) -> None:
+    """Write what a measuring job counted, beside ranks and lists; seconds go into its manifest.
+
+    measures: columns what, method ('' where it is of none), value (a number). values: columns
+    split, what, method, example, value; written as float32.
+    """
+    write_text(measures[["what", "method", "value"]].to_csv(index=False), p.output / "measures.csv")
+    if values is None:
+        return
+    rows = values[["split", "what", "method", "example", "value"]]
+    rows = rows.astype({"example": np.int32, "value": np.float32})
+    write_parquet(rows.reset_index(drop=True), p.output / "values.parquet")
 
 
 def rank_rows(ranks: Ranks, examples: dict[str, np.ndarray]) -> pd.DataFrame:

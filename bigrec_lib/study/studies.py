@@ -116,9 +116,16 @@ class Study(Part):
     )
     cheaper: bool = Field(
         default=False,
-        description="15_cheaper_grounding on every data set, at the first size and seed",
+        description="15a_measure_grounders on main runs of the first size; 15 judges",
+    )
+    cost: bool = Field(
+        default=False,
+        description="17a_measure_cost at the first size and seed, with every LLM; 17 compares",
     )
     baselines: Baselines | None = Field(default=None, description="06 for main runs and ladder")
+    adapters: list[int] = Field(
+        default=[], description="seeds of main runs whose adapters are published with the results"
+    )
     settings: dict[str, dict[str, object]] = Field(
         default={},
         description="name -> parameters of 02_tune_llm to try at the first size and seed; "
@@ -195,6 +202,9 @@ def check(name: str, study: Study) -> None:
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
+    for seed in study.adapters:
+        if seed not in study.seeds:
+            raise StudyError(f"adapters: {seed} is not one of the study's seeds")
     planned = jobs(name, study)
     waits(planned)
     for job in planned.values():
@@ -280,11 +290,33 @@ def jobs(name: str, study: Study) -> dict[str, Parameters]:
     return planned
 
 
+def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
+    """The jobs whose adapters are published: of main runs, those of the seeds that `adapters`
+    names, or of the first seed."""
+    seeds = study.adapters or study.seeds[:1]
+    wanted = [
+        f"{keys['dataset']}.n{keys['n_train']}-s{keys['seed']}"
+        for keys in main(study)
+        if keys["seed"] in seeds
+    ]
+    planned = jobs(name, study)
+    found = [planned[f"{run}.{parameters.TuneLLM.notebook}"] for run in wanted]
+    return [job for job in found if isinstance(job, parameters.TuneLLM)]
+
+
 def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[str, object]]:
     """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
+    if cls is parameters.TryIt:  # for people: nothing comes of it
+        return []
     if cls is parameters.TuningSettings and not study.settings:
         return []
     if cls is parameters.LLMSize and not study.llms:
+        return []
+    if cls is parameters.CheaperGrounding and not study.cheaper:
+        return []
+    if cls is parameters.Cost and not study.cost:
+        return []
+    if cls is parameters.Domains and not study.baselines:
         return []
     if not issubclass(cls, parameters.DatasetParameters):
         return [{}]
@@ -300,8 +332,10 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return tested(study) + tried(study) + controls(study) + spoken(study) + across(study)
     if issubclass(cls, parameters.TunedParameters):
         return tested(study) + tried(study) + controls(study) + spoken(study)
-    if cls is parameters.CheaperGrounding:
+    if cls is parameters.MeasureGrounders:
         return cheaper(study)
+    if cls is parameters.MeasureCost:
+        return costed(study)
     if cls is parameters.TrainBaselines:
         return trained(study)
     return single(study)
@@ -336,9 +370,29 @@ def tried(study: Study) -> list[dict[str, object]]:
 
 
 def cheaper(study: Study) -> list[dict[str, object]]:
-    """Main runs of the first size and seed whose texts are grounded in cheaper ways, too."""
+    """Main runs of the first size whose texts are grounded in cheaper ways, too.
+
+    Invented catalogues are measured once, under the first seed.
+    """
+    runs = runs_of(study.datasets, study.n_train[:1], study.seeds) if study.cheaper else []
+    return [
+        {**keys, "trie": study.constrained}
+        | ({"synthetic": []} if keys["seed"] != study.seeds[0] else {})
+        for keys in runs
+    ]
+
+
+def costed(study: Study) -> list[dict[str, object]]:
+    """Main runs of the first size and seed, whose cost is measured: of every LLM."""
+    if not study.cost:
+        return []
     first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
-    return [{**keys, "trie": study.constrained} for keys in first] if study.cheaper else []
+    own = {"trie": study.constrained, "conventional": study.baselines is not None}
+    found: list[dict[str, object]] = [keys | own for keys in first]
+    for keys in spoken(study):
+        plain = {name: value for name, value in keys.items() if name != "lm"}
+        found += [keys | {"conventional": False}] if plain in first else []
+    return found
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

@@ -1,0 +1,180 @@
+"""What quality costs: training, requests, memory, beside NDCG@20 (17)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bigrec_lib.findings import analyses, claims, evidence, sizes
+from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
+from bigrec_lib.findings.significance import Interval
+from bigrec_lib.study import manifests
+from bigrec_lib.study.parameters import OWN
+
+JOB = "17a_measure_cost"
+KEY = ["dataset", "samples", "method", "lm"]
+
+
+def published(folder: Path) -> pd.DataFrame:
+    """What 17a measured: a row a data set, LLM and contestant, a column a number.
+
+    Columns dataset, lm, method, and as `costing.table` and `costing.training` have them; disk in
+    bytes. lm is '' for the study's own LLM, and for what needs none.
+    """
+    rows: dict[tuple, dict] = {}
+    for job in manifests.published_jobs(folder, JOB):
+        for name, value in (job["seconds_of"] | job["facts"]["disk"]).items():
+            method, _, what = name.partition(", ")
+            key = (job["keys"]["dataset"], job["keys"].get("lm", ""), method)
+            rows.setdefault(key, dict(zip(("dataset", "lm", "method"), key, strict=True)))
+            rows[key][what or "disk"] = value
+    return pd.DataFrame(list(rows.values()), columns=None if rows else ["dataset", "lm", "method"])
+
+
+def levels(ranks: pd.DataFrame) -> pd.DataFrame:
+    """NDCG@20 with its interval of every contestant: few samples, all samples, every LLM.
+
+    ranks: `scored` ranks of a study. Columns KEY, seeds, n, ndcg, low, high.
+    """
+    main = evidence.main_sizes(ranks)
+    rows = evidence.few_and_all(ranks, main).assign(lm="")
+    spoken = sizes.spoken(ranks, main)
+    others = spoken[spoken.tuned & (spoken.lm != OWN)].assign(samples="few")
+    found = []
+    for keys, group in pd.concat([rows, others]).groupby(KEY, sort=False):
+        mean = analyses.mean_of_rows(group, "ndcg")
+        row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
+        row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
+        found.append(row)
+    return pd.DataFrame(found, columns=[*KEY, "seeds", "n", "ndcg", "low", "high"])
+
+
+def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of training, every point of a grid included, mean of seeds: KEY and seconds.
+
+    Of BIGRec its tuning, of each LLM.
+    """
+    main = evidence.main_sizes(ranks)
+    rows = evidence.training_seconds(folder)
+    full = rows.run.str.startswith("full")
+    kept = rows[full | (rows.n_train == rows.dataset.map(main))]
+    kept = kept.assign(samples=np.where(full[kept.index], "all", "few"), lm="")
+    others = [
+        job["keys"] | {"samples": "few", "method": "bigrec", "seconds": job["seconds"]}
+        for job in manifests.published_jobs(folder, "02_tune_llm")
+        if job["keys"].get("lm") and not job["keys"]["setting"]
+    ]
+    found = pd.concat([kept, pd.DataFrame(others)]).groupby(KEY, sort=False).seconds.mean()
+    return found.reset_index()
+
+
+def table(costs: pd.DataFrame, levels: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """Quality beside cost: a row of `levels` that was measured, or whose training was timed.
+
+    costs: `published`; seconds: `trained`. A request costs the same whatever the samples were. The
+    cached and the constrained BIGRec were tuned as BIGRec is.
+    """
+    tuned = seconds[seconds.method == "bigrec"]
+    same = [tuned.assign(method=name) for name in ("bigrec-cached", "bigrec-constrained")]
+    cached = levels[levels.method == "bigrec"].assign(method="bigrec-cached")
+    found = pd.concat([levels, cached[~cached.dataset.isin(cached_already(levels))]])
+    found = found.merge(pd.concat([seconds, *same]), "left", on=KEY)
+    found = found.merge(costs, "left", on=["dataset", "lm", "method"])
+    measured = found.p50.notna() if "p50" in found else found.seconds.notna()
+    return found[measured].reset_index(drop=True)
+
+
+def cached_already(levels: pd.DataFrame) -> list[str]:
+    return levels.dataset[levels.method == "bigrec-cached"].unique().tolist()
+
+
+def front(rows: pd.DataFrame, cost: str) -> pd.Series:
+    """Which rows nothing beats in both: no other has more NDCG@20 at no more cost, bool."""
+    return pd.Series(
+        [
+            not ((rows.ndcg > row.ndcg) & (rows[cost] <= getattr(row, cost))).any()
+            and getattr(row, cost) == getattr(row, cost)
+            for row in rows.itertuples()
+        ],
+        index=rows.index,
+        dtype=bool,
+    )
+
+
+def pays_off(training: float, request: float, other_training: float, other_request: float) -> float:
+    """Requests until dearer training is made up for by cheaper requests; inf for never.
+
+    0 where neither training nor request costs more.
+
+    >>> pays_off(100, 1, 20, 3), pays_off(20, 3, 100, 1), pays_off(100, 3, 20, 1)
+    (40.0, 0.0, inf)
+    """
+    if training <= other_training:
+        return 0.0
+    saved = other_request - request
+    return (training - other_training) / saved if saved > 0 else float("inf")
+
+
+def within(folder: Path, valid: pd.DataFrame, dataset: str, size: int) -> tuple[str, str]:
+    """The conventional model that validation prefers among those trained in no more time than
+    BIGRec was tuned: its name and its samples, 'few' or 'all'; '' and '' for none.
+
+    valid: `scored` ranks of validation, of all data sets. Training is the whole search for
+    settings, BIGRec's a single tuning; means over seeds.
+    """
+    seconds = trained(folder, valid)
+    seconds = seconds[(seconds.dataset == dataset) & (seconds.lm == "")]
+    own = seconds.seconds[seconds.method == "bigrec"]
+    affordable = seconds[seconds.method.isin(CONVENTIONAL) & (seconds.seconds <= own.max())]
+    found = evidence.few_and_all(valid[valid.dataset == dataset], {dataset: size})
+    means = found.groupby(["method", "samples"]).ndcg.mean()
+    there = [pair for pair in zip(affordable.method, affordable.samples, strict=True)
+             if pair in means.index]  # fmt: skip
+    return max(there, key=lambda pair: means[pair]) if there else ("", "")
+
+
+def v2(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
+    """V2 on every data set. test, valid: `scored` ranks; gains: `personal_gains`."""
+    rows = []
+    for dataset, size, _, gain in claims.per_dataset(test, gains):
+        rival, samples = within(folder, valid, str(dataset), size)
+        words = f"{minus('bigrec', rival or 'conventional')}, trained on {samples or 'any'} samples"
+        keys = {"claim": "V2", "dataset": dataset, "metric": "NDCG@20"}
+        keys |= {"statement": f"{words} in no more time"}
+        of_data = evidence.few_and_all(test[test.dataset == dataset], {str(dataset): size})
+        plain = (of_data.method == "bigrec") & (of_data.samples == "few")
+        both = of_data[plain | ((of_data.method == rival) & (of_data.samples == samples))]
+        mean = claims.difference(both, "bigrec", rival)
+        what = "a conventional model trained in no more time, and test ranks under BIGRec's seeds"
+        rows.append(claims.compared(keys, mean, what, {claims.PERSONAL: claims.personal(gain)}))
+    return rows
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What 17 shows, a Markdown list item a data set and thing."""
+    lines = []
+    for dataset, group in table.groupby("dataset", sort=False):
+        own = group[(group.method == "bigrec") & (group.lm == "") & (group.samples == "few")]
+        rivals = group[group.method.isin(CONVENTIONAL) & group.p50.notna()]
+        if own.empty or rivals.empty:
+            continue
+        bigrec, rival = next(own.itertuples()), next(rivals.nlargest(1, "ndcg").itertuples())
+        times = bigrec.p50 / rival.p50
+        name = f"{label(rival.method)} ({rival.samples} samples)"
+        apart = Interval(bigrec.ndcg, bigrec.low, bigrec.high)
+        lines.append(
+            f"- {dataset}: a request of BIGRec takes {bigrec.p50:.2f} s at the median, "
+            f"**{times:,.0f} times** as long as one of {name}, the conventional model with the "
+            f"highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {apart})."
+        )
+        for cost, what in {"seconds": "training", "p50": "a request"}.items():
+            best = front(group, cost)
+            word = "lies" if best[own.index[0]] else "does not lie"
+            lines.append(f"- {dataset}: BIGRec **{word}** on the front of NDCG@20 over {what}.")
+        n = pays_off(rival.seconds, rival.p50, bigrec.seconds, bigrec.p50)
+        if n == n:
+            said = "never" if n == float("inf") else f"after {n:,.0f} requests" if n else "at once"
+            lines.append(f"- {dataset}: beside BIGRec, training {name} pays off **{said}**.")
+    return lines

@@ -1,0 +1,194 @@
+"""What each contestant of a run costs, each measured in a process of its own (17a).
+
+    python -m bigrec_lib.study.costing '<parameters of 17a as JSON>' <contestant>
+
+prints a `cost.Cost` as JSON in its last line, with the most memory that the process took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import assets, prepared
+from bigrec_lib.study import manifests, provenance
+from bigrec_lib.study.parameters import MeasureCost
+
+if TYPE_CHECKING:
+    from bigrec_lib.method.cost import Service
+
+BIGREC = ("bigrec", "bigrec-cached", "bigrec-constrained")
+
+
+def contestants(p: MeasureCost) -> list[str]:
+    """Who is measured: BIGRec, and what 06 trained on the same samples."""
+    of_llm = [name for name in BIGREC if p.trie or name != "bigrec-constrained"]
+    if not p.conventional:
+        return of_llm
+    trained = sorted(path.name for path in (p.baselines / "networks").iterdir())
+    return ["popularity", *(name for name in trained if not name.endswith("-last")), *of_llm]
+
+
+def measured(p: MeasureCost, contestant: str) -> dict:
+    """Measure one contestant in a process of its own, with `p.threads` threads.
+
+    Raises StudyError with the end of what it said if it fails.
+    """
+    told = json.dumps(p.model_dump())
+    pinned = {name: str(p.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "bigrec_lib.study.costing", told, contestant],
+        env=os.environ | pinned,
+        cwd=p.project,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise StudyError(f"{contestant} could not be measured: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def conventional(p: MeasureCost, contestant: str) -> Iterator[Service]:
+    """A conventional model that 06 trained, ready to answer."""
+    from bigrec_lib.method import baselines, cost, sequences, windows
+
+    data = prepared.read(p.data)
+    length = manifests.read(p.data)["parameters"]["history"]
+    drawn = sequences.sample(data.examples("train"), p.n_train, p.seed)
+    train, test = (
+        windows.windows(table, data.of_item, length)
+        for table in (drawn, data.examples("test", p.requests))
+    )
+    if contestant == "popularity":
+        yield cost.Scores(baselines.most_popular(train), test)
+    else:
+        score = baselines.reopened(contestant, train, p.baselines / "networks" / contestant)
+        yield cost.Scores(score, test)
+
+
+@contextmanager
+def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
+    """BIGRec, ready to answer: LLMs loaded, the adapter added in, the catalogue's vectors read."""
+    from bigrec_lib.method import beams, cheaper, cost, embedding, finders, generation, llm, samples
+    from bigrec_lib.study import steps
+
+    data, of_03 = prepared.read(p.data), manifests.read(p.generations)["parameters"]
+    vectors = embedding.load(p.grounding / "vectors" / "titles.safetensors")["vectors"]
+    load = partial(llm.load_llm, p.model, p.quantisation, p.dtype, p.device)
+    base, tuned = load(), load(adapter=p.adapter)
+    frame = data.examples("test", p.requests).to_pandas()
+    told = samples.samples(frame, data.titles, data.words, tuned.tokenizer, of_03["max_tokens"])
+    answers = beams.answer_tokens(tuned.tokenizer, data.titles)
+    constrained = contestant == "bigrec-constrained"
+    room = of_03["max_new_tokens"] or beams.room_for(answers, 1.0 if constrained else steps.ROOM)
+    search = beams.Search(room, of_03["beams"], max(p.batches), of_03["length_penalty"])
+    way: cheaper.Way = cheaper.Scan(vectors, cost.K)
+    if contestant != "bigrec":
+        rows = cheaper.Rows(vectors, cost.K)
+        way = cheaper.Cascade([finders.Equal(data.candidates)], rows)
+    trie = beams.Trie(answers) if constrained else None
+    with generation.plain(tuned.model.eval()) as merged:
+        writer = replace(tuned, model=merged)
+        yield cost.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)
+
+
+def training(p: MeasureCost) -> dict[str, float]:
+    """Seconds of training as names and numbers: 'sasrec-ce, training' of what was chosen, and
+    'sasrec-ce, search' of all points of its grid."""
+    from bigrec_lib.method import baselines
+
+    found: dict[str, float] = {}
+    for name in contestants(p):
+        if name in BIGREC:
+            seconds = manifests.read(p.tuning)["seconds_of"]["tuning"]
+            found |= {f"{name}, training": seconds, f"{name}, search": seconds}
+        elif name != "popularity":
+            tried = baselines.tried(p.baselines / "networks" / name)
+            best = baselines.best_of(name, tried)
+            found[f"{name}, training"] = tried[best]["seconds"]
+            found[f"{name}, search"] = sum(result["seconds"] for result in tried)
+    return found
+
+
+def disk(p: MeasureCost) -> dict[str, int]:
+    """Bytes on disk of what each contestant needs to answer, as far as it keeps files of its own.
+
+    BIGRec: the LLM, its adapter and the catalogue's vectors.
+    """
+    vectors = p.grounding / "vectors" / "titles.safetensors"
+    of_llm = size_of(llm_files(p.model)) + size_of(p.adapter) + vectors.stat().st_size
+    found = {}
+    for name in contestants(p):
+        networks = p.baselines / "networks" / name
+        weights = list(networks.glob("*.safetensors")) if p.conventional else []
+        if name in BIGREC or weights:
+            found[name] = of_llm if name in BIGREC else sum(w.stat().st_size for w in weights)
+    return found
+
+
+def llm_files(model: str) -> Path:
+    """The folder of an LLM: an asset's, its own, or that of Hugging Face's cache."""
+    if model in assets.MODELS:
+        return assets.fetch(model)
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, local_files_only=True))
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main(told: str, contestant: str) -> None:
+    import torch
+
+    from bigrec_lib.method import cost
+
+    p = MeasureCost.model_validate(json.loads(told))
+    torch.set_num_threads(p.threads)
+    opened = (bigrec if contestant in BIGREC else conventional)(p, contestant)
+    found = cost.measure(opened, p.requests, p.batches)
+    print(json.dumps(found.shown() | {"peak_gb": provenance.peak_memory_gb()}))
+
+
+def flat(table: pd.DataFrame) -> dict[str, float]:
+    """A table with a row a contestant as names and numbers: 'bigrec, p50'."""
+    return {
+        f"{row['method']}, {what}": round(float(row[what]), 7)
+        for _, row in table.iterrows()
+        for what in table.columns.drop("method")
+        if row[what] == row[what]
+    }
+
+
+def table(found: dict[str, dict]) -> pd.DataFrame:
+    """What was measured, a row a contestant: columns method, ready, first, p50, p95, p99 and the
+    median of each stage in seconds, batch and per_second of the fastest batch, joules, peak_gb."""
+    rows = []
+    for name, cost in found.items():
+        seconds = {stage: pd.Series(values) for stage, values in cost["seconds"].items()}
+        row = {"method": name, "ready": cost["ready"], "first": cost["first"]}
+        row |= {f"p{q}": seconds["request"].quantile(q / 100) for q in (50, 95, 99)}
+        row |= {stage: values.median() for stage, values in seconds.items() if stage != "request"}
+        batch, fastest = max(cost["per_second"].items(), key=lambda pair: pair[1])
+        row |= {"batch": int(batch), "per_second": fastest, "joules": cost["joules"]}
+        rows.append(row | {"peak_gb": cost["peak_gb"]})
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,375 @@
+"""From titles to items in one call, with a study's adapter: what 00_try_it shows.
+
+It needs what a study has published: its catalogue, its settings and an adapter. Where the study
+has run, its adapter and vectors are taken from `runs/`; a fresh clone takes the published adapter
+and embeds the catalogue once, into the user's cache.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.method import assets, finders, prepared, prompts
+from bigrec_lib.study import manifests, provenance, publish, steps
+from bigrec_lib.study.parameters import GenerateTitles, GroundToItems
+from bigrec_lib.study.studies import ROOT
+
+if TYPE_CHECKING:
+    from bigrec_lib.method.beams import Trie
+    from bigrec_lib.method.llm import LLM
+    from bigrec_lib.method.prompts import Domain
+
+OFFERED = 3  # titles that are offered in place of an unknown one
+GRAMS = 3  # characters by which titles are alike
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What one history led to.
+
+    read: the titles that the prompt holds, oldest first: of a long history the newest.
+    texts: the titles the LLM wrote, best first; the first is the one that is grounded.
+    scores: of these texts, mean log-probabilities of their tokens.
+    items: the k nearest titles, best first: columns title, distance (L2), adjusted (D̃, which
+        orders them: docs/method.md, section 2), seen (whether the history has it).
+    """
+
+    read: list[str]
+    texts: list[str]
+    scores: list[float]
+    items: pd.DataFrame
+
+
+class UnknownTitle(StudyError):
+    """A history holds titles that the catalogue does not have."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A data set's distinct titles (I,), their training interactions (I,) and prompts' words."""
+
+    titles: list[str]
+    counts: np.ndarray
+    words: Domain
+
+    @cached_property
+    def equal(self) -> finders.Equal:
+        return finders.Equal(self.titles)
+
+    @cached_property
+    def spelled(self) -> finders.Spelled:
+        return finders.Spelled(self.titles)
+
+    @cached_property
+    def grams(self) -> finders.Grams:
+        return finders.Grams(self.titles, GRAMS)
+
+    def find(self, text: str) -> int | None:
+        """The title that a text is, but for case, accents and punctuation; None for no such."""
+        found = self.equal.find(text.strip())
+        return self.spelled.find(text) if found is None else found
+
+    def alike(self, text: str) -> list[str]:
+        """The titles whose letters are most like a text's, at most OFFERED, the likest first."""
+        scores = self.grams.scores(text)
+        best = np.argsort(-scores, kind="stable")[:OFFERED]
+        return [self.titles[number] for number in best if scores[number] > 0]
+
+    def history(self, texts: Sequence[str]) -> list[int]:
+        """The titles that some texts are.
+
+        Raises UnknownTitle that offers the nearest titles for every text that is none, StudyError
+        for no text at all, or a single string.
+        """
+        if isinstance(texts, str):
+            raise StudyError(f"a history is a list of titles, not {texts!r:.60}: put it in [ ]")
+        if not texts:
+            raise StudyError("the history is empty: give at least one title")
+        found = {text: self.find(text) for text in texts}
+        unknown = [text for text, number in found.items() if number is None]
+        if unknown:
+            raise UnknownTitle("\n".join(map(self.offer, unknown)))
+        return [number for text in texts if (number := found[text]) is not None]
+
+    def offer(self, text: str) -> str:
+        """What to say of a text that is no title."""
+        near = "; ".join(self.alike(text))
+        return f"{text!r:.200} is not in the catalogue: " + (
+            f"the nearest titles are {near}" if near else "no title is like it"
+        )
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A study's tuned LLM, and a catalogue with its vectors (I, d) float32: `open` makes one.
+
+    writing, grounding: the parameters of the study's 03 and 04. longest: titles of a history, as
+    the adapter has learnt. room: tokens of a text, as 03 allows. adapter: its folder.
+    """
+
+    study: str
+    dataset: str
+    adapter: Path
+    tuned: LLM
+    catalogue: Catalogue
+    vectors: np.ndarray
+    writing: GenerateTitles
+    grounding: GroundToItems
+    longest: int
+    room: int
+
+    @classmethod
+    def open(cls, study: str, dataset: str = "", project: Path | None = None) -> Recommender:
+        """Load the LLM with a study's adapter for a data set, '' for its first, and the vectors.
+
+        project: the folder of `results` and `runs`; None for the one that holds this library.
+
+        Raises StudyError that says what is missing, and which command makes it.
+        """
+        from bigrec_lib.method import llm
+
+        project = project or ROOT
+        jobs = published(project, study)
+        dataset = chosen(jobs, study, dataset)
+        key, adapter = adapter_of(project, study, dataset, jobs)
+        run = key.removesuffix("02_tune_llm")
+        written = job_of(study, jobs, f"{run}03_generate_titles")
+        grounded = job_of(study, jobs, f"{run}04_ground_to_items")
+        here = {"root": str(project)}
+        writing = GenerateTitles.check(written["parameters"] | here)
+        grounding = GroundToItems.check(grounded["parameters"] | here)
+        data = jobs[f"{dataset}.01_prepare_data"]
+        catalogue = catalogue_of(project / "results" / study, dataset, data)
+        base = steps.load(writing)
+        vectors = None
+        if grounding.embedder == "base":
+            vectors = vectors_of(base, catalogue.titles, grounding)
+        tuned = llm.LLM(base.name, llm.with_adapter(base.model, adapter).eval(), base.tokenizer)
+        if vectors is None:
+            vectors = vectors_of(tuned, catalogue.titles, grounding)
+        return cls(
+            study,
+            dataset,
+            adapter,
+            tuned,
+            catalogue,
+            vectors,
+            writing,
+            grounding,
+            longest=data["parameters"]["history"],
+            room=written["facts"]["max_new_tokens"],
+        )
+
+    def recommend(
+        self, titles: Sequence[str], k: int, beams: int, gamma: float, constrained: bool
+    ) -> Recommendation:
+        """The k items nearest to what the LLM writes after these titles, oldest first.
+
+        beams: of the search; the best one is grounded, as in the paper. gamma: of popularity; 0
+        for none. constrained: only titles of the catalogue are written.
+        Raises UnknownTitle that offers the nearest titles, StudyError for another bad request.
+        """
+        check_request(k, beams, gamma)
+        numbers = self.catalogue.history(titles)
+        read, prompt = self.prompt([self.catalogue.titles[number] for number in numbers])
+        texts, scores = self.write(prompt, beams, constrained)
+        return Recommendation(read, texts, scores, self.ground(texts[0], set(numbers), k, gamma))
+
+    def prompt(self, titles: list[str]) -> tuple[list[str], str]:
+        """The newest titles that a prompt holds, and the prompt."""
+        words = self.catalogue.words
+        newest = titles[-self.longest :]
+        text = prompts.fitted_prompt(self.tuned.tokenizer, newest, words, self.writing.max_tokens)
+        cut = next(n for n in range(len(newest)) if prompts.prompt(newest[n:], words) == text)
+        return newest[cut:], text
+
+    def write(self, prompt: str, beams: int, constrained: bool) -> tuple[list[str], list[float]]:
+        """Step 1: the titles that the tuned LLM writes, best first, and their scores."""
+        from bigrec_lib.method import beams as search_rules
+        from bigrec_lib.method import generation
+
+        room = search_rules.room_for(self.answers, 1.0) if constrained else self.room
+        search = search_rules.Search(room, beams, 1, self.writing.length_penalty)
+        (found,) = generation.generate(
+            self.tuned, [prompt], search, self.trie if constrained else None
+        )
+        return [prompts.title_of(beam.text) for beam in found], [beam.score for beam in found]
+
+    def ground(self, text: str, seen: set[int], k: int, gamma: float) -> pd.DataFrame:
+        """Step 2: the k nearest titles, as `Recommendation.items` has them."""
+        from bigrec_lib.method import grounding, reweighting
+
+        distances = grounding.distances(self.embed(text), self.vectors)
+        weights = reweighting.popularity_weights(self.catalogue.counts)
+        logs = reweighting.reweighted(reweighting.log_distances(distances), weights, gamma)
+        (near,) = grounding.first(logs, k)
+        return pd.DataFrame(
+            {
+                "title": [self.catalogue.titles[number] for number in near],
+                "distance": distances[0, near],
+                "adjusted": np.exp(logs[0, near]),
+                "seen": [int(number) in seen for number in near],
+            }
+        )
+
+    def embed(self, text: str) -> np.ndarray:
+        """The vector (1, d) of a text, by the LLM as the study embeds with it."""
+        from bigrec_lib.method import embedding, llm
+
+        model, tokenizer = self.tuned.model, self.tuned.tokenizer
+        base = llm.LLM(self.tuned.name, model.get_base_model(), tokenizer)
+        tokens = embedding.tokenise(base, [text])
+        off = model.disable_adapter if self.grounding.embedder == "base" else nullcontext
+        with off(), tqdm(disable=True) as bar:
+            found = embedding.compute(base, tokens, self.grounding.batch_size, bar)
+        return found.float().numpy()
+
+    @cached_property
+    def answers(self) -> list[list[int]]:
+        """The tokens of every title as an answer."""
+        from bigrec_lib.method import beams
+
+        return beams.answer_tokens(self.tuned.tokenizer, self.catalogue.titles)
+
+    @cached_property
+    def trie(self) -> Trie:
+        from bigrec_lib.method import beams
+
+        return beams.Trie(self.answers)
+
+
+def recommend(
+    titles: Sequence[str],
+    study: str = "quick",
+    dataset: str = "",
+    k: int = 20,
+    beams: int = 4,
+    gamma: float = 0.0,
+    constrained: bool = False,
+) -> Recommendation:
+    """`Recommender.recommend` with a study's adapter; for several histories, `open` one."""
+    opened = Recommender.open(study, dataset)
+    return opened.recommend(titles, k, beams, gamma, constrained)
+
+
+# ------------------------------------------------------------------------- what a study offers
+
+
+def published(project: Path, study: str) -> dict[str, dict]:
+    """The published manifests of a study. Raises StudyError if nothing is published."""
+    results = project / "results" / study
+    if not (results / manifests.PUBLISHED).exists():
+        there = sorted(path.parent.name for path in results.parent.glob(f"*/{manifests.PUBLISHED}"))
+        others = f", or choose one of {', '.join(there)}" if there else ""
+        raise StudyError(
+            f"study {study} has published nothing (there is no {manifests.PUBLISHED} in "
+            f"results/{study}): run `make study STUDY={study}`{others}"
+        )
+    return manifests.read_published(results)["jobs"]
+
+
+def datasets_of(jobs: dict[str, dict]) -> list[str]:
+    """The data sets of a published study."""
+    return [key.removesuffix(".01_prepare_data") for key in jobs if key.endswith("prepare_data")]
+
+
+def chosen(jobs: dict[str, dict], study: str, dataset: str) -> str:
+    """A data set of the study; its first for ''. Raises StudyError for one it does not have."""
+    there = datasets_of(jobs)
+    if dataset not in ("", *there) or not there:
+        known = f"choose one of {', '.join(there)}" if there else "it has published none"
+        raise StudyError(f"study {study} has no data set {dataset!r}: {known}")
+    return dataset or there[0]
+
+
+def job_of(study: str, jobs: dict[str, dict], key: str) -> dict:
+    """The manifest of a published job. Raises StudyError if the study has yet to run it."""
+    if key not in jobs:
+        raise StudyError(
+            f"study {study} is not finished: {key} is missing: run `make study STUDY={study}`"
+        )
+    return jobs[key]
+
+
+def adapter_of(project: Path, study: str, dataset: str, jobs: dict[str, dict]) -> tuple[str, Path]:
+    """The job that tuned an adapter for a data set, and the adapter's folder.
+
+    The one of the study's typical run if it is there; the one in `runs/` before the published one.
+    Raises StudyError that says which command makes one.
+    """
+    plain = re.compile(re.escape(dataset) + r"\.(n\d+-s\d+)\.02_tune_llm")
+    keys = [key for key in [*publish.typical(jobs), *jobs] if plain.fullmatch(key)]
+    for key in keys:
+        run = key.split(".")[-2]
+        tuning = project / "runs" / study / dataset / run / "tuning"
+        if (tuning / manifests.NAME).exists() and (tuning / "adapter").exists():
+            return key, tuning / "adapter"
+        folder = project / "results" / study / publish.ADAPTERS / f"{dataset}.{run}"
+        if folder.exists():
+            return key, folder
+    raise StudyError(
+        f"study {study} has no adapter for {dataset}, neither in runs/{study} nor in "
+        f"results/{study}/{publish.ADAPTERS}: `make study STUDY={study}` tunes one, and "
+        f"`make adapter STUDY={study}` publishes it"
+    )
+
+
+def catalogue_of(results: Path, dataset: str, preparation: dict) -> Catalogue:
+    """A published catalogue. preparation: the manifest of its 01_prepare_data."""
+    path = results / "items.parquet"
+    if not path.exists():
+        raise StudyError(
+            f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
+        )
+    items = pd.read_parquet(path, filters=[("dataset", "=", dataset)])
+    titles, of_item = prepared.candidates(items)
+    counts = np.bincount(of_item, weights=items.train_count).astype(np.int64)
+    return Catalogue(titles, counts, manifests.words_of(preparation))
+
+
+def example(results: Path, dataset: str) -> tuple[list[str], str]:
+    """The history of a data set's first test example, and the title the user went on to."""
+    path = results / "examples.parquet"
+    if not path.exists():
+        raise StudyError(
+            f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
+        )
+    wanted = [("dataset", "=", dataset), ("split", "=", "test")]
+    first = pd.read_parquet(path, filters=wanted).iloc[0]
+    items = pd.read_parquet(results / "items.parquet", filters=wanted[:1])
+    title_of = items.set_index("item").title
+    return title_of[first.history].tolist(), title_of[first.target]
+
+
+def vectors_of(embedder: LLM, titles: list[str], p: GroundToItems) -> np.ndarray:
+    """The vectors of a catalogue, (I, d) float32: the study's, else embedded into the cache."""
+    from bigrec_lib.method import embedding
+
+    path = p.output / "vectors" / "titles.safetensors"
+    if (p.output / manifests.NAME).exists() and path.exists():
+        vectors = embedding.load(path)["vectors"]
+        if len(vectors) == len(titles):
+            return vectors
+    code = provenance.code_of("method.embedding.embed")[:12]
+    return embedding.embed(embedder, titles, p.batch_size, assets.cache_dir() / "vectors" / code)
+
+
+def check_request(k: int, beams: int, gamma: float) -> None:
+    """Raise StudyError for numbers that mean nothing."""
+    for name, number in {"k": k, "beams": beams}.items():
+        if number < 1:
+            raise StudyError(f"{name} is {number}: it has to be 1 or more")
+    if not 0 <= gamma < math.inf:
+        raise StudyError(f"gamma is {gamma}: it has to be 0 or a positive number")

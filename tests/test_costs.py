@@ -1,0 +1,91 @@
+"""What quality costs: fronts by hand, and V2 against planted worlds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy_results
+
+from bigrec_lib.findings import claims, costs, evidence
+from bigrec_lib.study.parameters import KEYS
+
+
+def test_the_front_by_hand():
+    rows = pd.DataFrame(
+        {"ndcg": [0.1, 0.2, 0.15, 0.2, 0.3], "p50": [1.0, 2.0, 3.0, 2.0, np.nan]}
+    )  # fmt: skip
+    assert costs.front(rows, "p50").tolist() == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [((100, 1, 20, 3), 40), ((20, 3, 100, 1), 0), ((100, 3, 20, 1), np.inf)],
+)
+def test_training_pays_off_where_requests_make_up_for_it(told, wanted):
+    assert costs.pays_off(*told) == wanted
+
+
+def change(folder, seconds):
+    """Give the conventional models other seconds of training (BIGRec takes 12.5)."""
+    told = json.loads((folder / "manifests.json").read_text())
+    for job in told["jobs"].values():
+        if job["notebook"] == "06_train_baselines":
+            job["seconds_of"] |= seconds
+    (folder / "manifests.json").write_text(json.dumps(told))
+    return folder
+
+
+def judged(folder):
+    test, valid = evidence.read_scores(folder), evidence.read_scores(folder, "valid")
+    items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
+    gains = evidence.personal_gains(evidence.read_lists(folder), items, examples)
+    return claims.judged(costs.v2(test, valid, gains, folder), "17_cost#claims", "")
+
+
+@pytest.mark.parametrize("world", toy_results.WORLDS)
+def test_bigrec_is_worth_its_time_only_where_it_is_better_and_knows_its_users(tmp_path, world):
+    folder = toy_results.write(tmp_path, world=world)
+    decided = judged(change(folder, {"gru4rec-ce": 12.0, "sasrec-ce": 12.0}))
+    wanted = {"supported"} if world == "planted" else {"contradicted", "not decided"}
+    assert set(decided.verdict) <= wanted and len(decided) == 2
+
+
+def test_who_takes_longer_to_train_is_no_rival(tmp_path):
+    folder = change(toy_results.write(tmp_path, world="null"), {"gru4rec-ce": 12.5})
+    valid = evidence.read_scores(folder, "valid")
+    assert costs.within(folder, valid, "films", 128) == ("gru4rec-ce", "few")
+    change(folder, {"gru4rec-ce": 12.6})
+    assert costs.within(folder, valid, "films", 128) == ("markov", "few")
+    change(folder, {"markov": 13.0})
+    assert costs.within(folder, valid, "films", 128) == ("", "")
+    assert set(judged(folder).verdict) == {"missing"}
+
+
+def test_quality_and_cost_come_together(tmp_path):
+    folder = toy_results.write(tmp_path)
+    told = json.loads((folder / "manifests.json").read_text())
+    timed = {f"{name}, p50": s for name, s in (("bigrec", 2.0), ("bigrec-cached", 1.5),
+             ("markov", 0.001), ("popularity", 0.0001))}  # fmt: skip
+    job = {"notebook": "17a_measure_cost", "facts": {"disk": {"bigrec": 1}}, "seconds_of": timed}
+    run = {"dataset": "films", "run": "n128-s0", "n_train": 128}
+    told["jobs"]["films.cost"] = job | {"keys": KEYS | run}
+    timed = {"facts": {"disk": {}}, "seconds_of": {"bigrec, p50": 9.0}}
+    told["jobs"]["films.large"] = job | timed | {"keys": KEYS | run | {"lm": "large"}}
+    (folder / "manifests.json").write_text(json.dumps(told))
+    ranks = evidence.read_scores(folder)
+    levels, seconds = costs.levels(ranks), costs.trained(folder, ranks)
+    found = costs.table(costs.published(folder), levels, seconds)
+    assert set(found.dataset) == {"films"}
+    few = found[found.samples == "few"].set_index(["method", "lm"])
+    assert few.p50.to_dict() == {
+        ("bigrec", ""): 2.0, ("bigrec", "large"): 9.0, ("bigrec-cached", ""): 1.5,
+        ("markov", ""): 0.001, ("popularity", ""): 0.0001,
+    }  # fmt: skip
+    assert few.ndcg["bigrec-cached", ""] == few.ndcg["bigrec", ""]
+    assert few.seconds["bigrec", ""] == 12.5 and few.seconds["markov", ""] == 1
+    wanted = ranks[(ranks.method == "bigrec") & (ranks.run.str.fullmatch(r"n128-s\d"))]
+    wanted = wanted[wanted.dataset == "films"].ndcg.mean()
+    assert few.ndcg["bigrec", ""] == pytest.approx(wanted)
+    said = "\n".join(costs.sentences(found))
+    assert "**2,000 times** as long as one of Markov chain" in said

@@ -1,0 +1,135 @@
+"""Who gains on which examples: slopes against least squares, claims against planted worlds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bigrec_lib.findings import claims, domains
+from bigrec_lib.study.parameters import KEYS
+
+N, SEEDS = 600, (0, 1, 2)
+
+
+def table(values, users=None):
+    """Values (S, n) as `significance.crossed` has them."""
+    users = np.arange(values.shape[1]) if users is None else users
+    columns = pd.MultiIndex.from_arrays(
+        [users, np.arange(values.shape[1])], names=["user", "example"]
+    )
+    return pd.DataFrame(values, columns=columns)
+
+
+def test_traits_by_hand():
+    items = pd.DataFrame(
+        {"item": [0, 1, 2], "title_group": [0, 1, 0], "train_count": [9, 0, 90],
+         "title": ["Red River (1948)", "Red Moon", "Red River (1948)"]}
+    )  # fmt: skip
+    rows = {"example": [7, 8], "history": [[0], [1]], "target": [1, 0]}
+    general = pd.Series([-2.0], index=[8])
+    found = domains.traits(items, pd.DataFrame(rows), general).set_index("example")
+    assert found.loc[7].tolist()[:4] == [0.5, 1, 0, 2] and np.isnan(found.generality[7])
+    assert found.loc[8].tolist() == [1 / 3, 0, 2, 3, -2]
+
+
+def test_coefficients_are_least_squares_with_clustered_errors():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 2))
+    y = 0.3 + x @ [1.0, -0.5] + rng.normal(size=N)
+    users = np.arange(N) // 3
+    known = pd.DataFrame(x, columns=["a", "b"])
+    known["constant"], known["twice"] = 4.0, 2 * known.a
+    found = domains.coefficients(table(y[None], users), known)
+    assert list(found) == ["a", "b"]
+    full = np.column_stack([np.ones(N), x])
+    wanted, *_ = np.linalg.lstsq(full, y, rcond=None)
+    assert [mean.value for mean in found.values()] == pytest.approx(wanted[1:])
+    inverse, left = np.linalg.inv(full.T @ full), y - full @ wanted
+    groups = [full[users == u].T @ left[users == u] for u in np.unique(users)]
+    sandwich = inverse @ sum(np.outer(g, g) for g in groups) @ inverse * 200 / 199
+    assert [m.error for m in found.values()] == pytest.approx(np.sqrt(np.diag(sandwich))[1:])
+
+
+def test_a_level_of_all_examples_changes_no_slope():
+    rng = np.random.default_rng(1)
+    known = pd.DataFrame({"continuity": rng.random(N)})
+    values = rng.normal(size=(3, N))
+    plain, lifted = (
+        domains.slope(table(each), known, "continuity") for each in (values, values + 100)
+    )
+    assert lifted.value == pytest.approx(plain.value)
+    assert lifted.error == pytest.approx(plain.error)
+
+
+def test_bins_keep_equal_values_together():
+    assert domains.bins(np.array([0, 0.2, 0.5, 0.7, 1]), "continuity").tolist() == [0, 1, 1, 2, 2]
+    assert domains.bins(np.array([0.0, 1.0, 1.0]), "new").tolist() == [0, 1, 1]
+    many = domains.bins(np.array([1.0] * 8 + [2.0]), "popularity")
+    assert len(set(many[:8])) == 1
+
+
+def world(kind):
+    """Scored ranks of test and validation, personal gains, and traits, of one data set.
+
+    planted: BIGRec hits where titles carry on and items are new, item kNN everywhere as often;
+    random: BIGRec hits by chance, item kNN where titles do not carry on; shuffled: BIGRec hits
+    where titles carry on, whoever the user is.
+    """
+    known = pd.DataFrame({"continuity": np.arange(N) % 2, "new": np.arange(N) // 2 % 2})
+    chance = {
+        "planted": 0.1 + 0.4 * known.continuity + 0.3 * known.new,
+        "shuffled": 0.1 + 0.4 * known.continuity + 0.3 * known.new,
+        "random": 0.05 + 0 * known.new,
+    }[kind].to_numpy()
+    rival = 0.3 if kind != "random" else 0.5 - 0.2 * known.continuity - 0.2 * known.new
+    frames, gains = [], []
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        for method, p in {"bigrec": chance, "item-knn": rival}.items():
+            hit = (rng.random(N) < p).astype(float)
+            keys = KEYS | {"dataset": "d", "run": f"n16-s{seed}", "n_train": 16, "seed": seed}
+            rows = {"method": method, "example": np.arange(N), "user": np.arange(N) // 2}
+            frame = pd.DataFrame(keys | rows)
+            frames.append(frame.assign(ndcg=hit, hr=hit))
+            own = hit if kind == "planted" else rng.normal(size=N) * 0.1
+            gains.append(frame.assign(gain=own))
+    ranks = pd.concat(frames)
+    return ranks, ranks, pd.concat(gains), {"d": known}
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [("planted", "supported"), ("random", "not decided"), ("shuffled", "not decided")],
+)
+def test_the_hypothesis_is_supported_where_it_is_true_and_personal(kind, verdict):
+    decided = claims.judged(domains.v3(*world(kind)), "18#claims", "")
+    assert decided.verdict.tolist() == [verdict] * 2
+    assert (decided.estimate > 0.05).all()
+    if verdict == "not decided":
+        assert decided.reason.str.contains("rests on a guard").all()
+
+
+def test_a_study_without_conventional_models_says_what_is_missing():
+    ranks, valid, gains, known = world("planted")
+    only = ranks[ranks.method == "bigrec"]
+    decided = claims.judged(domains.v3(only, only, gains, known), "18#claims", "")
+    assert decided.verdict.tolist() == ["missing"] * 2
+    known = {"d": known["d"].assign(new=0)}
+    decided = claims.judged(domains.v3(ranks, valid, gains, known), "18#claims", "")
+    assert decided.verdict.tolist() == ["supported", "missing"]
+
+
+def test_bins_points_and_words_follow_the_numbers():
+    ranks, valid, _, known = world("planted")
+    found = domains.binned(ranks, valid, known).set_index(["trait", "bin"])
+    pairs = ranks.pivot_table(index=["seed", "example"], columns="method", values="ndcg")
+    there = pairs.index.get_level_values("example") % 2 == 1
+    apart = (pairs["bigrec"] - pairs["item-knn"])[there].mean()
+    assert found.difference["continuity", 2] == pytest.approx(apart)
+    assert found.n["continuity", 2] == N / 2
+    points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
+    said = "\n".join(domains.sentences(points, model))
+    assert said.count("BIGRec **gains** on d") == 2 and "50% of a target's words" in said
+    ranks, valid, _, known = world("random")
+    points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
+    said = "\n".join(domains.sentences(points, model))
+    assert "**is behind** of Item kNN" not in said and "is behind" in said

@@ -75,7 +75,7 @@ def kinds(folder: Path, ranks: pd.DataFrame) -> dict[str, int]:
 
 
 def examples(folder: Path, dataset: str) -> list[Worked]:
-    """The three test examples of a data set as `kinds` has them, from the first seed of BIGRec at its main size.
+    """The test examples of a data set as `kinds` has them, of BIGRec's first seed at its main size.
 
     Raises StudyError if the study has published no ranks, items or examples.
     """

@@ -20,7 +20,7 @@ plan: .venv/ready  ## print what is done, stale or missing, why, and how long it
 verify: .venv/ready  ## recompute every hash and metric of the committed results
 	@python -m bigrec_lib.study.batch verify $(STUDY)
 
-report: .venv/ready  ## rebuild every table, figure and the page from the results; no model, no data
+report: .venv/ready  ## rebuild every table, figure and the site from the results; no model, no data
 	@python -m bigrec_lib.study.batch report $(STUDY)
 
 adapter: .venv/ready  ## publish the adapters that the study file names (else the first seed's)

@@ -48,6 +48,23 @@ def project(tmp_path_factory, toy_data, tiny_llm):
     return folder
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium of this machine, driven by Playwright."""
+    import browser
+
+    if not browser.executable():
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(
+            executable_path=browser.executable(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield found
+        found.close()
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Threads cost more than they bring in a tiny model."""
@@ -87,13 +104,3 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("BIGREC_CACHE", str(tmp_path / "cache"))
     return folder
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A browser, Debian's Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()

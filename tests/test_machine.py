@@ -101,6 +101,6 @@ def test_neither_a_terminal_a_home_nor_a_profile_stops_a_study(project, tmp_path
     command = [sys.executable, "-m", "bigrec_lib.study.batch", "study", "toy"]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True)
     assert done.returncode == 0, done.stderr.decode("latin-1")
-    assert b"report:  results/toy/report.html" in done.stdout
+    assert b"site:    results/toy/index.html" in done.stdout
     executed = folder / "results" / "toy" / "notebooks" / "08_training_size.ipynb"
     assert "# Would more" in executed.read_text()

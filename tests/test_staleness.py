@@ -102,7 +102,7 @@ EDITS = [
         "",
     ),
     ("the batch", f"{STUDY}/batch.py", edit("def tidy(", "def tidier("), "", ""),
-    ("the report", f"{STUDY}/report.py", edit("1.6rem", "1.7rem"), "", ""),
+    ("the site", f"{FINDINGS}/site.py", edit("made", "built"), "", ""),
     (
         "a reader of another format",
         f"{METHOD}/readers.py",

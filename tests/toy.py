@@ -173,6 +173,9 @@ def make_project(folder, data, llm, **changes):
     return folder
 
 
+FRONT = ("index.html", "README.md", "site/evidence.html")  # show the claims about time, too
+
+
 def results_of(project) -> dict[str, object]:
     """SHA-256 of every published file of the toy study, but for manifests and seconds.
 
@@ -181,8 +184,10 @@ def results_of(project) -> dict[str, object]:
     from bigrec_lib.files import sha256
 
     results = project / "results" / "toy"
-    timed = {"manifests.json", "report.html", "claims.csv", "notebooks/08_training_size.ipynb"}
-    timed |= {path.relative_to(results).as_posix() for path in results.glob("notebooks/*1[357]*_*")}
+    timed = {"manifests.json", "claims.csv", "site/search.js", *FRONT}
+    for job in ("08_training_size.*", "*1[357]*_*"):
+        shown = [*results.glob(f"notebooks/{job}"), *results.glob(f"site/**/{job}")]
+        timed |= {path.relative_to(results).as_posix() for path in shown}
     timed |= {f"figures/{name}.png" for name in ("cheaper_grounding", "cost", "sample_selection")}
     timed |= {f"tables/{name}.csv" for name in ("grounders", "searches", "training_seconds")}
     timed |= {f"tables/cost{suffix}" for suffix in (".csv", ".md", ".tex")}

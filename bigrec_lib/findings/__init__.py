@@ -14,6 +14,10 @@ leaderboard    the main table, and what every method in it is held against
 commands       the command and the manifest behind every row
 tables         CSV, Markdown, LaTeX
 calibration    simulated studies: error rates of the rules, and power
+questions      what each claim and open question says, a line each
+front          what the findings page says
+pages          an executed notebook as a page, made safe
+site           the reader's site of a study: `index.html` and `site`
 worked         the test examples that are worked through by hand
 prose          what the notebooks say of their numbers, chosen by intervals
 plots          one look for every figure; the figures of 01 to 06

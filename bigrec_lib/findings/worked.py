@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,29 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence
 from bigrec_lib.method import metrics, prompts
 from bigrec_lib.study import results
+
+SHOWN = 3  # grounded items of each example
+
+
+@dataclass(frozen=True)
+class Worked:
+    """One example as a reader follows it.
+
+    kind: hit, near miss or failure. history: titles, oldest first. text: what the LLM wrote first;
+    '' where the study has no generations. grounded: titles of the nearest items. rank: of the
+    target, 0 is the first; ties count with their mean. catalogue: distinct titles.
+    """
+
+    kind: str
+    example: int
+    user: int
+    run: str
+    history: list[str]
+    text: str
+    grounded: list[str]
+    target: str
+    rank: float
+    catalogue: int
 
 
 def targets(folder: Path, dataset: str, split: str = "test") -> dict[int, str]:
@@ -48,3 +72,47 @@ def kinds(folder: Path, ranks: pd.DataFrame) -> dict[str, int]:
     rank = metrics.effective_rank(ranks)
     chosen = metrics.showcase(rank, ranks.user.to_numpy(), invented.to_numpy())
     return {kind: int(ranks.example.iloc[row]) for kind, row in chosen.items()}
+
+
+def examples(folder: Path, dataset: str) -> list[Worked]:
+    """The test examples of a data set as `kinds` has them, of BIGRec's first seed at its main size.
+
+    Raises StudyError if the study has published no ranks, items or examples.
+    """
+    ranks = evidence.plain_runs(results.read_ranks(folder))
+    ranks = ranks[(ranks.dataset == dataset) & (ranks.method == "bigrec")]
+    ranks = ranks[ranks.n_train == evidence.main_size(ranks)]
+    run = ranks.loc[ranks.seed == ranks.seed.min(), "run"].min()
+    ranks = ranks[ranks.run == run]
+    items = results.read(folder, "items.parquet", dataset=dataset).set_index("item").sort_index()
+    samples = results.read(folder, "examples.parquet", dataset=dataset, split="test")
+    ranks = ranks.merge(samples[["example", "user", "history", "target"]], on="example")
+    chosen = kinds(folder, ranks)
+    ranks = ranks.assign(rank=metrics.effective_rank(ranks)).set_index("example")
+    lists = rows_of(evidence.read_lists(folder), dataset, run)
+    beams = rows_of(evidence.read_first_beams(folder), dataset, run)
+    shown = []
+    for kind, example in chosen.items():
+        row = ranks.loc[example]
+        grounded = lists["items"].get(example, ())
+        shown.append(
+            Worked(
+                kind=kind,
+                example=example,
+                user=int(row.user),
+                run=run,
+                history=[items.title[item] for item in row.history],
+                text=prompts.title_of(beams.text.get(example, "")),
+                grounded=[items.title[item] for item in grounded[:SHOWN]],
+                target=items.title[row.target],
+                rank=float(row["rank"]),
+                catalogue=items.title_group.nunique(),
+            )
+        )
+    return shown
+
+
+def rows_of(frame: pd.DataFrame, dataset: str, run: str) -> pd.DataFrame:
+    """BIGRec's rows of one run, by example."""
+    wanted = (frame.dataset == dataset) & (frame.run == run) & (frame.method == "bigrec")
+    return frame[wanted].set_index("example")

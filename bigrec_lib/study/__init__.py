@@ -10,7 +10,6 @@ costing        what each contestant costs, measured in a process of its own
 studies        study files: what they may say, the jobs they ask for
 data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it
-report         published notebooks -> one page
 publish        runs/<study> -> results/<study>
 cards          adapters, published with their model cards
 recommender    from titles to items in one call, with what a study has published

@@ -165,7 +165,7 @@ def run_study(name: str, *options: str) -> None:
         if studies.load(name).adapters:
             cards.publish_adapters(results, studies.adapters(name, studies.load(name)))
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
-    print(f"report:  {(results / 'report.html').relative_to(ROOT)}")
+    print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
 
 
@@ -201,7 +201,7 @@ def rebuild(name: str) -> None:
             print(f"── {job.notebook}", file=sys.stderr, flush=True)
             runner.execute(job)
         publish.finish(results, analyses)
-    print(f"report:  {(results / 'report.html').relative_to(ROOT)}")
+    print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
 
 
 def publish_adapters(name: str) -> None:
@@ -224,7 +224,7 @@ def parser() -> argparse.ArgumentParser:
             "verify",
             "recompute all hashes, and all metrics that follow from ranks",
         ),
-        ("report", "run the analyses on the results as they are, and write the report page"),
+        ("report", "run the analyses on the results as they are, and write the site"),
         ("adapter", "publish the adapters of a study's main runs, with their model cards"),
         ("collect", "publish the rows of all steps (used by the batch)"),
     ):

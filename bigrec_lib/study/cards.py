@@ -152,7 +152,7 @@ next title. Validation and test examples are others.
 Meant for studying BIGRec: to repeat, check or extend what the study measured. Not for recommending
 to real people: it is small, has seen {n} samples, and it may write titles that do not
 exist. What the study found about such adapters, against popularity and conventional models
-too, is in its report (`report.html`); one adapter of one seed decides nothing. It knows the domain
+too, is on its site (`index.html`); one adapter of one seed decides nothing. It knows the domain
 and the years of its data, and repeats their bias towards what was popular.
 
 ## Licence

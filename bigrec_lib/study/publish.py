@@ -1,7 +1,7 @@
 """From what the jobs worked out in `runs/<study>` to the few files of `results/<study>`.
 
 `collect` puts the rows of all jobs into one table a kind; the analyses then read those. `finish`
-adds what the analyses made: tables, figures, claims, executed notebooks and the page. Publishing
+adds what the analyses made: tables, figures, claims, executed notebooks and the site. Publishing
 the same work again gives the same bytes, but for `manifests.json`.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from bigrec_lib.files import (
     write_parquet,
     write_text,
 )
-from bigrec_lib.study import explorer, manifests, report
+from bigrec_lib.study import explorer, manifests
 from bigrec_lib.study.manifests import PUBLISHED, is_analysis
 from bigrec_lib.study.parameters import Analysis, Parameters
 
@@ -184,7 +186,7 @@ def pending(results: Path, analyses: list[Analysis]) -> bool:
 
 
 def finish(results: Path, analyses: list[Analysis]) -> None:
-    """Publish what these analyses made, write the page, and remove what is published no more."""
+    """Publish what these analyses made, write the site, and remove what is published no more."""
     before = manifests.read_published(results)
     steps = {key: m for key, m in before["jobs"].items() if not is_analysis(m)}
     files = [results / name for name in TABLES if (results / name).exists()]
@@ -202,10 +204,22 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
             files.append(copy)
     files.append(gather_claims(results, analyses))
     files += explorer.write(results)
-    files.append(report.write(results, [*sorted(typical(steps)), *(job.job for job in analyses)]))
+    files += write_site(results, [*sorted(typical(steps)), *(job.job for job in analyses)])
     made = {job.job: manifests.read(job.output) for job in analyses}
     write_manifests(results, steps | made, files, {})
     tidy(results)
+
+
+def write_site(results: Path, jobs: list[str]) -> list[Path]:
+    """Have the site written from the notebooks of these jobs, and return its files.
+
+    By a process of its own, as notebooks are run: this wing imports nothing of `findings`.
+    """
+    command = [sys.executable, "-m", "bigrec_lib.findings.site", str(results), *jobs]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise StudyError(f"{results.name}: the site could not be written: {done.stderr.strip()}")
+    return [results / name for name in json.loads(done.stdout)]
 
 
 def kept_adapters(published: dict[str, dict]) -> list[str]:

@@ -1,0 +1,19 @@
+"""The claims and open questions of the study (docs/method.md, section 7), a line each for readers.
+
+The one place for their wording: the grid of the findings page shows them in this order.
+"""
+
+QUESTIONS = {
+    "C1": "With few samples, BIGRec beats conventional models",
+    "C2": "More samples help BIGRec little, other models much",
+    "C3": "Popularity and collaborative scores help BIGRec",
+    "C4": "BIGRec carries little statistical information",
+    "C5": "One model serves two domains, and carries over",
+    "Q1": "Chosen training samples beat random ones",
+    "Q2": "One recommendation space does for all domains",
+    "Q3": "A cheaper way from text to items loses nothing",
+    "V1": "Generated and catalogue embeddings align",
+    "V2": "BIGRec costs no more than conventional models",
+    "V3": "The findings hold on a third data set",
+}
+"""Claim -> what it says. C: the paper's; Q: what it leaves open; V: ours."""

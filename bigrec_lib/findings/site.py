@@ -1,0 +1,231 @@
+"""The reader's site of a study: the findings page, all evidence, and a page a notebook.
+
+`results/<study>/index.html` and, for code hosts, `README.md` say what was found;
+`results/<study>/site` holds everything else. It opens from disk, asks no host for anything, and is
+the same to the byte whenever it is made from the same results. `study` runs it as a process of its
+own: `python -m bigrec_lib.findings.site results/quick JOB …`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bigrec_lib.files import StudyError, atomic, write_text
+from bigrec_lib.findings import front, pages
+from bigrec_lib.study.parameters import NOTEBOOKS
+
+TEMPLATES = Path(__file__).with_name("templates")
+FOLDER = "site"
+ASSETS = ("style.css", "site.js")
+PRINTED = 150  # dots per inch of the figures among results: `plots.style`
+STEP = re.compile(r"(?P<of>.+)\.(?P<notebook>\d\d[a-z]?_\w+)")
+RUN = re.compile(r"(?P<dataset>.+)\.n(?P<n>\d+)-s(?P<seed>\d+)")
+
+
+def write(results: Path, jobs: list[str]) -> list[Path]:
+    """Write the site from the published notebooks of these jobs; return its files.
+
+    A page is named after its job. Raises StudyError if there is no notebook.
+    """
+    if not jobs:
+        raise StudyError(f"{results}/notebooks is empty: run the study first")
+    templates = environment()
+    read, written = read_pages(results, sorted(jobs, key=reading_order), templates)
+    links = [link_of(page) for page in read]
+    found = front.contents(results)
+    found["lacks"] += unpublished(links)
+    shared = found | {
+        "study": results.name,
+        "links": links,
+        "groups": grouped(links),
+        "there": {link["job"] for link in links},
+        "overall": overall(results, found["levels"]),
+        "explorer": (results / "explorer.html").exists(),
+    }
+
+    def render(template: str, name: str, **more) -> None:
+        values = shared | {"up": "../" * name.count("/")} | more
+        write_text(templates.get_template(template).render(values), results / name)
+        written.append(results / name)
+
+    render("index.html.j2", "index.html")
+    render("README.md.j2", "README.md")
+    render("evidence.html.j2", f"{FOLDER}/evidence.html")
+    around = zip([None, *links], [*links[1:], None], strict=False)
+    for page, link, (before, after) in zip(read, links, around, strict=True):
+        own = {"page": page, "link": link, "before": before, "after": after}
+        render("notebook.html.j2", f"{FOLDER}/{page.name}.html", **own)
+    entries = in_pages(read, links) + in_front(found)
+    written.append(write_search(entries, results / FOLDER / "search.js"))
+    for name in ASSETS:
+        written.append(copy(TEMPLATES / name, results / FOLDER / name))
+    return written
+
+
+def read_pages(
+    results: Path, jobs: list[str], templates: Environment
+) -> tuple[list[pages.Page], list[Path]]:
+    """The pages of these jobs, and the files of their pictures.
+
+    A picture that lies among the study's figures is linked there.
+    """
+    files: list[Path] = []
+    cells = templates.get_template("cells.html.j2").render
+
+    def place(picture: pages.Picture, page: str) -> str:
+        if picture.saved and (results / "figures" / f"{picture.saved}.png").exists():
+            return f"../figures/{picture.saved}.png"
+        n = sum(path.name.startswith(f"{page}.") for path in files) + 1
+        path = results / FOLDER / "pictures" / f"{page}.{n}.png"
+        with atomic(path) as unfinished:
+            unfinished.write_bytes(picture.png)
+        files.append(path)
+        return f"pictures/{quote(path.name)}"
+
+    read = [
+        pages.read(results / "notebooks" / f"{job}.ipynb", jobs, cells, partial(place, page=job))
+        for job in jobs
+    ]
+    return read, files
+
+
+def copy(source: Path, target: Path) -> Path:
+    with atomic(target) as unfinished:
+        shutil.copyfile(source, unfinished)
+    return target
+
+
+def unpublished(links: list[dict[str, str]]) -> list[str]:
+    """Which notebooks of a study have no page."""
+    there = {link["notebook"] for link in links}
+    return [f"{name}: not published here" for name in sorted(NOTEBOOKS) if name not in there]
+
+
+def grouped(links: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """Group -> its links, in reading order."""
+    groups = dict.fromkeys(link["group"] for link in links)
+    return {group: [link for link in links if link["group"] == group] for group in groups}
+
+
+def environment() -> Environment:
+    """Templates that escape what they are given, but for Markdown, which has `as_text`."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["slug"] = lambda text: re.sub(r"[^\w]+", "-", text.lower()).strip("-")
+    made.filters["address"] = quote
+    made.filters["as_text"] = as_text
+    return made
+
+
+def as_text(text: str) -> str:
+    r"""Text that Markdown shows as it is.
+
+    >>> as_text("<b>*A* | [x](y)")
+    '&lt;b>\\*A\\* \\| \\[x\\](y)'
+    """
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def overall(results: Path, levels: list[front.Level]) -> dict | None:
+    """Size in CSS pixels and description of the figure of all methods; None without it."""
+    from PIL import Image
+
+    path = results / "figures" / "overall.png"
+    if not path.exists():
+        return None
+    with Image.open(path) as image:
+        width, height = (round(pixels * pages.INCH / PRINTED) for pixels in image.size)
+    return {"width": width, "height": height, "alt": front.overall(levels)}
+
+
+def reading_order(job: str) -> tuple:
+    """Steps first, one data set after the other; then the analyses, by number."""
+    step = STEP.fullmatch(job)
+    if not step:
+        return (1, job)
+    run = RUN.fullmatch(step["of"])
+    dataset = run["dataset"] if run else step["of"]
+    return (0, "+" in dataset, dataset, step["notebook"])
+
+
+def link_of(page: pages.Page) -> dict[str, str]:
+    """What navigation says of a page: job, href, title, notebook, group and, of a step, its run."""
+    step = STEP.fullmatch(page.name)
+    run = RUN.fullmatch(step["of"]) if step else None
+    dataset = (run["dataset"] if run else step["of"]) if step else ""
+    seen = f"{int(run['n']):,} samples, seed {run['seed']}" if run else ""
+    return {
+        "job": page.name,
+        "href": f"{FOLDER}/{quote(page.name)}.html",
+        "title": page.title,
+        "notebook": step["notebook"] if step else page.name,
+        "group": f"The path, on {dataset}" if step else "Findings",
+        "run": f"{dataset}, {seen}" if run else dataset,
+    }
+
+
+def in_pages(read: list[pages.Page], links: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Entries of the search: one a section of a page."""
+    return [
+        {
+            "page": f"{page.title} ({link['run']})" if link["run"] else page.title,
+            "title": section.title,
+            "text": section.text,
+            "href": link["href"] + (f"#{section.anchor}" if section.anchor else ""),
+        }
+        for page, link in zip(read, links, strict=True)
+        for section in page.sections
+    ]
+
+
+def in_front(found: dict) -> list[dict[str, str]]:
+    """Entries of the search: one a row of evidence, one a worked example."""
+    rows = [
+        {"page": "All evidence", "title": f"{row.claim} on {row.dataset}: {row.verdict}",
+         "text": f"{row.statement} {row.metric} {row.value} {row.reason}",
+         "href": f"{FOLDER}/evidence.html#row-{row.number}"}
+        for row in found["rows"]
+    ]  # fmt: skip
+    examples = [
+        {"page": "Findings", "title": f"Worked example: {each.kind}", "href": "index.html#examples",
+         "text": " · ".join([*each.history, each.text, *each.grounded, each.target])}
+        for each in found["examples"]
+    ]  # fmt: skip
+    return rows + examples
+
+
+def write_search(entries: list[dict[str, str]], path: Path) -> Path:
+    """The index of the search, as a script: a page that lies on a disk may not fetch JSON."""
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
+    write_text(f"window.searchEntries = {text};\n", path)
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    """Write a study's site and print its files as JSON, which no encoding of a terminal spoils."""
+    results, *jobs = arguments
+    try:
+        files = write(Path(results), jobs)
+    except (StudyError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps([path.relative_to(results).as_posix() for path in files]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,275 @@
+"""The reader's site: what its pages say, and that they are safe, whole and the same each time."""
+
+import json
+import math
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+import toy_results
+import toy_site
+from bs4 import BeautifulSoup
+
+from bigrec_lib.files import StudyError
+from bigrec_lib.findings import front, pages, questions, rules, site, worked
+from bigrec_lib.method import metrics
+from bigrec_lib.study.parameters import NOTEBOOKS
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "results" / "toy"
+    toy_site.publish(folder)
+    return folder
+
+
+def soup(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def html_pages(results):
+    return [results / "index.html", *sorted((results / "site").glob("*.html"))]
+
+
+# ----------------------------------------------------------------------------- the whole site
+
+
+def test_every_file_is_told_of_and_a_second_site_is_the_same(results, tmp_path):
+    again = tmp_path / "results" / "toy"
+    written = toy_site.publish(again)
+    assert sorted(path.relative_to(again) for path in written) == sorted(
+        path.relative_to(results)
+        for path in [*results.glob("*.html"), *results.glob("*.md"), *results.rglob("site/**/*")]
+        if path.is_file()
+    )
+    for path in written:
+        assert path.read_bytes() == (results / path.relative_to(again)).read_bytes()
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_every_link_within_the_site_leads_somewhere(results):
+    for path in html_pages(results):
+        page = soup(path)
+        for tag in page.find_all(["a", "img", "link", "script"]):
+            link = tag.get("href") or tag.get("src")
+            if link.startswith(("https://", "data:")):
+                continue
+            name, _, anchor = link.partition("#")
+            target = (path.parent / unquote(name)).resolve() if name else path
+            if target.name != "manifests.json":
+                assert target.exists(), f"{path.name}: {link}"
+            if anchor:
+                assert soup(target).find(id=anchor), f"{path.name}: {link}"
+
+
+def test_every_page_is_built_for_all_readers(results):
+    for path in html_pages(results):
+        page = soup(path)
+        assert len(page.find_all("h1")) == len(page.find_all("main")) == 1
+        ids = [tag["id"] for tag in page.find_all(id=True)]
+        assert len(ids) == len(set(ids))
+        levels = [int(tag.name[1]) for tag in page.main.find_all(re.compile("h[1-6]"))]
+        assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)), path.name
+        assert all(table.find("caption").get_text() for table in page.find_all("table"))
+        assert all(tag["scope"] in ("row", "col") for tag in page.find_all("th"))
+        assert all(tag.get("alt") for tag in page.find_all("img"))
+        assert path.stat().st_size < 1_500_000
+
+
+def test_a_page_shows_a_notebook(results):
+    page = soup(results / "site" / "07_overall_performance.html")
+    assert page.h1.get_text() == f"Question 2 of {toy_site.HOSTILE}?"
+    assert "50%|" not in page.get_text() and "secret_name" in page.details.get_text()
+    assert [a["href"] for a in page.select(".toc a")] == ["#claims-2", "#claims-3"]
+    assert page.find(id="claims")["class"] == ["cell", "code"]
+    figure = page.find("figure")
+    assert figure.img["alt"] == "Two lines, from 0.1 to 0.4"
+    assert figure.img["width"] == str(round(660 * 96 / 110))
+    said = "Left: what is seen."
+    assert figure.figcaption.get_text().endswith(said) and page.get_text().count(said) == 1
+    assert page.get_text().count("games") and str(page).count('rowspan="2"') == 2
+    assert "<style" not in str(page)
+
+
+def test_links_of_a_notebook_lead_to_pages_or_are_text(results):
+    wanted = {"out": "https://example.org", "to": "07_overall_performance.html"}
+    same_run = {"on": "films.n128-s0.03_generate_titles.html#claims"}
+    for job in toy_site.JOBS:
+        prose = soup(results / "site" / f"{job}.html").find(id="q")
+        links = {a.get_text(): a["href"] for a in prose.find_all("a")}
+        assert links == wanted | (same_run if job.startswith("films.n128-s0.") else {})
+        assert "no, none and code" in prose.get_text()
+
+
+def test_pages_follow_each_other_in_reading_order(results):
+    names = [*toy_site.JOBS]
+    for before, job, after in zip([None, *names], names, [*names[1:], None], strict=False):
+        page = soup(results / "site" / f"{job}.html")
+        to = {rel: page.find("a", rel=rel) for rel in ("prev", "next")}
+        assert to["prev"]["href"] == (f"../site/{before}.html" if before else "../index.html")
+        assert (to["next"] and to["next"]["href"]) == (after and f"../site/{after}.html")
+    order = ["b.01_prepare_data", "a.n8-s0.02_tune_llm", "12_llm_size", "a.01_prepare_data",
+             "a+b.n8-s0.02_tune_llm", "07_overall_performance"]  # fmt: skip
+    assert sorted(order, key=site.reading_order) == [order[i] for i in (3, 1, 0, 4, 5, 2)]
+
+
+def test_the_search_knows_prose_outputs_verdicts_and_examples(results):
+    text = (results / "site" / "search.js").read_text(encoding="utf-8")
+    entries = json.loads(text.removeprefix("window.searchEntries = ").rstrip(";\n"))
+    assert all(set(entry) == {"page", "title", "text", "href"} for entry in entries)
+    found = {e["href"]: e["text"] for e in entries if "quetzalcoatl" in e["text"]}
+    assert len(found) == 3 and all(href.endswith("#claims-2") for href in found)
+    assert not any("secret_name" in entry["text"] for entry in entries)
+    assert sum(entry["title"].startswith("C1 on films") for entry in entries) == 4
+    assert {e["title"] for e in entries} >= {f"Worked example: {k}" for k in ("hit", "near miss")}
+
+
+def test_the_readme_beside_it_shows_titles_as_text(results):
+    from nbconvert.filters import markdown2html
+
+    text = (results / "README.md").read_text(encoding="utf-8")
+    page = BeautifulSoup(markdown2html(text), "html.parser")
+    assert [image["src"] for image in page.find_all("img")] == ["figures/overall.png"]
+    assert page.find("script") is None
+    links = {unquote(a["href"]) for a in page.find_all("a")}
+    links = {link for link in links if not link.startswith(("#", "http://evil.test"))}  # autolinks
+    assert links == {"claims.csv", *(f"notebooks/{job}.ipynb" for job in toy_site.JOBS)}
+    rows = [[cell.get_text() for cell in row.find_all(["td", "th"])] for row in page.find_all("tr")]
+    (history,) = (row for row in rows if row[0] == "history")
+    assert len(history) == 3 and toy_site.ALSO in history[1]
+
+
+# --------------------------------------------------------------------------- the findings page
+
+
+def row(verdict, n=1, **changes):
+    empty = {name: "" for name in front.Row.__dataclass_fields__}
+    return front.Row(
+        **empty | {"number": n, "claim": "C1", "dataset": "a", "verdict": verdict} | changes
+    )
+
+
+def test_a_cell_is_the_worst_row_that_could_be_judged():
+    s, c, o, m = rules.SUPPORTED, rules.CONTRADICTED, rules.OPEN, rules.MISSING
+    for verdicts, worst, missing in (
+        ([m, s, s], 2, 1), ([s, o, o], 2, 0), ([o, s, c], 3, 0), ([m, m], 1, 2), ([m, o], 2, 1),
+    ):  # fmt: skip
+        cell = front.cell([row(v, n) for n, v in enumerate(verdicts, 1)], "C1", "a")
+        assert (cell.row.number, cell.rows, cell.missing) == (worst, len(verdicts), missing)
+    assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
+
+
+def test_the_grid_has_every_claim_and_every_data_set():
+    claims = front.grid(
+        [row(rules.SUPPORTED), row(rules.OPEN, claim="X9", dataset="b")], ["a", "b"]
+    )
+    assert [claim.name for claim in claims] == [*questions.QUESTIONS, "X9"]
+    assert front.counts(claims) == {
+        rules.SUPPORTED: 1, rules.CONTRADICTED: 0, rules.OPEN: 1, rules.DEMONSTRATION: 0,
+        rules.MISSING: 2 * len(claims) - 2,
+    }  # fmt: skip
+
+
+def test_numbers_of_a_row_are_those_of_the_file(results):
+    frame = pd.read_csv(results / "claims.csv")
+    rows = front.read_rows(results)
+    assert [row.number for row in rows] == list(range(1, len(frame) + 1))
+    for shown, written in zip(rows, frame.itertuples(), strict=True):
+        numbers = re.findall(r"[+−][\d.]+", shown.value)
+        values = [written.estimate, written.low, written.high]
+        assert [float(n.replace("−", "-")) for n in numbers] == pytest.approx(values, abs=6e-5)
+        sure = {"↑": written.low > 0, "↓": written.high < 0, "↔": written.low <= 0 <= written.high}
+        assert sure[shown.arrow] and sum(sure.values()) == 1
+    relative = frame.iloc[[0]].assign(rule="flat", estimate=-0.004, low=-0.1234, high=0.5)
+    text = front.row_of(1, next(relative.itertuples())).value
+    assert text == "−0.4 % [−12 %, +50 %]"
+
+
+def test_the_front_page_links_each_verdict_to_its_evidence(results):
+    page = soup(results / "index.html")
+    cell = page.find(id="C1").find_next("td")
+    assert cell.a["href"] == "site/07_overall_performance.html#claims"
+    assert cell.find(class_="rows")["href"] == "site/evidence.html#C1-films"
+    words = {
+        td.find(class_="word").get_text(" ", strip=True) for td in page.select(".grid td.missing")
+    }
+    assert words == {"missing"} and len(page.select(".grid td.missing")) == 20
+    assert page.find("figure").img["alt"].startswith("NDCG@20 of every method")
+    lacks = page.find(class_="lacks").get_text()
+    there = {job.split(".")[-1] for job in toy_site.JOBS}
+    assert {name for name in NOTEBOOKS if name in lacks} == set(NOTEBOOKS) - there
+
+
+def test_levels_are_the_means_of_the_ranks(results):
+    scores = pd.read_parquet(results / "ranks.parquet").query("split == 'test' and n_train == 128")
+    plain = scores[scores.run.str.fullmatch(r"n128-s\d") & (scores.dataset == "films")]
+    gain = (1 / (plain["rank"] + 2).map(math.log2)).where(plain["rank"] < 20, 0)
+    means = gain.groupby(plain.method).mean()
+    films = front.levels(results)[0]
+    assert films.bigrec == pytest.approx(means["bigrec"])
+    assert films.best_value == pytest.approx(means[list(toy_results.TRAINED)].max())
+    assert (films.samples, films.seeds, films.examples) == (128, 4, 400)
+
+
+@pytest.mark.parametrize("lost", ["claims.csv", "lists.parquet", "examples.parquet",
+                                  "generations.parquet", "ranks.parquet", "figures/overall.png",
+                                  "manifests.json"])  # fmt: skip
+def test_what_an_unfinished_study_lacks_is_named(results, tmp_path, lost):
+    part = tmp_path / "toy"
+    shutil.copytree(results, part)
+    (part / lost).unlink()
+    site.write(part, toy_site.JOBS[2:])
+    text = soup(part / "index.html").get_text()
+    named = {
+        "claims.csv": "verdicts: no analysis", "lists.parquet": "not published",
+        "examples.parquet": "no examples.parquet", "generations.parquet": "not published",
+        "ranks.parquet": "no ranks.parquet", "figures/overall.png": "the figure of all methods",
+    }  # fmt: skip
+    assert named.get(lost, "02_tune_llm: not published here") in text
+
+
+def test_a_site_of_nothing_is_refused(tmp_path, capsys):
+    with pytest.raises(StudyError, match="run the study first"):
+        site.write(tmp_path, [])
+    assert site.main([str(tmp_path)]) == 1 and "run the study first" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- worked examples
+
+
+def test_a_worked_example_is_what_the_tables_say(tmp_path):
+    toy_results.write(tmp_path)
+    lists = pd.read_parquet(tmp_path / "lists.parquet").query("method == 'bigrec'")
+    shown = worked.examples(tmp_path, "films")
+    assert [each.kind for each in shown] == ["hit", "near miss"]  # no rank is beyond NEAR
+    assert len({each.user for each in shown}) == 2
+    assert shown[0].rank < metrics.HIT <= shown[1].rank < metrics.NEAR
+    for each in shown:
+        of_run = (lists.dataset == "films") & (lists.run == each.run)
+        (items,) = lists[of_run & (lists.example == each.example)]["items"]
+        assert each.text == f"title {items[0]}"
+        assert each.grounded == [f"title {item}" for item in items[:3]]
+        assert each.user == each.example // 2 and each.catalogue == toy_results.ITEMS
+        assert (each.target in [f"title {item}" for item in items]) == (each.rank < 20)
+
+
+def test_only_known_markup_of_an_output_is_kept():
+    for text in (
+        toy_site.HOSTILE,
+        toy_site.ALSO,
+        "<b style='x' onclick='y'>a</b>",
+        "<svg/onload=x>",
+    ):
+        for made in (pages.clean(text), pages.markdown(text)):
+            tags = BeautifulSoup(made, "html.parser").find_all(True)
+            assert {tag.name for tag in tags} <= set(pages.TAGS) and all(not t.attrs for t in tags)
+    assert unescape(pages.clean(toy_site.HOSTILE)) == toy_site.HOSTILE
+
+
+def test_templates_and_styles_are_files():
+    for path in Path(site.__file__).parent.glob("*.py"):
+        assert "<div" not in path.read_text() and "font:" not in path.read_text(), path.name

@@ -78,7 +78,7 @@ def draw_band(axis: plt.Axes, band, shade: str) -> None:
     axis.axhspan(band.low, band.high, color=shade, alpha=0.6, linewidth=0)
     axis.axhline(band.mean, color="0.45", linewidth=0.8, linestyle="--")
     axis.text(
-        0.99, band.mean, f"{band.draws} draw(s) of {band.budget:,}", ha="right", va="bottom",
+        1.01, band.mean, f"{band.draws} draw(s)\nof {band.budget:,}", va="center",
         fontsize="x-small", color="0.3", transform=axis.get_yaxis_transform(),
     )  # fmt: skip
 

@@ -156,7 +156,7 @@ def make_project(folder, data, llm, **changes):
             "03_generate_titles": {"batch_size": 8},
             "05_reweight_by_statistics": {"collaborative": "dros", "comparator": "sasrec-ce"},
             "06_train_baselines": BASELINES,
-            "17a_measure_cost": {"requests": 3, "batches": [1, 2]},
+            "17a_measure_cost": {"requests": 3, "batches": [1, 2], "models": ["markov"]},
             "15a_measure_grounders": {
                 "synthetic": [100, 200],
                 "requests": 5,

@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, prepared
 from bigrec_lib.study import manifests, provenance
-from bigrec_lib.study.parameters import MeasureCost
+from bigrec_lib.study.parameters import Baseline, MeasureCost
 
 if TYPE_CHECKING:
     from bigrec_lib.method.cost import Service
@@ -36,8 +36,9 @@ def contestants(p: MeasureCost) -> list[str]:
     of_llm = [name for name in BIGREC if p.trie or name != "bigrec-constrained"]
     if not p.conventional:
         return of_llm
-    trained = sorted(path.name for path in (p.baselines / "networks").iterdir())
-    return ["popularity", *(name for name in trained if not name.endswith("-last")), *of_llm]
+    there = sorted(path.name for path in (p.baselines / "networks").iterdir())
+    trained = [name for name in there if name in (p.models or get_args(Baseline))]
+    return ["popularity", *trained, *of_llm]
 
 
 def measured(p: MeasureCost, contestant: str) -> dict:

@@ -885,11 +885,12 @@ class TrainBaselines(RunParameters, ModelParameters):
 
 class MeasureCost(AdapterParameters, ModelParameters):
     """What the contestants of a run cost; trie: the same adapter's constrained generations are
-    there, too; conventional: those of 06 as well."""
+    there, too; conventional: those of 06 as well, of which models names some, or none for all."""
 
     notebook = "17a_measure_cost"
 
     conventional: bool = True
+    models: list[Baseline] = []
     trie: bool = False
     requests: Count = 100
     batches: Annotated[list[Count], Field(min_length=1)] = [1, 8, 32]

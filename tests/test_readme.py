@@ -10,22 +10,48 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_headline_table_is_the_committed_one():
-    assert (ROOT / "results/standard/tables/headline.md").read_text(encoding="utf-8") in README
+def doc(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_grid_of_verdicts_is_the_committed_one():
+    published = (ROOT / "results/standard/README.md").read_text(encoding="utf-8")
+    table = published.split("## Verdicts\n")[1].split("\n\n")[1]
+    assert re.sub(r"\]\((?!http)", "](results/standard/", table) in README
+
+
+def test_every_number_of_what_we_found_stands_in_the_committed_results():
+    """As a mean or an end of an interval in a table of the study that the sentence names."""
+    bullets = README.split("we said before, comes first:")[1].split("![NDCG@20")[0]
+    tables = ("standard", "collapse", "sizes")
+    told = " ".join(
+        path.read_text(encoding="utf-8")
+        for study in tables
+        for path in sorted((ROOT / "results" / study / "tables").glob("*.csv"))
+    )
+    values = {f"{float(v):.4f}" for v in re.findall(r"(?<![\w.])-?\d\.\d+(?:e-\d+)?", told)}
+    values |= {f"{float(v):.3f}" for v in values} | {v.removeprefix("-") for v in values}
+    for shown in re.findall(r"\d\.\d{3,4}", bullets):
+        assert shown in values or f"{float(shown):.3f}" in values, shown
 
 
 def test_every_notebook_and_wing_is_on_the_map():
     for notebook in NOTEBOOKS:
-        assert f"notebooks/{notebook}.ipynb" in README
+        assert f"notebooks/{notebook}.ipynb" in doc("notebooks.md")
     wings = {path.name for path in (ROOT / "bigrec_lib").glob("[a-z]*")}
     for wing in wings:
         name = f"{wing}/" if "." not in wing else wing
-        assert re.search(rf"^      {re.escape(name)} ", README, re.MULTILINE), wing
+        assert re.search(rf"^      {re.escape(name)} ", doc("code.md"), re.MULTILINE), wing
 
 
 def test_make_targets_and_links_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
+    for text in (README, *map(doc, ("notebooks.md", "studies.md", "code.md"))):
+        assert set(re.findall(r"(?:`|^    )make ([a-z]+)", text, re.MULTILINE)) <= targets
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
@@ -43,11 +69,11 @@ def test_links_within_the_docs_lead_to_headings_or_anchors():
 
 
 def test_what_make_new_says_of_the_table_shown(tmp_path, monkeypatch, capsys):
-    """The first rows are those of the README; the rows after them repeat the last one's form."""
+    """The first rows are those of the page; the rows after them repeat the last one's form."""
     for module in (plan, studies):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README, re.MULTILINE)
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", doc("studies.md"), re.MULTILINE)
     (table,) = (block for block in blocks if "customer,product_id" in block)
     (said,) = (block for block in blocks if "next: make study STUDY=shop" in block)
     head = re.sub(r"^    ", "", table, flags=re.MULTILINE).strip()

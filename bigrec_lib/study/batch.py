@@ -23,10 +23,8 @@ from bigrec_lib.study import cards, data, manifests, new, plan, publish, runner,
 from bigrec_lib.study.parameters import (
     NOTEBOOKS,
     Analysis,
-    LLMSize,
     Parameters,
     PrepareData,
-    TuningSettings,
 )
 from bigrec_lib.study.runner import WORD, failures, marker
 from bigrec_lib.study.studies import ROOT
@@ -189,12 +187,12 @@ def rebuild(name: str) -> None:
     """Run the analyses on what is published, and publish them anew: no model, no data."""
     results = ROOT / "results" / name
     published = manifests.read_published(results)["jobs"].values()
-    optional = {TuningSettings: "setting", LLMSize: "lm"}  # analysis -> the key it compares
+    there = {job["notebook"] for job in published}
+    there |= {key for job in published for key, value in job["keys"].items() if value}
     analyses = [
         cls(study=name, root=".")
         for cls in NOTEBOOKS.values()
-        if issubclass(cls, Analysis)
-        and (cls not in optional or any(job["keys"].get(optional[cls]) for job in published))
+        if issubclass(cls, Analysis) and (not cls.compares or cls.compares in there)
     ]
     with only_one(name):
         for job in analyses:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BAR = re.compile(r"\d+%\|.*\||\d+(\.\d+)?\s?\S*it/s|\[\d+:\d+")  # a line that a progress bar wrote
 
+UP = "\x1b[A"  # what a bar below another one writes to get back
+
 PLACE = re.compile(r'"/(?:[^"]*/)?([^"/]+)/?"')  # a quoted absolute path, its last part
 
 
@@ -102,7 +104,8 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 def settled(output: NotebookNode, project: Path) -> NotebookNode:
     """One output without progress bars and paths of this machine, its picture small."""
     if output.output_type == "stream":
-        lines = [line.split("\r")[-1] for line in output.text.split("\n")]
+        written = output.text.replace(UP, "")
+        lines = [line.split("\r")[-1] for line in written.split("\n")]
         kept = "\n".join(line for line in lines if not BAR.search(line))
         output.text = kept.replace(f"{project}/", "").replace(f"{sys.prefix}/", "")
         if not output.text.strip():

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import arguments, finish
+from common import arguments, finish, floor, generation_calls
 from tqdm import tqdm
 
 from bigrec_lib.method import assets, generation, prompts, readers, samples, sequences, tuning
@@ -118,45 +118,6 @@ def texts_of(llm: LLM, found: list) -> list[list[str]]:
     return [[decode(ids, skip_special_tokens=True) for ids, _ in beams] for beams in found]
 
 
-def shapes(llm: LLM, texts: list[str], search: Search) -> list[tuple[int, int]]:
-    """(vectors through the layers, vectors through the head) of every call the engine makes."""
-    calls = []
-    original = generation.beam_search
-
-    def note(_, args, kwargs):
-        vectors = kwargs["input_ids"].numel()
-        heads = len(kwargs["input_ids"]) if "logits_to_keep" in kwargs else vectors
-        calls.append((vectors, heads))
-
-    def counted(model, *args):
-        hook = model.register_forward_pre_hook(note, with_kwargs=True)
-        try:
-            return original(model, *args)
-        finally:
-            hook.remove()
-
-    generation.beam_search = counted
-    try:
-        generation.generate(llm, texts, search)
-    finally:
-        generation.beam_search = original
-    return calls
-
-
-def floor(model, calls: list[tuple[int, int]]) -> None:
-    """The products of all weights with as many vectors; no attention, nothing else."""
-    head = model.get_output_embeddings().weight
-    layers = [m.weight for m in model.modules() if type(m) is torch.nn.Linear]
-    layers = [weight for weight in layers if weight is not head and min(weight.shape) > 64]
-    sizes = {weight.shape[1] for weight in layers}
-    with torch.inference_mode():
-        for vectors, heads in calls:
-            inputs = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
-            for weight in layers:
-                torch.nn.functional.linear(inputs[weight.shape[1]], weight)
-            torch.nn.functional.linear(inputs[head.shape[1]][:heads], head)
-
-
 def rotating(cases: dict[str, tuple[Callable[[], object], int]]) -> dict[str, list[float]]:
     """Seconds per example of every case: what to call, and for how many examples. One round; no
     warm-up, since each takes tens of seconds."""
@@ -170,7 +131,7 @@ def rotating(cases: dict[str, tuple[Callable[[], object], int]]) -> dict[str, li
 
 def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, object]:
     """Seconds per example of engine, `generate`, reference and floor, and the ratios."""
-    calls = shapes(llm, texts, search)
+    calls = generation_calls(llm, texts, search)
     some = {1: texts[:4], 8: texts, 16: texts[:32], 32: texts[:32]}  # which takes long enough
     found: dict[str, list] = {}
 

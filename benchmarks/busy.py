@@ -8,11 +8,13 @@ grounding, each with all cores in a process of its own, are timed under several 
 machine as it is (let it be quiet), and beside busy processes that are started here and end by
 themselves. All ways take turns within a round.
 
-The fair time is the quiet time of the default, times what the scheduler's weights leave us: beside
-as many equal processes as there are threads, twice as long; beside one of niceness 19, hardly
-longer. `quiet_cost` is how much longer the batch's way (`runner.WAITING`) takes than the default
-when quiet, as a share; `busy_over_fair` its time beside others over the fair time; each is that of
-the worst of the three kinds of work, and of the busy machines for the latter.
+The fair time is the quiet time of the default, times what an equal share for every busy thread
+leaves us: on two cores, one other process makes it 1.5 times as long, two make it twice as long. A
+polite process (of niceness 19) counts like any other: the scheduler prefers us, but every short
+wait of ours lets it in. `quiet_cost` is how much longer the batch's way (`runner.WAITING`) takes
+than the default when quiet, as a share; `busy_over_fair` its time beside others over the fair time.
+Each is that of the worst of the kinds of work, and of the busy machines for the latter; all seconds
+are medians.
 """
 
 import multiprocessing
@@ -46,7 +48,6 @@ LOADS: dict[str, tuple[int, ...]] = {  # niceness of each busy process
     "one equal": (0,),
     "two equal": (0, 0),
 }
-WEIGHT = {0: 1024, 19: 15}  # of the Linux scheduler, by niceness
 LIMIT = 120  # seconds after which a busy process ends by itself
 
 
@@ -122,10 +123,7 @@ def serve(connection: Connection, kind: str, model: str) -> None:
 
 @contextmanager
 def server(kind: str, model: str, way: dict[str, str]) -> Iterator[Connection]:
-    """A process that does one kind of work, whose threads wait in one way.
-
-    It says once when it is ready.
-    """
+    """A process that does one kind of work, whose threads wait in one way; it is ready."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     usual = dict(os.environ)
@@ -138,6 +136,7 @@ def server(kind: str, model: str, way: dict[str, str]) -> Iterator[Connection]:
     finally:
         os.environ.clear()
         os.environ.update(usual)
+    ours.recv()
     try:
         yield ours
     finally:
@@ -163,14 +162,13 @@ def beside(niceness: tuple[int, ...]) -> Iterator[None]:
             process.wait()
 
 
-def fair(niceness: tuple[int, ...], cores: int) -> float:
-    """How many times as long work on all cores takes if every thread gets its weighted share.
+def fair(others: int, cores: int) -> float:
+    """How many times as long work on all cores takes if every thread gets an equal share.
 
-    >>> fair((0, 0), cores=2), fair((), cores=2)
-    (2.0, 1.0)
+    >>> fair(0, cores=2), fair(1, cores=2), fair(2, cores=2)
+    (1.0, 1.5, 2.0)
     """
-    mine = cores * WEIGHT[0]
-    return (mine + sum(WEIGHT[each] for each in niceness)) / mine
+    return (cores + others) / cores
 
 
 # ----------------------------------------------------------------------------------- measuring
@@ -182,17 +180,17 @@ def measure(
     """Seconds of one kind of work: a row for each way, load and round.
 
     The quiet machine takes its turn after every other load, since there small differences count.
-    The default waits with others in the first round only: it takes many times as long.
+    The default is put beside another process only once, and not for a single load: it takes many
+    times as long.
     """
     rows: list[dict[str, object]] = []
     with ExitStack() as stack:
         servers = {way: stack.enter_context(server(kind, model, WAYS[way])) for way in ways}
-        for connection in servers.values():
-            connection.recv()
         plan = [(turn, load) for turn in range(rounds) for one in loads for load in ("quiet", one)]
         for turn, load in tqdm(plan, desc=kind, leave=False):
             for way, connection in servers.items():
-                if way == "default" and load not in ("quiet", "one equal")[: 2 - min(turn, 1)]:
+                slow = way == "default" and load != "quiet"
+                if slow and (load != "one equal" or turn or len(loads) == 1):
                     continue
                 with beside(LOADS[load]):
                     connection.send(True)
@@ -205,7 +203,7 @@ def verdict(seconds: pd.DataFrame, cores: int) -> dict[str, float]:
     """The two figures of the batch's way, from seconds of work x (way, load)."""
     quiet = seconds["default", "quiet"]
     over = {
-        load: seconds["batch", load] / (quiet * fair(niceness, cores))
+        load: seconds["batch", load] / (quiet * fair(len(niceness), cores))
         for load, niceness in LOADS.items()
         if niceness and ("batch", load) in seconds
     }
@@ -218,12 +216,13 @@ def verdict(seconds: pd.DataFrame, cores: int) -> dict[str, float]:
 def main() -> None:
     args = arguments(__doc__.splitlines()[0], MODEL)
     cores = os.cpu_count() or 1
+    kinds = ["tuning"] if args.quick else list(WORK)
     ways = ["default", "batch"] if args.quick else list(WAYS)
-    loads = ["one polite"] if args.quick else ["one polite", "one equal", "two equal"]
+    loads = ["one equal"] if args.quick else ["one polite", "one equal", "two equal"]
     rows = [
         row
-        for kind in tqdm(WORK, desc="work")
-        for row in measure(kind, args.model, ways, loads, rounds=2)
+        for kind in tqdm(kinds, desc="work")
+        for row in measure(kind, args.model, ways, loads, rounds=1 if args.quick else 2)
     ]
     seconds = pd.DataFrame(rows).groupby(["work", "way", "load"]).seconds.median()
     print(seconds.unstack("load")[["quiet", *loads]].round(2).to_string())

@@ -45,7 +45,7 @@ bench: .venv/ready  ## time the library against what one would use instead; leav
 	@for name in $(BENCHMARKS); do python benchmarks/$$name.py --json benchmarks/$$name.json || exit 1; done
 
 gpu:  ## self-test and figures of a machine with a CUDA device; on any other, a test with tiny LLMs
-	@PYTHONPATH=$(CURDIR) python benchmarks/gpu.py --json benchmarks/gpu.json
+	@PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu.py --json benchmarks/gpu.json
 
 calibrate: .venv/ready  ## try the inference on simulated studies; write docs/calibration and docs/protocol.md
 	@OMP_NUM_THREADS=1 python -m bigrec_lib.findings.calibration

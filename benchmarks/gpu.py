@@ -263,7 +263,7 @@ def check_grounding(vectors: np.ndarray, device: str) -> dict[str, object]:
     rng = np.random.default_rng(2)
     targets = rng.integers(0, len(vectors), 200)
     queries = vectors[targets] + rng.normal(size=(200, vectors.shape[1])).astype(np.float32) * (
-        vectors.std(0) * 0.3
+        vectors.std(0) * 1.5
     )
     queries[::3] = vectors[targets[::3]]
     ranks = grounding.ranks(queries, vectors, targets)

@@ -1,14 +1,25 @@
-"""What the benchmarks share: options, interleaved timing, the closing JSON line."""
+"""What the benchmarks share: options, interleaved timing, the floor, the closing JSON line."""
+
+from __future__ import annotations
 
 import argparse
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from bigrec_lib.files import write_json
+
+if TYPE_CHECKING:
+    from bigrec_lib.method.beams import Search
+    from bigrec_lib.method.llm import LLM
+    from bigrec_lib.method.losses import Data
+    from bigrec_lib.method.tuning import Tuning
+
+Calls = list[tuple[int, int]]  # vectors through the layers, and through the head, of every call
 
 
 def arguments(description: str, model: str = "") -> argparse.Namespace:
@@ -37,6 +48,81 @@ def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def tuning_calls(llm: LLM, data: Data, settings: Tuning) -> Calls:
+    """The calls of every micro-batch of the first epoch."""
+    from bigrec_lib.method import tuning
+
+    calls = []
+    for step in tuning.epoch_plan(data.lengths, settings, 0):
+        for numbers in step:
+            batch = data.batch(numbers, llm)
+            calls.append((batch.rest.numel() + batch.shared.shape[1], data.tokens(numbers)))
+    return calls
+
+
+def generation_calls(llm: LLM, texts: list[str], search: Search) -> Calls:
+    """The calls that the engine makes for these prompts."""
+    from bigrec_lib.method import generation
+
+    calls = []
+    original = generation.beam_search
+
+    def note(_, args, kwargs):
+        vectors = kwargs["input_ids"].numel()
+        heads = len(kwargs["input_ids"]) if "logits_to_keep" in kwargs else vectors
+        calls.append((vectors, heads))
+
+    def counted(model, *args):
+        hook = model.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            return original(model, *args)
+        finally:
+            hook.remove()
+
+    generation.beam_search = counted
+    try:
+        generation.generate(llm, texts, search)
+    finally:
+        generation.beam_search = original
+    return calls
+
+
+def floor(model, calls: Calls, backward: bool = False) -> None:
+    """The products of all weights with as many vectors; no attention, no adapter, nothing else.
+
+    backward: those for the gradients of the inputs as well. In place of packed weights, plain ones
+    of the same shape.
+    """
+    import torch
+
+    linear = torch.nn.functional.linear
+    head = model.get_output_embeddings().weight
+    made: dict[tuple[int, int], torch.Tensor] = {}
+
+    def weight_of(layer) -> torch.Tensor:
+        if layer.weight.dtype == head.dtype:
+            return layer.weight
+        shape = (layer.out_features, layer.in_features)
+        return made.setdefault(shape, torch.ones(shape, dtype=head.dtype, device=head.device))
+
+    layers = [
+        weight_of(layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and "lora_" not in name and layer.weight is not head
+    ]
+    sizes = {size for weight in layers for size in weight.shape}
+    with torch.inference_mode():
+        for vectors, heads in tqdm(calls, desc="floor", leave=False):
+            inputs = {size: head.new_ones(vectors, size) for size in sizes}
+            for weight in layers:
+                linear(inputs[weight.shape[1]], weight)
+                if backward:
+                    linear(inputs[weight.shape[0]], weight.T)
+            linear(inputs[head.shape[1]][:heads], head)
+            if backward:
+                linear(head.new_ones(heads, head.shape[0]), head.T)
 
 
 def finish(result: dict[str, object], args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import arguments, finish
+from common import arguments, finish, floor, generation_calls
 from tqdm import tqdm
 
 from bigrec_lib.method import assets, generation, prompts, readers, samples, sequences, tuning
@@ -118,45 +118,6 @@ def texts_of(llm: LLM, found: list) -> list[list[str]]:
     return [[decode(ids, skip_special_tokens=True) for ids, _ in beams] for beams in found]
 
 
-def shapes(llm: LLM, texts: list[str], search: Search) -> list[tuple[int, int]]:
-    """(vectors through the layers, vectors through the head) of every call the engine makes."""
-    calls = []
-    original = generation.beam_search
-
-    def note(_, args, kwargs):
-        vectors = kwargs["input_ids"].numel()
-        heads = len(kwargs["input_ids"]) if "logits_to_keep" in kwargs else vectors
-        calls.append((vectors, heads))
-
-    def counted(model, *args):
-        hook = model.register_forward_pre_hook(note, with_kwargs=True)
-        try:
-            return original(model, *args)
-        finally:
-            hook.remove()
-
-    generation.beam_search = counted
-    try:
-        generation.generate(llm, texts, search)
-    finally:
-        generation.beam_search = original
-    return calls
-
-
-def floor(model, calls: list[tuple[int, int]]) -> None:
-    """The products of all weights with as many vectors; no attention, nothing else."""
-    head = model.get_output_embeddings().weight
-    layers = [m.weight for m in model.modules() if type(m) is torch.nn.Linear]
-    layers = [weight for weight in layers if weight is not head and min(weight.shape) > 64]
-    sizes = {weight.shape[1] for weight in layers}
-    with torch.inference_mode():
-        for vectors, heads in calls:
-            inputs = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
-            for weight in layers:
-                torch.nn.functional.linear(inputs[weight.shape[1]], weight)
-            torch.nn.functional.linear(inputs[head.shape[1]][:heads], head)
-
-
 def rotating(cases: dict[str, tuple[Callable[[], object], int]]) -> dict[str, list[float]]:
     """Seconds per example of every case: what to call, and for how many examples. One round; no
     warm-up, since each takes tens of seconds."""
@@ -170,8 +131,9 @@ def rotating(cases: dict[str, tuple[Callable[[], object], int]]) -> dict[str, li
 
 def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, object]:
     """Seconds per example of engine, `generate`, reference and floor, and the ratios."""
-    calls = shapes(llm, texts, search)
-    some = {1: texts[:4], 8: texts, 16: texts[:32], 32: texts[:32]}  # which takes long enough
+    calls = generation_calls(llm, texts, search)
+    half = sorted(texts, key=len)[:: 1 if quick else 2]  # enough of `generate`, short and long
+    some = {1: half[::8], 8: half, 16: half, 32: half}
     found: dict[str, list] = {}
 
     def generate(size):
@@ -180,7 +142,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     def engine():
         found["engine"] = generation.generate(llm, texts, search)
 
-    few = llm.tokenizer(texts[: 4 if quick else 32])["input_ids"]
+    few = llm.tokenizer(texts[: 4 if quick else 16])["input_ids"]
     authors = Rules(
         Search(max_new_tokens=128, beams=search.beams, batch_size=8), llm.tokenizer.eos_token_id
     )
@@ -199,7 +161,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     each = rotating(cases)
     best = min((name for name in each if "generate" in name), key=lambda name: each[name][0])
     again = ("engine", best, "reference", "floor")
-    for _ in range(0 if quick else 3):
+    for _ in range(0 if quick else 1):
         for name, values in rotating({name: cases[name] for name in again}).items():
             each[name] += values
 
@@ -208,7 +170,8 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     def ratio(name, to):
         return round(least[name] / least[to], 2)
 
-    first = zip(found["engine"], texts_of(llm, found["generate 8"]), strict=True)  # of all prompts
+    ours = dict(zip(texts, found["engine"], strict=True))
+    first = zip((ours[text] for text in half), texts_of(llm, found["generate 8"]), strict=True)
     return {
         "seconds_per_example": {name: round(value, 4) for name, value in least.items()},
         "best_generate": best,
@@ -216,7 +179,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
         "speedup_vs_reference": ratio("reference", "engine"),
         "over_floor": ratio("engine", "floor"),
         "identical_first_beams_bf16": round(
-            float(np.mean([ours[0].text == theirs[0] for ours, theirs in first])), 3
+            float(np.mean([beams[0].text == other[0] for beams, other in first])), 3
         ),
     }
 
@@ -239,8 +202,8 @@ def growth(llm: LLM, texts: list[str], search: Search) -> dict[str, object]:
         return round((time.perf_counter() - start) / len(prompts), 4)
 
     return {
-        "seconds_by_beams": {str(n): taken(texts[:32], beams=n) for n in (1, 2, 4, 8)},
-        "seconds_by_batch": {str(n): taken(texts[:64], batch_size=n) for n in (8, 16, 32, 64)},
+        "seconds_by_beams": {str(n): taken(texts[:16], beams=n) for n in (1, 2, 4, 8)},
+        "seconds_by_batch": {str(n): taken(texts[:32], batch_size=n) for n in (8, 16, 32)},
     }
 
 
@@ -292,7 +255,7 @@ def main() -> None:
     adapter = prepared(args.model, args.quick)
     llm = load_llm(args.model, adapter=adapter)
     name, _, titles = data()
-    tested = drawn(llm, "test", 16 if args.quick else 2048)
+    tested = drawn(llm, "test", 16 if args.quick else 256)
     texts = [sample.prompt for sample in tested]
     limit = room_for(answer_tokens(llm.tokenizer, titles))
     search = Search(max_new_tokens=limit, beams=4, batch_size=32)
@@ -308,8 +271,9 @@ def main() -> None:
     if not args.quick:
         result |= growth(llm, texts, search)
     exact = load_llm(args.model, dtype="float32", adapter=adapter)
-    result |= merging(llm, exact, tested[: 8 if args.quick else 96])
-    result |= equality(exact, texts[: 4 if args.quick else 64], search)
+    if not args.quick:
+        result |= merging(llm, exact, tested[:24])
+    result |= equality(exact, texts[: 3 if args.quick else 16], search)
     for key, value in result.items():
         print(f"{key:28} {value}")
     finish(result, args)

@@ -17,7 +17,6 @@ Both are tuned once more without dropout on the very same batches, to see that t
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import arguments, finish
+from common import arguments, finish, floor, tuning_calls
 from tqdm import tqdm
 
 from bigrec_lib.method import losses, prompts, readers, samples, sequences, tuning
@@ -106,32 +105,6 @@ def trainer(llm: LLM, train, settings: tuning.Tuning, folder: Path, plan=None) -
     model.unload()
 
 
-def shapes(llm: LLM, train, settings: tuning.Tuning) -> Iterator[tuple[int, int]]:
-    """Of every step: vectors that go through the layers, and those through the head."""
-    data = encoded(llm, train)
-    for step in tuning.epoch_plan(data.lengths, settings, 0):
-        for numbers in step:
-            batch = data.batch(numbers, llm)
-            yield batch.rest.numel() + batch.shared.shape[1], data.tokens(numbers)
-
-
-def floor(model, calls: list[tuple[int, int]]) -> None:
-    """Forward and input-gradient products of all linear layers with random vectors."""
-    linear = torch.nn.functional.linear
-    head = model.get_output_embeddings().weight
-    layers = [m.weight for m in model.modules() if type(m) is torch.nn.Linear]
-    layers = [weight for weight in layers if weight is not head]
-    sizes = {size for weight in layers for size in weight.shape}
-    with torch.inference_mode():
-        for vectors, heads in tqdm(calls, desc="floor", leave=False):
-            inputs = {size: torch.ones(vectors, size, dtype=head.dtype) for size in sizes}
-            for weight in layers:
-                linear(inputs[weight.shape[1]], weight)
-                linear(inputs[weight.shape[0]], weight.T)
-            linear(inputs[head.shape[1]][:heads], head)
-            linear(torch.ones(heads, head.shape[0], dtype=head.dtype), head.T)
-
-
 def peak(model: str, case: str, count: int) -> float:
     """Peak memory in GB of one of the two in a process of its own."""
     llm = load_llm(model, "nf4")
@@ -159,8 +132,9 @@ def valid_loss(llm: LLM, folder: Path, valid) -> float:
 
 
 def same_steps(llm: LLM, train, valid, folder: Path) -> dict[str, float | bool]:
-    """Validation losses of both after the same batches in the same order, without dropout."""
-    settings = replace(SETTINGS, dropout=0.0)
+    """Validation losses of both after the same two batches in the same order, without dropout and
+    warm-up."""
+    settings = replace(SETTINGS, dropout=0.0, warmup=0, batch_size=len(train) // 2)
     steps = tuning.epoch_plan(encoded(llm, train).lengths, settings, 0)
     plan = [np.concatenate(step).tolist() for step in steps]
     ours(llm, train, valid, settings, folder / "ours")
@@ -183,26 +157,26 @@ def loss_before(llm: LLM, valid) -> float:
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0], MODEL)
-    count, rounds = (16, 1) if args.quick else (128, 1)
+    count, rounds = (8, 1) if args.quick else (32, 2)
     llm = load_llm(args.model, "nf4")
-    train, valid = drawn(llm, "train", count), drawn(llm, "valid", 8 if args.quick else 64)
-    calls = list(shapes(llm, train, SETTINGS))
+    train, valid = drawn(llm, "train", count), drawn(llm, "valid", 4 if args.quick else 16)
+    calls = tuning_calls(llm, encoded(llm, train), SETTINGS)
     seconds: dict[str, list[float]] = {"ours": [], "trainer": [], "floor": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for turn in tqdm(range(rounds), desc="rounds"):
             cases = {
                 "ours": lambda turn=turn: ours(
-                    llm, train, valid[:8], SETTINGS, folder / f"timed-{turn}"
+                    llm, train, valid[: count // 16 + 1], SETTINGS, folder / f"timed-{turn}"
                 ),
                 "trainer": lambda: trainer(llm, train, SETTINGS, folder / "usual"),
-                "floor": lambda: floor(llm.model, calls),
+                "floor": lambda: floor(llm.model, calls, backward=True),
             }
             for name, case in cases.items():
                 start = time.perf_counter()
                 case()
                 seconds[name].append(time.perf_counter() - start)
-        result = same_steps(llm, train, valid, folder)
+        result = same_steps(llm, train[:16], valid, folder)
     least = {name: min(each) / count for name, each in seconds.items()}
     result |= {
         "model": args.model,
@@ -210,10 +184,11 @@ def main() -> None:
         "over_floor": round(least["ours"] / least["floor"], 2),
         "steps": len(calls),
         "samples_per_second": {name: round(1 / each, 2) for name, each in least.items()},
-        "peak_gb": {
-            name: round(alone(peak, args.model, name, 16), 2) for name in ("ours", "trainer")
-        },
     }
+    if not args.quick:
+        result["peak_gb"] = {
+            name: round(alone(peak, args.model, name, 16), 2) for name in ("ours", "trainer")
+        }
     print(pd.Series(result).to_string())
     finish(result, args)
 

@@ -175,12 +175,13 @@ class Weights:
         return tensors
 
     def restore(self, state: dict[str, Tensor], steps: int) -> None:
+        """Take over what `state` gave after so many steps, wherever its tensors are."""
         for name, weight in self.exact.items():
             weight.data.copy_(state[name])
             self.optimiser.state[weight] = {
                 "step": torch.tensor(float(steps)),
-                "exp_avg": state[f"{name}/exp_avg"],
-                "exp_avg_sq": state[f"{name}/exp_avg_sq"],
+                "exp_avg": state[f"{name}/exp_avg"].to(weight.device),
+                "exp_avg_sq": state[f"{name}/exp_avg_sq"].to(weight.device),
             }
         self.copy()
 

@@ -281,6 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some characters
             stream.reconfigure(errors="replace")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
+    runner.set_waiting()
     # kernels and further processes run this library, whichever one is installed
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))

@@ -17,6 +17,7 @@ from bigrec_lib.study.studies import ROOT
 
 WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+WAITING = {"GOMP_SPINCOUNT": "2000"}  # of 300,000: chosen by benchmarks/busy.py
 
 
 def marker(name: str, job: str) -> Path:
@@ -155,3 +156,13 @@ def set_threads(count: int) -> None:
     """Fix the threads of this process's children, whatever else runs: rounding depends on them."""
     if count:
         os.environ.update(dict.fromkeys(THREADS, str(count)))
+
+
+def set_waiting() -> None:
+    """Have threads of this process's children sleep soon when there is nothing to do.
+
+    By default they spin for milliseconds, and burn what the thread that they wait for would need
+    beside another process. Results do not depend on it. A user's own setting stays.
+    """
+    if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
+        os.environ.update(WAITING)

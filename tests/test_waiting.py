@@ -1,0 +1,122 @@
+"""How threads wait: the batch's processes are told, results do not depend on it, and the benchmark
+beside busy processes counts rightly and leaves none behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from bigrec_lib.study import batch, notebook, runner
+
+VARIABLES = ("OMP_WAIT_POLICY", *runner.WAITING)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """No such variables before a test, and after it what there was."""
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """The module benchmarks/busy.py."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import busy
+
+    return busy
+
+
+def test_the_kernels_of_a_batch_are_told_how_to_wait(tmp_path, capfd):
+    assert batch.main(["schema"]) == 0
+    code = "import os; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+    source = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(source, tmp_path / "one.ipynb")
+    notebook.execute(tmp_path / "one.ipynb", tmp_path / "done.ipynb", {}, tmp_path / "log")
+    (cell,) = nbformat.read(tmp_path / "done.ipynb", 4).cells
+    assert cell.outputs[0].text == f"{runner.WAITING['GOMP_SPINCOUNT']} None\n"
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_users_own_way_to_wait_stays(monkeypatch, name):
+    monkeypatch.setenv(name, "passive")
+    assert batch.main(["schema"]) == 0
+    assert {each: os.environ.get(each) for each in VARIABLES if each in os.environ} == {
+        name: "passive"
+    }
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_how_threads_wait():
+    code = """
+import hashlib, torch
+torch.manual_seed(0)
+x = torch.randn(300, 400, requires_grad=True)
+w = torch.randn(400, 500, requires_grad=True)
+((x @ w).softmax(-1) @ w.T).logsumexp(-1).sum().backward()
+print(torch.get_num_threads(), hashlib.sha256(w.grad.numpy().tobytes()).hexdigest())
+"""
+    usual = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    said = {
+        subprocess.check_output([sys.executable, "-c", code], env=usual | way, text=True)
+        for way in ({}, runner.WAITING, {"OMP_WAIT_POLICY": "passive"})
+    }
+    assert len(said) == 1 and said.pop().startswith("2 ")
+
+
+# ------------------------------------------------------------------------------- the benchmark
+
+
+def test_the_verdict_is_that_of_the_worst_work_and_load(busy):
+    seconds = {
+        ("a", "default", "quiet"): 2.0,
+        ("a", "batch", "quiet"): 2.1,  # 5 % more
+        ("a", "batch", "one equal"): 3.0,  # fair on two cores: 3
+        ("a", "batch", "two equal"): 6.0,  # fair: 4
+        ("b", "default", "quiet"): 1.0,
+        ("b", "batch", "quiet"): 1.0,
+        ("b", "batch", "one equal"): 1.2,
+        ("b", "batch", "two equal"): 2.0,
+    }
+    table = pd.Series(seconds).rename_axis(["work", "way", "load"]).unstack(["way", "load"])
+    assert busy.verdict(table, cores=2) == {"quiet_cost": 0.05, "busy_over_fair": 1.5}
+
+
+def test_busy_processes_are_busy_polite_and_gone_afterwards(busy):
+    import psutil
+
+    def children():
+        return {child.pid: child for child in psutil.Process().children()}
+
+    before = children()
+    with busy.beside((19, 0)):
+        begun = [child for pid, child in children().items() if pid not in before]
+        assert sorted(child.nice() for child in begun) == [0, 19]
+        assert all(child.status() == psutil.STATUS_RUNNING for child in begun)
+    assert not [child for child in begun if child.is_running()]
+
+
+def test_a_server_waits_in_its_own_way_and_leaves_ours_alone(busy, monkeypatch, tmp_path):
+    started = []
+
+    class Process:
+        def __init__(self, **given):
+            self.connection = given["args"][0]
+
+        def start(self):
+            started.append({name: os.environ.get(name) for name in VARIABLES})
+            self.connection.send(0.0)
+
+        def join(self):
+            assert self.connection.recv() is False
+
+    monkeypatch.setattr(busy.multiprocessing.get_context("spawn"), "Process", Process)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    with busy.server("tuning", "", {"GOMP_SPINCOUNT": "7"}):
+        assert os.environ["OMP_WAIT_POLICY"] == "active" and "GOMP_SPINCOUNT" not in os.environ
+    assert started == [{"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": "7"}]

@@ -26,3 +26,14 @@ def test_lines_in_a_ramp_can_be_told_from_the_page():
 def test_black_text_can_be_read_on_every_colour_of_a_matrix():
     for share in (0.0, 0.5, 1.0):
         assert 21 / methods.contrast(plots.PALE(share)[:3]) >= 4.5
+
+
+def test_a_figures_rows_in_words():
+    frame = pd.DataFrame(
+        {"dataset": ["d", "d", "e"], "method": ["markov", "bigrec", ""], "x": [0.5, np.nan, 2.0],
+         "low": [0.25, np.nan, 1.0], "high": [0.75, np.nan, 3.0]}
+    )  # fmt: skip
+    said = alts.rows("What", frame, ["dataset", "method"], "x")
+    assert said == "What: d, Markov chain 0.5000 [0.2500, 0.7500]; e 2.0000 [1.0000, 3.0000]."
+    assert alts.rows("What", frame, ["dataset"], "x", None, 1) == "What: d 0.5000; and 1 more."
+    assert alts.rows("What", frame[1:2], ["dataset"], "x") == "What: nothing to draw."

@@ -233,3 +233,30 @@ def llm_sizes(rows: pd.DataFrame) -> str:
         for row in rows[rows.parameters.notna()].itertuples()
     ]
     return f"NDCG@20 with 95 % intervals over the size of the LLM: {'; '.join(parts)}."
+
+
+# 13 and later
+
+
+def rows(
+    what: str,
+    frame: pd.DataFrame,
+    names: list[str],
+    value: str,
+    ends: tuple[str, str] | None = ("low", "high"),
+    most: int = 20,
+) -> str:
+    """What a figure is of, then the value of each row with the ends of its interval.
+
+    names: columns that tell the rows apart. Of more than `most` rows the first.
+    """
+    there = frame[frame[value].notna()]
+    parts = []
+    for row in there.head(most).to_dict("records"):
+        told = [label(row[name]) if name == "method" else str(row[name]) for name in names]
+        said = f"{row[value]:.4f}"
+        if ends:
+            said += f" [{row[ends[0]]:.4f}, {row[ends[1]]:.4f}]"
+        parts.append(f"{', '.join(filter(None, told))} {said}")
+    more = f"; and {len(there) - most} more" if len(there) > most else ""
+    return f"{what}: {'; '.join(parts)}{more}." if parts else f"{what}: nothing to draw."

@@ -1,9 +1,11 @@
 """Figures can be seen: every mark against a white page, every text against what is behind it."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from bigrec_lib.findings import methods, plots
+from bigrec_lib.findings import alts, methods, plots
 
 
 @pytest.mark.parametrize("method", methods.METHODS, ids=lambda method: method.name)

@@ -154,7 +154,7 @@ METHODS = (
         "bigrec-corrected+",
         "BIGRec, grounding by validation",
         "variant",
-        "#56a0d3",
+        "#2f7fb8",
         "$\\oplus$",
         "alignment",
     ),

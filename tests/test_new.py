@@ -191,7 +191,7 @@ def test_a_new_study_differs_from_quick_in_its_data_alone(project, capsys):
     assert batch.main(["new", "shop", "log.csv"]) == 0
     said = capsys.readouterr().out
     assert "  user    buyer" in said and "| 000" in said
-    assert "10 to do" in said and said.endswith("next: make study STUDY=shop\n")
+    assert "11 to do" in said and said.endswith("next: make study STUDY=shop\n")
     text = (project / "studies" / "shop.yaml").read_text()
     study = yaml.safe_load(text)
     given = study["datasets"]["shop"]

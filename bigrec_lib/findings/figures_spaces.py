@@ -49,7 +49,7 @@ def by_catalogue(
         for method, shift in shifts.items():
             catalogue = spaces.CATALOGUES[method]
             own = group[group.catalogue == catalogue]
-            at = own.line.map(place) + shift
+            at = own.line.map(place).astype(float) + shift
             value, low, high = (own[column] for column in ends)
             look = of(method)
             axis.hlines(at, low, high, color=look.colour, linewidth=1.2)

@@ -66,7 +66,7 @@ def models(rows: pd.DataFrame, n: pd.Series) -> pd.Series:
     domains = rows.tuned_on.str.count(r"\+") + 1
     together = domains > 1
     plain, same = rows.setting == "", rows.n_train == n
-    of_each, in_total = together & same, together & (rows.n_train == n // domains)
+    of_each, in_total = together & same, together & (rows.n_train * domains == n)
     name = np.select(
         [
             plain & same & (rows.tuned_on == ""),
@@ -389,9 +389,9 @@ def strangers(shares: pd.DataFrame) -> str:
 
 def wording(effects: pd.DataFrame) -> str:
     """For how many models the prompt's wording is shown to matter."""
-    said = [f": {prompt} − " for prompt in (UNNAMED, WRONG)]
-    rows = effects[effects.effect.map(lambda effect: any(part in effect for part in said))]
-    rows = rows[rows.effect.str.contains(f"catalogue {OWN}")]
+    told = [f"catalogue {OWN}: {prompt} − " for prompt in (UNNAMED, WRONG)]
+    kept = [any(part in effect for part in told) for effect in effects.effect]
+    rows = effects[np.array(kept, dtype=bool)]
     if rows.empty:
         return ""
     worse, better = int((rows.high < 0).sum()), int((rows.low > 0).sum())

@@ -115,7 +115,7 @@ class Catalogue:
 class Recommender:
     """A study's tuned LLM, and a catalogue with its vectors (I, d) float32: `open` makes one.
 
-    writing, grounding: the parameters of the study's 03 and 04. longest: titles of a history, as
+    writing, space: the parameters of the study's 03 and 04. longest: titles of a history, as
     the adapter has learnt. room: tokens of a text, as 03 allows. adapter: its folder.
     """
 
@@ -126,7 +126,7 @@ class Recommender:
     catalogue: Catalogue
     vectors: np.ndarray
     writing: GenerateTitles
-    grounding: GroundToItems
+    space: GroundToItems
     longest: int
     room: int
 
@@ -149,16 +149,16 @@ class Recommender:
         grounded = job_of(study, jobs, f"{run}04_ground_to_items")
         here = {"root": str(project)}
         writing = GenerateTitles.check(written["parameters"] | here)
-        grounding = GroundToItems.check(grounded["parameters"] | here)
+        space = GroundToItems.check(grounded["parameters"] | here)
         data = jobs[f"{dataset}.01_prepare_data"]
         catalogue = catalogue_of(project / "results" / study, dataset, data)
         base = steps.load(writing)
         vectors = None
-        if grounding.embedder == "base":
-            vectors = vectors_of(base, catalogue.titles, grounding)
+        if space.embedder == "base":
+            vectors = vectors_of(base, catalogue.titles, space)
         tuned = llm.LLM(base.name, llm.with_adapter(base.model, adapter).eval(), base.tokenizer)
         if vectors is None:
-            vectors = vectors_of(tuned, catalogue.titles, grounding)
+            vectors = vectors_of(tuned, catalogue.titles, space)
         return cls(
             study,
             dataset,
@@ -167,7 +167,7 @@ class Recommender:
             catalogue,
             vectors,
             writing,
-            grounding,
+            space,
             longest=data["parameters"]["history"],
             room=written["facts"]["max_new_tokens"],
         )
@@ -231,9 +231,9 @@ class Recommender:
         model, tokenizer = self.tuned.model, self.tuned.tokenizer
         base = llm.LLM(self.tuned.name, model.get_base_model(), tokenizer)
         tokens = embedding.tokenise(base, [text])
-        off = model.disable_adapter if self.grounding.embedder == "base" else nullcontext
+        off = model.disable_adapter if self.space.embedder == "base" else nullcontext
         with off(), tqdm(disable=True) as bar:
-            found = embedding.compute(base, tokens, self.grounding.batch_size, bar)
+            found = embedding.compute(base, tokens, self.space.batch_size, bar)
         return found.float().numpy()
 
     @cached_property

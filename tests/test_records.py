@@ -32,15 +32,20 @@ def executed_notebook(folder, name, *outputs):
 
 def test_the_record_of_a_notebook_has_no_bars_paths_times_and_random_ids(tmp_path):
     texts = ["\r 1%| |", "\r100%|██| 3/3 [00:01<00:00]\n", f"{ROOT}/a.py: done\n"]
+    texts += ["  \x1b[A\n   \x1b[A"]  # of a bar below a bar
     progress = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "61f"}, "text/plain": "bar"}
+    progress.insert(1, nbformat.v4.new_output("display_data", view))
     executed_notebook(tmp_path, "n", *progress)
     raw = nbformat.read(tmp_path / "n.ipynb", 4)
+    raw.metadata["widgets"] = {"61f": {}}
     raw.metadata["papermill"] = {"start_time": "now", "input_path": str(ROOT)}
     raw.cells[1].metadata |= {"papermill": {"duration": 1.0}, "tags": ["injected-parameters"]}
     nbformat.write(raw, tmp_path / "n.ipynb")
     record = notebook.record(tmp_path / "n.ipynb", ROOT)
     assert [shown.text for shown in record.cells[1].outputs] == ["a.py: done\n"]
-    assert "papermill" not in record.metadata and "papermill" not in record.cells[1].metadata
+    assert not {"papermill", "widgets"} & set(record.metadata)
+    assert "papermill" not in record.cells[1].metadata
     assert record.cells[1].id == "injected-parameters"
 
 

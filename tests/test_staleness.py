@@ -46,7 +46,7 @@ def first_cell(kind, change=lambda cell: cell["source"].append("\n")):
     """A change to the first cell of a kind in a notebook."""
 
     def apply(text):
-        notebook = json.loads(text)
+        notebook = json.loads(text.encode("latin-1"))  # as `changed` has read it
         change(next(cell for cell in notebook["cells"] if cell["cell_type"] == kind))
         return json.dumps(notebook)
 
@@ -115,7 +115,7 @@ EDITS = [
         f"{METHOD}/networks.py",
         edit("visible.shape[2]\n", "int(visible.shape[2])\n"),
         "06 13a",
-        "networks",
+        "networks states likelihoods",  # of 16a, which reads what 06 made
     ),
     (
         "generation",
@@ -243,7 +243,7 @@ def test_lost_files_are_missed_by_name(project, tmp_path):
         shutil.move(tmp_path / "lost", path)
     ranks = project / "results" / "toy" / "ranks.parquet"
     shutil.move(ranks, tmp_path / "lost")
-    assert to_do(project) == {"07", "08", "09", "10", "13"}
+    assert to_do(project) == {"07", "08", "09", "10", "13", "15", "16", "17", "18"}
     assert "after results" in states(project)["07"]
     shutil.move(tmp_path / "lost", ranks)
     assert to_do(project) == set()

@@ -20,12 +20,7 @@ from pathlib import Path
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
 from bigrec_lib.method import assets
 from bigrec_lib.study import cards, data, manifests, new, plan, publish, runner, studies, verify
-from bigrec_lib.study.parameters import (
-    NOTEBOOKS,
-    Analysis,
-    Parameters,
-    PrepareData,
-)
+from bigrec_lib.study.parameters import NOTEBOOKS, Analysis, Parameters, PrepareData, reserved
 from bigrec_lib.study.runner import WORD, failures, marker
 from bigrec_lib.study.studies import ROOT
 
@@ -188,7 +183,12 @@ def rebuild(name: str) -> None:
     results = ROOT / "results" / name
     published = manifests.read_published(results)["jobs"].values()
     there = {job["notebook"] for job in published}
-    there |= {key for job in published for key, value in job["keys"].items() if value}
+    there |= {
+        key
+        for job in published
+        for key, value in job["keys"].items()
+        if value and not (key == "setting" and reserved(value))
+    }
     analyses = [
         cls(study=name, root=".")
         for cls in NOTEBOOKS.values()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BAR = re.compile(r"\d+%\|.*\||\d+(\.\d+)?\s?\S*it/s|\[\d+:\d+")  # a line that a progress bar wrote
 
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a bar in a page that is alive
+
 UP = "\x1b[A"  # what a bar below another one writes to get back
 
 PLACE = re.compile(r'"/(?:[^"]*/)?([^"/]+)/?"')  # a quoted absolute path, its last part
@@ -72,12 +74,13 @@ def execute(source: Path, output: Path, parameters: dict[str, object], log: Path
 
 
 def record(path: Path, project: Path) -> NotebookNode:
-    """An executed notebook as it is kept: without times, random ids, progress bars and paths of
-    this machine, its pictures small."""
+    """An executed notebook as it is kept: without times, random ids, progress bars (widgets among
+    them) and paths of this machine, its pictures small."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("papermill", None)
+    for of_this_run in ("papermill", "widgets"):
+        notebook.metadata.pop(of_this_run, None)
     for cell in notebook.cells:
         for timed in ("papermill", "execution"):
             cell.metadata.pop(timed, None)
@@ -85,7 +88,8 @@ def record(path: Path, project: Path) -> NotebookNode:
             cell.id = "injected-parameters"
             cell.source = PLACE.sub(r'"…/\1"', cell.source)
         if cell.cell_type == "code":
-            cell.outputs = [settled(output, project) for output in joined(cell.outputs)]
+            shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [settled(output, project) for output in joined(shown)]
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook
 
@@ -104,9 +108,8 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 def settled(output: NotebookNode, project: Path) -> NotebookNode:
     """One output without progress bars and paths of this machine, its picture small."""
     if output.output_type == "stream":
-        written = output.text.replace(UP, "")
-        lines = [line.split("\r")[-1] for line in written.split("\n")]
-        kept = "\n".join(line for line in lines if not BAR.search(line))
+        written = [(line.split("\r")[-1], UP in line) for line in output.text.split("\n")]
+        kept = "\n".join(line for line, up in written if not (up or BAR.search(line)))
         output.text = kept.replace(f"{project}/", "").replace(f"{sys.prefix}/", "")
         if not output.text.strip():
             output.text = ""

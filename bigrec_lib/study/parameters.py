@@ -188,6 +188,11 @@ PICKED = "picked."
 """What opens the setting of an adapter that learnt selected samples; then '<arm>.<draw>'."""
 
 
+def reserved(setting: str) -> bool:
+    """Whether a setting has a meaning of its own, and is not one of those a study tries."""
+    return setting in (SHUFFLED, MATCHED, MERGED) or setting.startswith(PICKED)
+
+
 class DatasetParameters(Parameters):
     dataset: Annotated[str, Field(pattern=NAME)] = "ml-100k"
 

@@ -43,7 +43,7 @@ def test_the_record_of_a_notebook_has_no_bars_paths_times_and_random_ids(tmp_pat
     raw.cells[1].metadata |= {"papermill": {"duration": 1.0}, "tags": ["injected-parameters"]}
     nbformat.write(raw, tmp_path / "n.ipynb")
     record = notebook.record(tmp_path / "n.ipynb", ROOT)
-    assert [shown.text for shown in record.cells[1].outputs] == ["a.py: done\n"]
+    assert [shown.text.strip() for shown in record.cells[1].outputs] == ["a.py: done"]
     assert not {"papermill", "widgets"} & set(record.metadata)
     assert "papermill" not in record.cells[1].metadata
     assert record.cells[1].id == "injected-parameters"

@@ -12,8 +12,8 @@ QUESTIONS = {
     "Q1": "Chosen training samples beat random ones",
     "Q2": "One recommendation space does for all domains",
     "Q3": "A cheaper way from text to items loses nothing",
-    "V1": "Generated and catalogue embeddings align",
-    "V2": "BIGRec costs no more than conventional models",
-    "V3": "The findings hold on a third data set",
+    "V1": "Texts lie nearest to what their own user takes next",
+    "V2": "BIGRec beats what trains in no more time",
+    "V3": "BIGRec gains where titles carry on and items are new",
 }
 """Claim -> what it says. C: the paper's; Q: what it leaves open; V: ours."""

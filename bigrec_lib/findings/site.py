@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bigrec_lib.files import StudyError, atomic, write_text
 from bigrec_lib.findings import front, pages
-from bigrec_lib.study.parameters import NOTEBOOKS
+from bigrec_lib.study.parameters import NOTEBOOKS, TryIt
 
 TEMPLATES = Path(__file__).with_name("templates")
 FOLDER = "site"
@@ -104,8 +104,8 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def unpublished(links: list[dict[str, str]]) -> list[str]:
-    """Which notebooks of a study have no page."""
-    there = {link["notebook"] for link in links}
+    """Which notebooks of a study have no page; 00 is for people, and nothing comes of it."""
+    there = {link["notebook"] for link in links} | {TryIt.notebook}
     return [f"{name}: not published here" for name in sorted(NOTEBOOKS) if name not in there]
 
 

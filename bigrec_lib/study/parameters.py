@@ -781,7 +781,11 @@ class MeasureAlignment(RunParameters, ModelParameters):
     notebook = "16a_measure_alignment"
     makers = {
         "states": ("method.states.pooled", "method.geometry.ladders"),
-        "likelihoods": ("method.likelihood.log_likelihoods", "method.samples.samples"),
+        "likelihoods": (
+            "method.likelihood.log_likelihoods",
+            "method.likelihood.blocks",
+            "method.samples.samples",
+        ),
     }
 
     network: str = ""

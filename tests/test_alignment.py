@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib.findings import alignment, alignment_figures, evidence
+from bigrec_lib.findings import alignment, evidence, figures_alignment
 from bigrec_lib.method import geometry, variants
 from bigrec_lib.study.parameters import KEYS
 
@@ -184,9 +184,9 @@ def test_sentences_and_figures(worlds):
         judged((scores, worlds["planted"][1], values.iloc[:0], measures)), rho.iloc[:0],
     )  # fmt: skip
     assert nothing.count("missing") >= 4 and "nan" not in nothing
-    assert len(alignment_figures.ladder(rungs).axes) == 1
-    assert len(alignment_figures.predicting(points, rho).axes) == 7
-    assert len(alignment_figures.outcomes(shares).axes) == 1
+    assert len(figures_alignment.ladder(rungs).axes) == 1
+    assert len(figures_alignment.predicting(points, rho).axes) == 7
+    assert len(figures_alignment.outcomes(shares).axes) == 1
 
 
 def test_a_published_study_is_read_as_it_was_written(tmp_path):

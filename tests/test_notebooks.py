@@ -254,6 +254,15 @@ def test_what_is_published(project):
     assert len([path for path in files if path.parts[0] != "adapters"]) <= 160
 
 
+def test_no_stage_of_a_request_takes_longer_than_all_requests(project):
+    (manifest,) = project.glob("runs/toy/toy/n16-s0/cost/manifest.json")
+    seconds = json.loads(manifest.read_text())["seconds_of"]
+    stages = [name for name in seconds if name.split(", ")[1] in ("scores", "writing", "search")]
+    assert len(stages) == 2 * 4  # popularity, Markov chain, BIGRec and its cached rows
+    for name in stages:
+        assert seconds[name] <= seconds[f"{name.split(', ')[0]}, p99"], name
+
+
 def test_published_notebooks_have_no_warnings_bars_or_paths(project, toy_data, tiny_llm):
     for path in project.glob("results/toy/notebooks/*.ipynb"):
         text = path.read_text()

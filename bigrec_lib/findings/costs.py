@@ -79,15 +79,12 @@ def table(costs: pd.DataFrame, levels: pd.DataFrame, seconds: pd.DataFrame) -> p
     tuned = seconds[seconds.method == "bigrec"]
     same = [tuned.assign(method=name) for name in ("bigrec-cached", "bigrec-constrained")]
     cached = levels[levels.method == "bigrec"].assign(method="bigrec-cached")
-    found = pd.concat([levels, cached[~cached.dataset.isin(cached_already(levels))]])
+    there = levels.dataset[levels.method == "bigrec-cached"]
+    found = pd.concat([levels, cached[~cached.dataset.isin(there)]])
     found = found.merge(pd.concat([seconds, *same]), "left", on=KEY)
     found = found.merge(costs, "left", on=["dataset", "lm", "method"])
     measured = found.p50.notna() if "p50" in found else found.seconds.notna()
     return found[measured].reset_index(drop=True)
-
-
-def cached_already(levels: pd.DataFrame) -> list[str]:
-    return levels.dataset[levels.method == "bigrec-cached"].unique().tolist()
 
 
 def front(rows: pd.DataFrame, cost: str) -> pd.Series:

@@ -229,5 +229,5 @@ def sentences(points: pd.DataFrame, model: pd.DataFrame) -> list[str]:
             )
             said.setdefault(word, []).append(row.dataset)
         parts = [f"{word} {', '.join(names)}" for word, names in said.items()]
-        lines.append(f"- With {TRAITS[trait]}, all else equal, BIGRec {'; '.join(parts)}.")
+        lines.append(f"- All else equal, by {TRAITS[trait]}: BIGRec {'; '.join(parts)}.")
     return lines

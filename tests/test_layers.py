@@ -90,11 +90,21 @@ def test_wrong_arrows_and_circles_are_found():
     ]  # fmt: skip
 
 
-def test_method_opens_with_its_rooms_in_the_order_of_the_data(rooms):
-    text = ast.get_docstring(ast.parse((LIBRARY / "method" / "__init__.py").read_text())) or ""
-    listed = re.findall(r"^(\w+)  +\S", text, re.MULTILINE)
-    there = {room.rpartition(".")[2] for room in rooms if room.startswith("bigrec_lib.method.")}
+def rooms_listed(wing):
+    """The rooms that the docstring of a wing names, in its order."""
+    text = ast.get_docstring(ast.parse((LIBRARY / wing / "__init__.py").read_text())) or ""
+    return re.findall(r"^(\w+)  +\S", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("wing", ["method", "study", "findings"])
+def test_a_wing_opens_with_its_rooms(rooms, wing):
+    listed = rooms_listed(wing)
+    there = {room.rpartition(".")[2] for room in rooms if room.startswith(f"bigrec_lib.{wing}.")}
     assert set(listed) == there and len(listed) == len(there)
+
+
+def test_method_opens_with_its_rooms_in_the_order_of_the_data(rooms):
+    listed = rooms_listed("method")
     for place, room in enumerate(listed):
         for to in rooms[f"bigrec_lib.method.{room}"]:
             if to.startswith("bigrec_lib.method."):

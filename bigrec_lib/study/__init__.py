@@ -11,6 +11,7 @@ studies        study files: what they may say, the jobs they ask for
 data           a study's data before anything runs: there, readable, enough
 notebook       execute one, and record it
 publish        runs/<study> -> results/<study>
+explorer       the page on which single examples are seen, and lists follow γ
 cards          adapters, published with their model cards
 recommender    from titles to items in one call, with what a study has published
 form           recommendations for people: the widgets of 00_try_it

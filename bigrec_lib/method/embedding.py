@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,24 +94,44 @@ def tokenise(llm: LLM, texts: list[str]) -> list[list[int]]:
     return [ids or [llm.tokenizer.eos_token_id] for ids in tokens]
 
 
-@torch.inference_mode()
-def compute(llm: LLM, tokens: list[list[int]], batch_size: int, bar: tqdm) -> torch.Tensor:
-    """Last token's last hidden state of token lists sorted by length -> (N, d), model's dtype."""
-    decoder = llm.model.get_decoder()
-    vectors = []
+@dataclass(frozen=True)
+class Batch:
+    """Some token lists of nearly the same length, ready for the model.
+
+    rows: (R,) which lists they are. lengths: (R,) their tokens. ids: (batch_size, width) int64,
+    each list padded on the right; rows after the R-th repeat it.
+    """
+
+    rows: np.ndarray
+    lengths: torch.Tensor
+    ids: torch.Tensor
+
+
+def batches(tokens: Sequence[list[int]], batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """All token lists, shortest first."""
+    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
     start = 0
-    while start < len(tokens):
-        width = -(-len(tokens[start]) // WIDTH) * WIDTH
-        batch = [ids for ids in tokens[start : start + batch_size] if len(ids) <= width]
-        last = torch.tensor([len(ids) - 1 for ids in batch])
-        rows = [ids + ids[-1:] * (width - len(ids)) for ids in batch]
-        rows += rows[-1:] * (batch_size - len(batch))
-        ids = torch.tensor(rows, device=llm.device)  # (batch_size, width)
-        states = decoder(input_ids=ids, use_cache=False).last_hidden_state
-        vectors.append(states[torch.arange(len(batch)), last].cpu())
-        start += len(batch)
-        bar.update(len(batch))
-    return torch.cat(vectors)
+    while start < len(order):
+        width = -(-len(tokens[order[start]]) // WIDTH) * WIDTH
+        rows = [row for row in order[start : start + batch_size] if len(tokens[row]) <= width]
+        padded = [tokens[row] + tokens[row][-1:] * (width - len(tokens[row])) for row in rows]
+        padded += padded[-1:] * (batch_size - len(rows))
+        lengths = torch.tensor([len(tokens[row]) for row in rows], device=device)
+        yield Batch(np.array(rows), lengths, torch.tensor(padded, device=device))
+        start += len(rows)
+
+
+@torch.inference_mode()
+def compute(llm: LLM, tokens: Sequence[list[int]], batch_size: int, bar: tqdm) -> torch.Tensor:
+    """Last token's last hidden state of each token list, (N, d) in the model's dtype."""
+    decoder = llm.model.get_decoder()
+    rows, vectors = [], []
+    for batch in batches(tokens, batch_size, llm.device):
+        states = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
+        rows.append(batch.rows)
+        vectors.append(states[torch.arange(len(batch.rows)), batch.lengths - 1].cpu())
+        bar.update(len(batch.rows))
+    return torch.cat(vectors)[np.argsort(np.concatenate(rows))]
 
 
 def read(folder: Path) -> dict[bytes, torch.Tensor]:

@@ -108,21 +108,17 @@ def load_encoder(name: str) -> Encoder:
 def states(llm: LLM, tokens: Sequence[list[int]], places: np.ndarray, batch_size: int = 8):
     """The last hidden state at some places of each token list, (N, m, d) float32.
 
-    places: (N, m), counted from 0. Padded on the right, which causal attention never sees.
+    places: (N, m), counted from 0.
     """
     decoder = llm.model.get_decoder()
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-    found = np.empty((*places.shape, llm.model.config.hidden_size), dtype=np.float32)
-    with tqdm(total=len(order), desc="states", unit="example") as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            width = len(tokens[rows[-1]])
-            padded = [tokens[i] + tokens[i][-1:] * (width - len(tokens[i])) for i in rows]
-            ids = torch.tensor(padded, device=llm.device)  # (R, width)
-            last = decoder(input_ids=ids, use_cache=False).last_hidden_state
-            at = torch.from_numpy(places[rows])
-            found[rows] = last.cpu()[torch.arange(len(rows))[:, None], at].float().numpy()
-            bar.update(len(rows))
+    width = llm.model.config.get_text_config().hidden_size
+    found = np.empty((*places.shape, width), dtype=np.float32)
+    with tqdm(total=len(tokens), desc="states", unit="example") as bar:
+        for batch in embedding.batches(tokens, batch_size, llm.device):
+            last = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state.cpu()
+            at = torch.from_numpy(places[batch.rows])  # (R, m)
+            found[batch.rows] = last[torch.arange(len(at))[:, None], at].float().numpy()
+            bar.update(len(at))
     return found
 
 

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.method import embedding
-from bigrec_lib.method.embedding import WIDTH, EmbeddingError
+from bigrec_lib.method.embedding import EmbeddingError
 
 if TYPE_CHECKING:
     from bigrec_lib.method.llm import LLM
@@ -49,27 +49,19 @@ def compute(
 ) -> np.ndarray:
     """States of token lists, (2 len(layers), N, d) float32: of each layer last token, then mean."""
     decoder = llm.model.get_decoder()
-    order = sorted(range(len(tokens)), key=lambda number: len(tokens[number]))
-    found: np.ndarray | None = None
-    with tqdm(total=len(order), desc="states", unit="text") as bar:
-        while bar.n < len(order):
-            width = -(-len(tokens[order[bar.n]]) // WIDTH) * WIDTH
-            part = [n for n in order[bar.n : bar.n + batch_size] if len(tokens[n]) <= width]
-            rows = [tokens[n] + tokens[n][-1:] * (width - len(tokens[n])) for n in part]
-            rows += rows[-1:] * (batch_size - len(part))
-            ids = torch.tensor(rows, device=llm.device)  # (batch_size, width)
-            states = decoder(input_ids=ids, use_cache=False, output_hidden_states=True)
-            ends = torch.tensor([len(tokens[n]) for n in part], device=llm.device)
-            real = torch.arange(width, device=llm.device) < ends[:, None]  # (b, width)
-            vectors = []
-            for layer in layers:
+    width = llm.model.config.get_text_config().hidden_size
+    found = np.empty((2 * len(layers), len(tokens), width), dtype=np.float32)
+    with tqdm(total=len(tokens), desc="states", unit="text") as bar:
+        for batch in embedding.batches(tokens, batch_size, llm.device):
+            states = decoder(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+            few = torch.arange(len(batch.rows), device=llm.device)
+            places = torch.arange(batch.ids.shape[1], device=llm.device)
+            real = places < batch.lengths[:, None]  # (R, width)
+            for number, layer in enumerate(layers):
                 depth = round(layer * (len(states.hidden_states) - 1))
-                state = states.hidden_states[depth][: len(part)].float()  # (b, width, d)
-                vectors.append(state[torch.arange(len(part), device=llm.device), ends - 1])
-                vectors.append((state * real[:, :, None]).sum(1) / ends[:, None])
-            block = torch.stack(vectors).cpu().numpy()  # (2 len(layers), b, d)
-            if found is None:
-                found = np.empty((len(block), len(order), block.shape[2]), dtype=np.float32)
-            found[:, part] = block
-            bar.update(len(part))
-    return found if found is not None else np.empty((2 * len(layers), 0, 0), np.float32)
+                state = states.hidden_states[depth][few].float()  # (R, width, d)
+                mean = (state * real[:, :, None]).sum(1) / batch.lengths[:, None]
+                found[2 * number, batch.rows] = state[few, batch.lengths - 1].cpu().numpy()
+                found[2 * number + 1, batch.rows] = mean.cpu().numpy()
+            bar.update(len(batch.rows))
+    return found

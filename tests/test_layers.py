@@ -144,5 +144,7 @@ def test_every_table_of_names_agrees():
     apart = [*methods.MAIN, *methods.CONVENTIONAL]  # a form "-last" looks like its model
     markers = [m.marker for m in methods.METHODS if m.name in apart and m.kind != "last"]
     assert len(set(markers)) == len(markers)
+    beside = [methods.of(name) for name in ("bigrec", "bigrec-constrained", *methods.CHEAPER)]
+    assert len({(method.colour, method.marker) for method in beside}) == len(beside)
     labels = [method.label for method in methods.METHODS]
     assert len(set(chain(labels))) == len(labels)

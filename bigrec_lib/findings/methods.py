@@ -219,7 +219,7 @@ METHODS = (
             ("bigrec-by-words", "Ranked by words (BM25)", PALETTE[3], "1"),
             ("bigrec-first-dimensions", "First dimensions", "0.5", "<"),
             ("bigrec-principal", "Principal components", "0.3", ">"),
-            ("bigrec-first-layers", "First layers of the LLM", "#004c6d", "P"),
+            ("bigrec-first-layers", "First layers of the LLM", "#7a5195", "$k$"),
             ("bigrec-sentences", "Small sentence encoder", "#117733", "d"),
             ("bigrec-decoder", "State of the decoder", "#882255", "H"),
             ("bigrec-l2d", "No text: state after the prompt (L2D)", "#332288", "8"),

@@ -294,9 +294,17 @@ def cheaper(rows: pd.DataFrame) -> plt.Figure:
         right.set(title=f"{dataset}: with writing the text")
     for axis in axes[-1]:
         axis.set(xlabel="seconds of a request")
-    axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     figure.tight_layout()
+    beside(figure, *axes[0, 1].get_legend_handles_labels())
     return figure
+
+
+def beside(figure: plt.Figure, handles: list, labels: list[str]) -> None:
+    """A legend to the right of all panels, each label once."""
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        unique.values(), unique, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small"
+    )
 
 
 def lost_over(axis: plt.Axes, rows: pd.DataFrame, seconds: pd.Series) -> None:
@@ -334,31 +342,30 @@ def growing(rows: pd.DataFrame) -> plt.Figure:
 
 
 def domains(points: pd.DataFrame, bins: pd.DataFrame, traits: dict[str, str]) -> plt.Figure:
-    """BIGRec − its rival over traits: a point a data set (first row), a line a data set (second).
+    """BIGRec − its rival over traits, a row each: a point a data set (left), a line (right).
 
     points: columns dataset, difference, low, high and the traits; bins: columns dataset, trait, at,
     difference, low, high. traits: those to draw, and how they are put.
     """
-    figure, axes = plt.subplots(
-        2, len(traits), figsize=(plots.WIDTH * 0.75 * len(traits), 5.6), sharey="row", squeeze=False
-    )
-    for number, (trait, words) in enumerate(traits.items()):
-        top, below = axes[:, number]
+    size = (plots.WIDTH * 1.3, 0.4 + 2.5 * len(traits))
+    figure, axes = plt.subplots(len(traits), 2, figsize=size, squeeze=False)
+    for (left, right), (trait, words) in zip(axes, traits.items(), strict=True):
         for place, row in enumerate(points.itertuples()):
             look = {"color": PALETTE[place], "marker": "osD^vP"[place % 6], "label": row.dataset}
             at = getattr(row, trait)
-            top.vlines(at, row.low, row.high, color=PALETTE[place])
-            top.plot(at, row.difference, linestyle="", **look)
+            left.vlines(at, row.low, row.high, color=PALETTE[place])
+            left.plot(at, row.difference, linestyle="", **look)
             line = bins[(bins.dataset == row.dataset) & (bins.trait == trait)]
-            below.plot(line["at"], line.difference, **look)
-            below.vlines(line["at"], line.low, line.high, color=PALETTE[place], linewidth=0.8)
-        for axis in (top, below):
+            right.plot(line["at"], line.difference, **look)
+            right.vlines(line["at"], line.low, line.high, color=PALETTE[place], linewidth=0.8)
+        for axis in (left, right):
             axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
-        below.set(xlabel="\n".join(wrap(words, 34)))
-    axes[0, 0].set(ylabel="data sets: difference\nin NDCG@20")
-    axes[1, 0].set(ylabel="bins of examples: difference\nin NDCG@20")
-    axes[0, 0].legend(fontsize="small")
+            axis.set(xlabel="\n".join(wrap(words, 34)))
+        left.set(ylabel="difference in NDCG@20")
+    axes[0, 0].set(title="data sets")
+    axes[0, 1].set(title="bins of examples")
     figure.tight_layout()
+    beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 
@@ -391,10 +398,6 @@ def cost(rows: pd.DataFrame) -> plt.Figure:
         left.set(title=dataset, ylabel="NDCG@20")
     axes[-1, 0].set(xlabel="seconds of training")
     axes[-1, 1].set(xlabel="seconds of 1,000 requests")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes[0, 1].legend(
-        unique.values(), unique, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small"
-    )
     figure.tight_layout()
+    beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bigrec_lib.findings import plots
 from bigrec_lib.findings.choices import ENDPOINTS, LABELS, RANDOM
@@ -55,6 +56,9 @@ def quality(found: pd.DataFrame, bands: pd.DataFrame) -> plt.Figure:
             for each in own.itertuples():
                 draw_arm(axis, each, metric, filled=each.budget == budgets[-1])
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:,g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.margins(x=0.15)
             axis.set(title=dataset, xlabel="seconds of choosing and tuning", ylabel=name)
     figure.tight_layout()

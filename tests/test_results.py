@@ -9,7 +9,7 @@ import pytest
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence
 from bigrec_lib.method import grounding, metrics
-from bigrec_lib.study import manifests, results
+from bigrec_lib.study import manifests, publish, results
 from bigrec_lib.study.parameters import KEYS, NOTEBOOKS, Analysis, MeasureGrounders
 
 ROOT = Path(__file__).parent.parent
@@ -76,3 +76,19 @@ def test_measures_and_values_are_read_as_they_were_written(tmp_path):
 def test_a_study_without_measures_has_none(tmp_path):
     assert evidence.read_measures(tmp_path).empty
     assert {*KEYS, "user", "value"} <= set(evidence.read_values(tmp_path))
+
+
+def test_of_every_notebook_one_page_is_shown():
+    def manifest(notebook, run, seed=0):
+        return {"notebook": notebook, "keys": {"dataset": "d", "run": run, "seed": seed}}
+
+    made = {
+        "d.01": manifest("01_prepare_data", ""),
+        "d.n8-s1.02": manifest("02_tune_llm", "n8-s1", 1),
+        "d.n8-s0.02": manifest("02_tune_llm", "n8-s0"),
+        "d.n4-s0.02": manifest("02_tune_llm", "n4-s0"),
+        "d.n8-s0-as-wide.02": manifest("02_tune_llm", "n8-s0-as-wide"),
+        "d+e.n8-s0-as-merged.14a": manifest("14a_merge_adapters", "n8-s0-as-merged"),
+        "d+e.n8-s1-as-merged.14a": manifest("14a_merge_adapters", "n8-s1-as-merged", 1),
+    }
+    assert publish.typical(made) == ["d.01", "d.n8-s0.02", "d+e.n8-s0-as-merged.14a"]

@@ -135,7 +135,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def typical(made: dict[str, dict]) -> list[str]:
     """Which steps are shown: those of a whole data set, and of each data set the first seed of the
-    size that has the most seeds (of several, the largest). made: job -> manifest."""
+    size that has the most seeds (of several, the largest); and the first of any other notebook.
+    made: job -> manifest."""
     plain = {
         key: (m["keys"]["dataset"], int(size[1]), m["keys"]["seed"])
         for key, m in made.items()
@@ -148,7 +149,12 @@ def typical(made: dict[str, dict]) -> list[str]:
     for dataset, n_train in sorted(seeds, key=lambda key: (len(seeds[key]), key[1])):
         shown[dataset] = (dataset, n_train, min(seeds[dataset, n_train]))
     of_data = [key for key, m in made.items() if not m["keys"]["run"]]
-    return of_data + [key for key, run in plain.items() if shown[run[0]] == run]
+    found = of_data + [key for key, run in plain.items() if shown[run[0]] == run]
+    there = {made[key]["notebook"] for key in found}
+    others: dict[str, str] = {}
+    for key, m in made.items():
+        others.setdefault(m["notebook"], key)
+    return found + [key for notebook, key in others.items() if notebook not in there]
 
 
 def executed(job: Parameters) -> Path:

@@ -141,6 +141,21 @@ def test_tables_of_catalogues_and_cosines(studies):
     assert (cosines.low, cosines.high) == pytest.approx((0.1, 0.13))
 
 
+def test_what_other_jobs_found_of_the_same_runs_changes_nothing(studies):
+    """16a and 17a measure the same runs, and those of data sets that share no catalogue."""
+    values = evidence.read_values(studies["planted"])
+    measures = evidence.read_measures(studies["planted"])
+    other = {"what": "of another job", "value": 9.0}
+    alone = values[values.method == "bigrec"].assign(dataset="apart", **other)
+    more = pd.concat([values, values.assign(**other), alone])
+    found, expected = (spaces.domains_of_lists(spaces.cells(each)) for each in (more, values))
+    pd.testing.assert_frame_equal(found, expected)
+    own = measures[measures.method == "bigrec"].assign(**other)
+    more = pd.concat([measures, own, own.assign(dataset="apart")])
+    found, expected = (spaces.catalogues(spaces.cells(each)) for each in (more, measures))
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_no_effect_is_seen_where_nothing_changes(ranks):
     """The toy's texts under a wrong prompt are the same, so every difference is zero."""
     found = spaces.effects(ranks)

@@ -211,7 +211,8 @@ def domains_of_lists(values: pd.DataFrame) -> pd.DataFrame:
     (OFF_DOMAIN) with low, high; nearest_foreign (NEAREST_FOREIGN), foreign_title (FOREIGN_TITLE).
     """
     rows = []
-    for (dataset, cell), group in values.groupby(["dataset", "cell"], sort=False):
+    counted = values[values.what.isin((OFF_DOMAIN, NEAREST_FOREIGN, FOREIGN_TITLE))]
+    for (dataset, cell), group in counted.groupby(["dataset", "cell"], sort=False):
         table = crossed(group[group.what == OFF_DOMAIN], "value", by="cell")[cell]
         share = mean_of(table.to_numpy(), users_of(table)).interval
         means = group.groupby("what").value.mean()
@@ -248,7 +249,8 @@ def catalogues(measures: pd.DataFrame) -> pd.DataFrame:
 
     measures: `cells` of `evidence.read_measures`; the single-domain model of the first seed tells.
     """
-    plain = measures[(measures.model == SINGLE) & (measures.prompt == USUAL)]
+    counted = measures.what.isin(measures.what[measures.catalogue != OWN])
+    plain = measures[counted & (measures.model == SINGLE) & (measures.prompt == USUAL)]
     first = plain[plain.seed == plain.seed.min()]
     wide = first.pivot_table(
         index=["dataset", "catalogue"], columns="what", values="value", sort=False

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_explorer import GAMMAS, HOSTILE, K, N, publish
+from toy_explorer import GAMMAS, HOSTILE, UNITED, K, N, publish
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import contenders, grounding, reweighting
@@ -107,6 +107,7 @@ def test_the_data_are_those_of_the_study(published):
                 shown = unpacked(seed["lists"][method]).reshape(N, K)[::turn]
                 titles = [[dataset["titles"][title] for title in row] for row in shown]
                 assert titles == [[world.titles[i] for i in row] for row in lists]
+        assert UNITED not in dataset["seeds"][0]["lists"]
         assert set(HOSTILE) <= set(dataset["titles"])
         one, other = dataset["seeds"]
         for what in ("ranks", "lists"):  # what the toy study says of constrained decoding

@@ -28,7 +28,9 @@ HOSTILE = [
 ITEMS, N, K = 150, 24, 20
 GAMMAS = reweighting.GAMMAS
 WEIGHTS = ("popularity", "popularity-all", "collaborative")
+UNITED = "bigrec-union"
 LABELS = {"bigrec": "BIGRec", "markov": "Markov <b>chain</b>", "random": "Random, one draw"}
+LABELS[UNITED] = "BIGRec, all domains' titles"
 
 
 class World:
@@ -115,6 +117,8 @@ def tables(world: World) -> dict[str, list[pd.DataFrame]]:
             add("ranks", ranks.assign(split="test", method=method, example=world.numbers), keys)
             listed = {"method": method, "example": world.numbers}
             add("lists", pd.DataFrame(listed | {"items": list(first_items[lists])}), keys)
+        united = {"method": UNITED, "example": world.numbers}  # titles of other data sets are -1
+        add("lists", pd.DataFrame(united | {"items": list(np.full((N, K), -1))}), keys)
         if seed == 0:  # constrained decoding, with the places of the Markov chain
             ranks, lists = world.methods()["markov"]
             keys_of = keys | {"run": "n64-s0-constrained", "constrained": True}
@@ -151,7 +155,7 @@ def publish(folder: Path) -> dict[str, World]:
         frame = pd.concat([rows for part in parts for rows in part[name]], ignore_index=True)
         write_parquet(frame, folder / f"{name}.parquet")
     known = pd.DataFrame({"method": list(LABELS), "label": list(LABELS.values())})
-    kinds = {"random": "random"}
+    kinds = {"random": "random", UNITED: "united"}
     known["kind"] = [kinds.get(name, "") for name in known.method]
     write_text(known.to_csv(index=False), folder / "tables" / "methods.csv")
     return worlds

@@ -227,7 +227,7 @@ def of_seed(
     beams = said[said.example.isin(drawn)].sort_values(["example", "beam"])
     ranks = of["ranks"][of["ranks"].example.isin(drawn)].sort_values("example")
     lists = of["lists"][of["lists"].example.isin(drawn)].sort_values("example")
-    unlisted = methods.method[methods.kind == "random"]
+    unlisted = methods.method[methods.kind.isin(("random", "united"))]  # of all data sets' titles
     lists = lists[~lists.method.isin(unlisted)]
     whole = {"ranks": ranks, "lists": lists}
     by_method = {what: dict(list(t.groupby("method", sort=False))) for what, t in whole.items()}

@@ -13,7 +13,7 @@ import toy_results
 from bigrec_lib.findings import claims, evidence, methods, rules
 from bigrec_lib.findings.significance import Mean, mean_of
 from bigrec_lib.method import metrics
-from bigrec_lib.study import parameters, results
+from bigrec_lib.study import parameters, results, row_keys
 
 
 @dataclass
@@ -323,7 +323,7 @@ def test_personal_gains_by_brute_force(planted):
 
 
 def test_namesakes_are_one_title_and_ties_are_not_won():
-    keys = dict.fromkeys(parameters.KEYS, "") | {"dataset": "d", "method": "m"}
+    keys = dict.fromkeys(row_keys.KEYS, "") | {"dataset": "d", "method": "m"}
     lists = pd.DataFrame(
         [keys | {"example": i, "items": np.array(row)} for i, row in enumerate(([1, 0], [2, 0]))]
     )

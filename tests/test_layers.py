@@ -135,7 +135,7 @@ def test_every_table_of_names_agrees():
     from bigrec_lib.findings import methods
     from bigrec_lib.method.baselines import STATISTICS, STEPWISE
     from bigrec_lib.method.networks import BEGUN, NETWORKS
-    from bigrec_lib.study.parameters import Baseline
+    from bigrec_lib.study.parameters_steps import Baseline
 
     trained = {*STATISTICS, *NETWORKS}
     assert {*methods.CONVENTIONAL, BEGUN} == trained == set(get_args(Baseline)) - {"p5"}

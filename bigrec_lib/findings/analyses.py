@@ -12,7 +12,7 @@ from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, l
 from bigrec_lib.findings.significance import Interval, Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import MERGED, SHUFFLED
+from bigrec_lib.study.row_keys import MERGED, SHUFFLED
 
 
 def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:

@@ -27,7 +27,8 @@ from bigrec_lib.findings.evidence import (
 )
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
-from bigrec_lib.study.parameters import MATCHED, Analysis
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.row_keys import MATCHED
 
 COLUMNS = (
     "claim dataset statement metric estimate low high p_own p corrected seeds users n detectable "

@@ -11,7 +11,7 @@ from bigrec_lib.findings import analyses, claims, evidence, sizes
 from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
 from bigrec_lib.findings.significance import Interval
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import OWN
+from bigrec_lib.study.row_keys import OWN
 
 JOB = "17a_measure_cost"
 KEY = ["dataset", "samples", "method", "lm"]

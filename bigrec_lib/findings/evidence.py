@@ -13,7 +13,7 @@ from bigrec_lib.findings import significance
 from bigrec_lib.findings.methods import CONVENTIONAL, UNITED
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.parameters import KEYS, MATCHED, PICKED, SHUFFLED
+from bigrec_lib.study.row_keys import KEYS, MATCHED, PICKED, SHUFFLED
 
 # ------------------------------------------------------------------------- ranks, and which runs
 
@@ -316,7 +316,7 @@ def every_list(folder: Path) -> pd.DataFrame:
 
 
 def read_first_beams(folder: Path) -> pd.DataFrame:
-    """What was written first for every test example: `parameters.KEYS`, example, text; without a
+    """What was written first for every test example: `row_keys.KEYS`, example, text; without a
     row where a study has no generations. The method is 'bigrec'."""
     try:
         rows = results.read(folder, "generations.parquet", split="test", beam=0)
@@ -326,7 +326,7 @@ def read_first_beams(folder: Path) -> pd.DataFrame:
 
 
 def read_measures(folder: Path) -> pd.DataFrame:
-    """What measuring jobs counted: `parameters.KEYS`, what, method, value (float)."""
+    """What measuring jobs counted: `row_keys.KEYS`, what, method, value (float)."""
     try:
         return results.read(folder, "measures.csv").astype({"value": float})
     except StudyError:
@@ -336,7 +336,7 @@ def read_measures(folder: Path) -> pd.DataFrame:
 def read_values(folder: Path, split: str = "test") -> pd.DataFrame:
     """What measuring jobs found of each example, with its user.
 
-    `parameters.KEYS`, what, method, example, value, user.
+    `row_keys.KEYS`, what, method, example, value, user.
     """
     try:
         rows = results.read(folder, "values.parquet", split=split).drop(columns="split")

@@ -13,7 +13,7 @@ from bigrec_lib.findings.analyses import mean_of_rows
 from bigrec_lib.findings.significance import mean_of
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import KEYS, OWN
+from bigrec_lib.study.row_keys import KEYS, OWN
 
 PAPERS = 7e9  # parameters of the paper's LLM, LLaMA-7B
 KEY = ["dataset", "lm", "tuned"]
@@ -22,7 +22,7 @@ KEY = ["dataset", "lm", "tuned"]
 def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     """Rows of BIGRec by every LLM, as it is and tuned at the main size: with a column tuned.
 
-    rows: with the columns of `parameters.KEYS` and method, such as ranks; sizes: data set -> main
+    rows: with the columns of `row_keys.KEYS` and method, such as ranks; sizes: data set -> main
     size. In the column lm the study's own LLM is called OWN.
     """
     kept = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")

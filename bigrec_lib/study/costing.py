@@ -23,7 +23,8 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, prepared
 from bigrec_lib.study import manifests, provenance
-from bigrec_lib.study.parameters import Baseline, MeasureCost
+from bigrec_lib.study.parameters import MeasureCost
+from bigrec_lib.study.parameters_steps import Baseline
 
 if TYPE_CHECKING:
     from bigrec_lib.method.cost import Service

@@ -111,10 +111,8 @@ def test_method_opens_with_its_rooms_in_the_order_of_the_data(rooms):
                 assert to.rpartition(".")[2] in listed[:place], f"{room} imports {to}"
 
 
-def test_no_room_of_method_is_too_long():
-    lengths = {
-        path.name: len(path.read_text().splitlines()) for path in LIBRARY.glob("method/*.py")
-    }
+def test_no_room_is_too_long():
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in ROOMS}
     assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 

@@ -14,19 +14,16 @@ import pandas as pd
 from bigrec_lib.files import write_text
 from bigrec_lib.findings import rules, significance
 from bigrec_lib.findings.evidence import (
-    Ladders,
     comparator,
     injected_model,
-    ladder,
-    ladders,
     main_size,
     origins,
     plain_runs,
     preferred,
-    slope_weights,
 )
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
+from bigrec_lib.findings.training_sizes import Ladders, ladder, ladders, slope_weights
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.row_keys import MATCHED
 

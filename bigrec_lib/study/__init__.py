@@ -12,7 +12,7 @@ manifests            what a finished artefact came from, holds and took to make
 jobs                 one notebook's run: lock, begin, finish
 results              ranks, lists and metrics: written one way, read one way
 steps                the heavy cells of 02 and 03 as functions
-costing              what each contestant costs, measured in a process of its own
+cost_job             the job of 17a: every contestant, measured in a process of its own
 schema               what a study file may say
 expansion            the jobs that a study file asks for, and what each waits for
 studies              study files: read, and refused

@@ -9,7 +9,7 @@ import toy_results
 
 from bigrec_lib.findings import alignment, evidence, figures_alignment
 from bigrec_lib.method import geometry, variants
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 SEEDS = (0, 1, 2, 3)
 N = toy_results.EXAMPLES

@@ -13,7 +13,9 @@ from PIL import Image
 
 from bigrec_lib.findings import analyses, evidence, methods, worked
 from bigrec_lib.study import results
-from bigrec_lib.study.parameters import KEYS, NOTEBOOKS, Analysis
+from bigrec_lib.study.parameters import NOTEBOOKS
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.row_keys import KEYS
 
 ROOT = Path(__file__).parent.parent
 MEASURED = {"13a_select_samples", "15a_measure_grounders", "16a_measure_alignment"}

@@ -12,7 +12,7 @@ from toy_windows import PAD, markov_corpus, settings_with, windows_of
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import baselines, networks, windows
 from bigrec_lib.method.windows import BaselineError
-from bigrec_lib.study.parameters import Baseline
+from bigrec_lib.study.parameters_steps import Baseline
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib.findings import calibration, tables
+from bigrec_lib.findings import calibration, simulation, tables
 from bigrec_lib.findings.significance import mean_of
 from bigrec_lib.method import metrics
 
@@ -19,15 +19,15 @@ def rng():
 
 
 def test_examples_are_drawn_over_users_evenly():
-    assert calibration.users_of(5, 3).tolist() == [0, 0, 1, 1, 2]
-    assert np.bincount(calibration.users_of(600, 166)).tolist() == [4] * 102 + [3] * 64
+    assert simulation.users_of(5, 3).tolist() == [0, 0, 1, 1, 2]
+    assert np.bincount(simulation.users_of(600, 166)).tolist() == [4] * 102 + [3] * 64
 
 
 def test_latent_values_are_standard_normal_with_the_variances_that_are_declared(rng):
-    users = calibration.users_of(30_000, 10_000)
-    one, other = (model.z for model in calibration.pair(rng, users, 3, 0.3, "related"))
-    stranger = calibration.pair(rng, users, 3, 0.3, "unrelated")[0].z
-    part = calibration.VARIANCES
+    users = simulation.users_of(30_000, 10_000)
+    one, other = (model.z for model in simulation.pair(rng, users, 3, 0.3, "related"))
+    stranger = simulation.pair(rng, users, 3, 0.3, "unrelated")[0].z
+    part = simulation.VARIANCES
     assert sum(part.values()) == pytest.approx(1)
     assert one.mean() == pytest.approx(0, abs=0.02)
     assert one.var() == pytest.approx(1, abs=0.02)
@@ -42,46 +42,44 @@ def test_latent_values_are_standard_normal_with_the_variances_that_are_declared(
 
 @pytest.mark.parametrize("variation", [0.0, 0.3, 0.7])
 def test_seed_effects_have_mean_one_and_the_variation_asked_for(rng, variation):
-    effects = calibration.seed_effects(rng, 50_000, variation)
+    effects = simulation.seed_effects(rng, 50_000, variation)
     assert effects.mean() == pytest.approx(1, abs=0.02)
     assert effects.std() == pytest.approx(variation, abs=0.02)
 
 
 @pytest.mark.parametrize("variation, rate", [(0.0, 0.02), (0.7, 0.085)])
 def test_the_mean_is_the_hit_rate_times_the_worth_of_a_hit(rng, variation, rate):
-    users = calibration.users_of(400, 100)
+    users = simulation.users_of(400, 100)
     values = np.concatenate(
         [
-            calibration.Model(rng, calibration.difficulty(rng, users), users, 50, variation).at(
-                rate
-            )
+            simulation.Model(rng, simulation.difficulty(rng, users), users, 50, variation).at(rate)
             for _ in range(100)
         ]
     )
     assert (values > 0).mean() == pytest.approx(rate, rel=0.05)
-    assert values.mean() == pytest.approx(rate * calibration.WORTH.mean(), rel=0.05)
+    assert values.mean() == pytest.approx(rate * simulation.WORTH.mean(), rel=0.05)
     counts = np.unique(values[values > 0].round(6), return_counts=True)[1]
     assert len(counts) == 20 and counts.std() / counts.mean() < 0.1  # places are uniform
 
 
 def test_seeds_agree_as_much_as_those_of_bigrec(rng):
     """Committed results: values of two seeds correlate with 0.3 to 0.6."""
-    users = calibration.users_of(5000, 1169)
-    values = calibration.pair(rng, users, 10, 0.1, "related")[0].at(0.025)
+    users = simulation.users_of(5000, 1169)
+    values = simulation.pair(rng, users, 10, 0.1, "related")[0].at(0.025)
     agreement = np.corrcoef(values)[np.triu_indices(10, 1)].mean()
     assert 0.3 < agreement < 0.6
 
 
 @pytest.mark.parametrize("kind", ["random", "shuffled"])
 def test_impersonal_lists_give_others_as_much_as_their_own(rng, kind):
-    users = calibration.users_of(600, 166)
-    stock = calibration.stock_of(rng)
-    assert all(len(set(row)) == calibration.K for row in stock)
+    users = simulation.users_of(600, 166)
+    stock = simulation.stock_of(rng)
+    assert all(len(set(row)) == simulation.K for row in stock)
     own, others = np.zeros(2)
     for _ in range(60):
-        targets = rng.choice(500, 600, p=calibration.POPULARITY)
-        for lists in calibration.impersonal(rng, stock, targets, 3, kind):
-            gains = metrics.own_and_others(lists, targets, users, calibration.WORTH)
+        targets = rng.choice(500, 600, p=simulation.POPULARITY)
+        for lists in simulation.impersonal(rng, stock, targets, 3, kind):
+            gains = metrics.own_and_others(lists, targets, users, simulation.WORTH)
             own, others = own + gains[0].mean(), others + gains[1].mean()
     assert own == pytest.approx(others, rel=0.05)
     shown = np.bincount(stock.ravel(), minlength=500)
@@ -89,7 +87,7 @@ def test_impersonal_lists_give_others_as_much_as_their_own(rng, kind):
 
 
 def test_a_ladder_has_the_slope_asked_for(rng):
-    users = calibration.users_of(5000, 1169)
+    users = simulation.users_of(5000, 1169)
     found = [
         calibration.slope(calibration.ladder(rng, users, 10, 0.0), 0.08, 0.1, users)
         for _ in range(10)
@@ -113,10 +111,10 @@ def test_a_cell_is_the_same_each_time_and_knows_its_own_name():
 
 def test_a_test_that_forgets_seeds_is_found_out(rng):
     """One that pools seeds as if they had no effect errs far more often than one in twenty."""
-    users = calibration.users_of(2000, 500)
+    users = simulation.users_of(2000, 500)
     wrong = np.zeros(2)
     for _ in range(200):
-        one, other = calibration.pair(rng, users, 5, 0.3, "unrelated")
+        one, other = simulation.pair(rng, users, 5, 0.3, "unrelated")
         values = one.at(0.05) - other.at(0.05)
         pooled = mean_of(values.mean(0, keepdims=True), users)
         wrong += [pooled.p < 0.05, mean_of(values, users).p < 0.05]

@@ -9,7 +9,7 @@ import pytest
 from bigrec_lib.findings import choices, claims, evidence, figures_selection, rules, significance
 from bigrec_lib.method import selection
 from bigrec_lib.study import steps
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 N, USERS, ITEMS, K = 300, 150, 400, 20
 ARMS = {"random": (10, 2), "newest": (1, 3), "k_means": (3, 2)}
@@ -265,7 +265,7 @@ def test_table_figure_and_sentences(worlds):
 def test_every_arm_has_a_name_a_look_and_a_place_among_the_parameters():
     from typing import get_args
 
-    from bigrec_lib.study.parameters import Arm
+    from bigrec_lib.study.parameters_measures import Arm
 
     assert set(choices.LABELS) == set(selection.ARMS) == set(get_args(Arm))
     looks = [figures_selection.look(arm) for arm in choices.LABELS]

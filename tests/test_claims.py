@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import toy_results
 
-from bigrec_lib.findings import claims, evidence, methods, rules
+from bigrec_lib.findings import claims, evidence, methods, rules, training_sizes
 from bigrec_lib.findings.significance import Mean, mean_of
 from bigrec_lib.method import metrics
-from bigrec_lib.study import parameters, results
+from bigrec_lib.study import parameters, results, row_keys
 
 
 @dataclass
@@ -168,7 +168,7 @@ def test_the_opposite_truth_is_contradicted(planted):
 def test_slopes_are_least_squares_and_relative_to_the_level(planted):
     films = planted.test[planted.test.dataset == "films"]
     for setting in ("", "matched"):
-        found = evidence.ladders(films, setting)
+        found = training_sizes.ladders(films, setting)
         assert found.gap == "" and found.x.tolist() == [6, 7, 8]
         assert found.bigrec.shape == found.conventional.shape == (3, 3, 400)
         curve = found.conventional.mean((1, 2))
@@ -213,10 +213,10 @@ def test_what_is_not_of_the_ladder_costs_and_adds_nothing(planted, setting):
     strange = [tuned.assign(tuned_on="games"), tuned.assign(constrained=True)]
     strange.append(tuned.assign(method="bigrec+popularity"))
     more = pd.concat([films, single, once, untuned, *strange])
-    found, same = (evidence.ladders(rows, setting) for rows in (films, more))
+    found, same = (training_sizes.ladders(rows, setting) for rows in (films, more))
     assert same.x.tolist() == [6, 7, 8]
     assert (same.bigrec == found.bigrec).all() and (same.conventional == found.conventional).all()
-    own = evidence.ladder(evidence.plain_runs(more), ["bigrec"])
+    own = training_sizes.ladder(evidence.plain_runs(more), ["bigrec"])
     assert own.x.tolist() == [6, 7, 8] and own.values.shape == (3, 3, 400)
 
 
@@ -235,19 +235,19 @@ def with_seeds(seeds):
 )
 def test_sizes_by_their_seeds(seeds, main, kept):
     assert evidence.main_size(with_seeds(seeds)) == main
-    assert evidence.enough_seeds(with_seeds(seeds)).n_train.unique().tolist() == kept
+    assert training_sizes.enough_seeds(with_seeds(seeds)).n_train.unique().tolist() == kept
 
 
 def test_least_squares_at_uneven_sizes():
     x, values = np.array([6.0, 7, 10]), np.array([1.0, 5, 2])
-    assert evidence.slope_weights(x) @ values == pytest.approx(np.polyfit(x, values, 1)[0])
+    assert training_sizes.slope_weights(x) @ values == pytest.approx(np.polyfit(x, values, 1)[0])
 
 
 def test_a_mean_of_methods_is_of_what_all_have():
     cell = {"n_train": 64, "user": 0, "example": 0}
     had = [("a", 0, 0.2), ("b", 0, 0.4), ("c", 0, 0.9), ("a", 1, 0.6)]
     rows = pd.DataFrame([cell | {"method": m, "seed": s, "ndcg": value} for m, s, value in had])
-    found = evidence.mean_of_methods(rows, ["a", "b"])
+    found = training_sizes.mean_of_methods(rows, ["a", "b"])
     assert found.seed.tolist() == [0] and found.ndcg.tolist() == pytest.approx([0.3])
 
 
@@ -276,9 +276,9 @@ def test_lines_cross_where_they_were_planted():
     bigrec = 0.4 + noise[0]
     conventional = (0.4 + 0.05 * (x - 9))[:, None, None] + noise[1]
     users = np.arange(300)
-    at = claims.crossing(evidence.Ladders(x, bigrec, conventional, users))
+    at = claims.crossing(training_sizes.Ladders(x, bigrec, conventional, users))
     assert at.low < 9 < at.high and at.mean == pytest.approx(9, abs=0.15) and at.high - at.low < 0.6
-    assert claims.crossing(evidence.Ladders(x, conventional, bigrec, users)) is None
+    assert claims.crossing(training_sizes.Ladders(x, conventional, bigrec, users)) is None
 
 
 def test_every_row_of_c3_to_c5_by_the_means_of_its_runs(planted):
@@ -323,7 +323,7 @@ def test_personal_gains_by_brute_force(planted):
 
 
 def test_namesakes_are_one_title_and_ties_are_not_won():
-    keys = dict.fromkeys(parameters.KEYS, "") | {"dataset": "d", "method": "m"}
+    keys = dict.fromkeys(row_keys.KEYS, "") | {"dataset": "d", "method": "m"}
     lists = pd.DataFrame(
         [keys | {"example": i, "items": np.array(row)} for i, row in enumerate(([1, 0], [2, 0]))]
     )

@@ -8,7 +8,7 @@ import pytest
 import toy_results
 
 from bigrec_lib.findings import claims, costs, evidence
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 
 def test_the_front_by_hand():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bigrec_lib.findings import claims, domains
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 N, SEEDS = 600, (0, 1, 2)
 

@@ -6,7 +6,7 @@ import pytest
 
 from bigrec_lib.findings import claims, grounders, methods, rules, significance, sizes
 from bigrec_lib.method import cheaper, finders
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 TARGETS = np.array([0, 1, 2, 3])
 USERS = np.arange(4)

@@ -111,10 +111,8 @@ def test_method_opens_with_its_rooms_in_the_order_of_the_data(rooms):
                 assert to.rpartition(".")[2] in listed[:place], f"{room} imports {to}"
 
 
-def test_no_room_of_method_is_too_long():
-    lengths = {
-        path.name: len(path.read_text().splitlines()) for path in LIBRARY.glob("method/*.py")
-    }
+def test_no_room_is_too_long():
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in ROOMS}
     assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 
@@ -135,7 +133,7 @@ def test_every_table_of_names_agrees():
     from bigrec_lib.findings import methods
     from bigrec_lib.method.baselines import STATISTICS, STEPWISE
     from bigrec_lib.method.networks import BEGUN, NETWORKS
-    from bigrec_lib.study.parameters import Baseline
+    from bigrec_lib.study.parameters_steps import Baseline
 
     trained = {*STATISTICS, *NETWORKS}
     assert {*methods.CONVENTIONAL, BEGUN} == trained == set(get_args(Baseline)) - {"p5"}

@@ -7,7 +7,7 @@ import yaml
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import readers, sequences
-from bigrec_lib.study import batch, data, new, plan, studies
+from bigrec_lib.study import batch, data, expansion, new, plan, studies
 
 TITLES = [
     f"{a} {n}" for a in ("Red", "Old", "Last") for n in ("River, The", 'King\'s "Moon"', "Sea")
@@ -311,5 +311,5 @@ def test_paths_stay_as_they_can_be_found_again(project, monkeypatch):
     assert new.kept("~/log.csv") == "~/log.csv"
     monkeypatch.chdir(project)
     assert batch.main(["new", "shop", "~/log.csv"]) == 0
-    prepare = studies.jobs("shop", studies.load("shop"))["shop.01_prepare_data"]
+    prepare = expansion.jobs("shop", studies.load("shop"))["shop.01_prepare_data"]
     assert prepare.expanded(prepare.data_path) == str(project / "home" / "log.csv")

@@ -18,8 +18,8 @@ from bigrec_lib.findings.methods import CHEAPER
 from bigrec_lib.method.metrics import COLUMNS
 from bigrec_lib.method.prompts import title_of
 from bigrec_lib.study import notebook, recommender
-from bigrec_lib.study.parameters import KEYS
 from bigrec_lib.study.parameters import NOTEBOOKS as CLASSES
+from bigrec_lib.study.row_keys import KEYS
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

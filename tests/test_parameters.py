@@ -3,7 +3,7 @@
 import pytest
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.study import parameters
+from bigrec_lib.study import parameters, row_keys
 
 
 def test_parameters_come_from_a_notebooks_globals_whatever_else_is_there():
@@ -45,7 +45,7 @@ def test_the_keys_of_a_run_tell_it_from_every_other():
         parameters.TrainBaselines(dataset="films", n_train=8, full=True),
         parameters.TuneLLM(dataset="films", n_train=8, also=["games"]),
     ]
-    assert all(list(p.keys) == list(parameters.KEYS) for p in runs)
+    assert all(list(p.keys) == list(row_keys.KEYS) for p in runs)
     assert len({tuple(p.keys.values()) for p in runs}) == len(runs)
     assert len({p.output for p in runs}) == len(runs)
     assert runs[-1].keys["dataset"] == "films+games" and runs[-2].keys["run"] == "full-s0"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib.findings import alts, prose, significance
+from bigrec_lib.findings import alts, prose, significance, sizes
 
 N = 200
 USERS = np.arange(N) // 2
@@ -192,7 +192,7 @@ def test_sizes_of_llms():
                             "low": 0.05, "high": 0.2}])  # fmt: skip
     for slope, word in ((0.1, "rises"), (-0.1, "falls"), (0.0, "is not shown to rise or fall")):
         ends = {"slope": slope, "slope_low": slope - 0.05, "slope_high": slope + 0.05}
-        said = prose.llm_sizes(pd.DataFrame([trend | ends]), found, across)
+        said = sizes.sentences(pd.DataFrame([trend | ends]), found, across)
         assert f"NDCG@20 **{word}** with" in said
         assert "**know their users**, by their personal gain: a" in said
         assert "**are not shown to know their users**, by their personal gain: b" in said

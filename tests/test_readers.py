@@ -42,7 +42,7 @@ from toy_datasets import (
 from bigrec_lib import files
 from bigrec_lib.method import assets, readers, sequences, sources
 from bigrec_lib.method.corpus import DataError
-from bigrec_lib.study import parameters, provenance, studies
+from bigrec_lib.study import expansion, parameters, provenance, schema
 
 REAL = os.environ.get("BIGREC_SEQREC", "")  # a folder of the real zips, to read them by hand
 
@@ -69,8 +69,8 @@ def test_every_native_format_gives_the_same_corpus(tmp_path, name, packed):
 
 
 def test_a_study_takes_every_name_of_the_registry():
-    study = studies.Study(datasets={name: {} for name in readers.READERS}, n_train=[1], seeds=[0])
-    planned = studies.jobs("any", study).values()
+    study = schema.Study(datasets={name: {} for name in readers.READERS}, n_train=[1], seeds=[0])
+    planned = expansion.jobs("any", study).values()
     prepared = [job for job in planned if isinstance(job, parameters.PrepareData)]
     assert {job.dataset for job in prepared} == set(readers.READERS)
     assert set(assets.DATA) <= set(readers.READERS)

@@ -17,7 +17,7 @@ from toy_llms import load
 
 from bigrec_lib.files import StudyError, sha256, write_json
 from bigrec_lib.method import adapters, embedding, prompts
-from bigrec_lib.study import cards, manifests, parameters, publish, recommender
+from bigrec_lib.study import cards, manifests, parameters, publish, recommender, row_keys
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 CALL = next(
@@ -56,12 +56,12 @@ def publish_toy(project: Path, llm: Path) -> Path:
     items.to_parquet(results / "items.parquet")
     example = {"dataset": "films", "split": "test", "history": [[0, 5, 3]], "target": 2}
     pd.DataFrame(example).to_parquet(results / "examples.parquet")
-    row = parameters.KEYS | {"dataset": "films", "run": RUN, "n_train": 8, "split": "test"}
+    row = row_keys.KEYS | {"dataset": "films", "run": RUN, "n_train": 8, "split": "test"}
     row |= {"method": "bigrec", "model": "tiny", "metric": "NDCG", "k": 20, "value": 0.25, "n": 4}
     pd.DataFrame([row, row | {"metric": "HR", "value": 0.5}]).to_csv(
         results / "metrics.csv", index=False
     )
-    keys = parameters.KEYS | {"dataset": "films"}
+    keys = row_keys.KEYS | {"dataset": "films"}
     of_run = keys | {"run": RUN, "n_train": 8}
     preparation = {"words": {}, "history": 3, "reader": ""}
     texts = {"first_beams": {"test": {"real": 0.5}}, "max_new_tokens": 12}

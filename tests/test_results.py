@@ -10,7 +10,9 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence
 from bigrec_lib.method import grounding, metrics
 from bigrec_lib.study import manifests, publish, results
-from bigrec_lib.study.parameters import KEYS, NOTEBOOKS, Analysis, MeasureGrounders
+from bigrec_lib.study.parameters import NOTEBOOKS, MeasureGrounders
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.row_keys import KEYS
 
 ROOT = Path(__file__).parent.parent
 

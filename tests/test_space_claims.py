@@ -7,7 +7,7 @@ import toy_results
 
 from bigrec_lib.findings import claims, evidence, rules, spaces
 from bigrec_lib.method import metrics
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 WORLDS = ("planted", "random", "shuffled")
 UNITED, ALONE = (spaces.SINGLE, spaces.UNION, spaces.USUAL), spaces.BASE

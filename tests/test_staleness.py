@@ -10,7 +10,7 @@ import pytest
 import yaml
 from toy import batch
 
-from bigrec_lib.study.parameters import PICKED
+from bigrec_lib.study.row_keys import PICKED
 
 STEPS = ("01", "02", "03", "04", "05", "06", "13a", "15a", "16a")
 
@@ -93,7 +93,13 @@ EDITS = [
     # what is edited, the edit, what runs again, what of the costly work is lost
     ("a docstring", f"{METHOD}/tuning.py", edit('"""', '"""Anew. '), "", ""),
     ("a comment", f"{METHOD}/beams.py", lambda text: text + "\n# changed\n", "", ""),
-    ("parameters' help", f"{STUDY}/parameters.py", edit('"""What every', '"""All every'), "", ""),
+    (
+        "parameters' help",
+        f"{STUDY}/parameters_checks.py",
+        edit('"""What every', '"""All every'),
+        "",
+        "",
+    ),
     (
         "a notebook's help",
         "notebooks/02_tune_llm.ipynb",

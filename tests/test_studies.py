@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.study import batch, data, parameters, plan, runner, studies
+from bigrec_lib.study import batch, data, expansion, parameters, plan, runner, schema, studies
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_study_runs_every_size_and_seed_on_every_data_set(study_file):
         llm={"model": "folder"},
         notebooks={"02_tune_llm": {"learning_rate": "1e-4"}},
     )
-    planned = studies.jobs("toy", study).values()
+    planned = expansion.jobs("toy", study).values()
     tunings = [p for p in planned if isinstance(p, parameters.TuneLLM)]
     assert {(p.dataset, p.run) for p in tunings} == {
         (dataset, f"n{n}-s{seed}")
@@ -56,10 +56,10 @@ def test_adapters_of_main_runs_are_published_for_the_seeds_named(study_file, nam
         shuffled=True,
         adapters=named,
     )
-    assert {(job.dataset, job.run) for job in studies.adapters("toy", study)} == {
+    assert {(job.dataset, job.run) for job in expansion.adapters("toy", study)} == {
         (dataset, f"n16-s{seed}") for dataset in ("films", "games") for seed in seeds
     }
-    assert parameters.TryIt.notebook not in studies.jobs("toy", study)
+    assert parameters.TryIt.notebook not in expansion.jobs("toy", study)
 
 
 def test_what_a_study_may_add_to_its_main_runs(study_file):
@@ -71,7 +71,7 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
         transfer=True,
         joint={"datasets": ["films", "games"], "sizes": [{"n_train": [4], "seeds": [0]}]},
     )
-    planned = studies.jobs("toy", study)
+    planned = expansion.jobs("toy", study)
     single = {f"{run}" for run in ("n16-s0", "n16-s1", "n8-s0")}
     tuned = {name.removesuffix(".02_tune_llm") for name in planned if name.endswith("02_tune_llm")}
     assert tuned == {f"{d}.{run}" for d in ("films", "games") for run in single} | {
@@ -90,7 +90,7 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
         assert found == tested
 
     def waits(name):
-        return set(studies.waits(planned)[name])
+        return set(expansion.waits(planned)[name])
 
     assert waits("films+games.n4-s0.02_tune_llm") == {
         "films.01_prepare_data",
@@ -119,7 +119,7 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
         notebooks={"05_reweight_by_statistics": {"collaborative": "sasrec-ce"}},
         llms={"large": large, "mid": {"llm": {"model": "mid"}}},
     )
-    planned = studies.jobs("toy", study)
+    planned = expansion.jobs("toy", study)
     models = {p.run: p.model for p in planned.values() if isinstance(p, parameters.TuneLLM)}
     assert models == {
         "n16-s0": "small", "n16-s1": "small",
@@ -140,7 +140,7 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
         "n16-s0-by-mid-in-study": "small", "n16-s1-by-mid-in-study": "small",
         "n16-s1-by-mid-in-large": "big",
     }  # fmt: skip
-    waits = studies.waits(planned)
+    waits = expansion.waits(planned)
     assert waits["ml-100k.n16-s1-by-large-in-mid.04_ground_to_items"] == [
         "ml-100k.01_prepare_data", "ml-100k.n16-s1-by-large.03_generate_titles"
     ]  # fmt: skip
@@ -152,8 +152,8 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
 def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
     study = study_file(datasets=datasets, seeds=[3, 4], n_train=[16, 8], cheaper=True)
-    planned = studies.jobs("toy", study)
-    waits, order = studies.waits(planned), list(planned)
+    planned = expansion.jobs("toy", study)
+    waits, order = expansion.waits(planned), list(planned)
     found = {name for name in planned if name.endswith("15a_measure_grounders")}
     runs = [f"{name}.n16-s{seed}" for name in datasets for seed in (3, 4)]
     assert found == {f"{run}.15a_measure_grounders" for run in runs}
@@ -166,10 +166,10 @@ def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     assert name in waits["07_overall_performance"]
     assert order.index(name) < order.index("07_overall_performance")
     study = study_file(cheaper=True, constrained=True)
-    planned = studies.jobs("toy", study)
+    planned = expansion.jobs("toy", study)
     name = "ml-100k.n16-s0.15a_measure_grounders"
-    assert "ml-100k.n16-s0-constrained.03_generate_titles" in studies.waits(planned)[name]
-    assert not any("15" in name for name in studies.jobs("toy", study_file()))
+    assert "ml-100k.n16-s0-constrained.03_generate_titles" in expansion.waits(planned)[name]
+    assert not any("15" in name for name in expansion.jobs("toy", study_file()))
 
 
 def test_alignment_is_measured_on_main_runs_and_ranked_at_the_first_seed(study_file):
@@ -178,8 +178,8 @@ def test_alignment_is_measured_on_main_runs_and_ranked_at_the_first_seed(study_f
         "alignment": {"ranked": 7},
         "ladder": [{"n_train": [8], "seeds": [3]}],
     }
-    planned = studies.jobs("toy", study_file(**changes, baselines={}))
-    waits = studies.waits(planned)
+    planned = expansion.jobs("toy", study_file(**changes, baselines={}))
+    waits = expansion.waits(planned)
     found = {name: job for name, job in planned.items() if job.notebook.startswith("16a")}
     names = [f"ml-100k.n16-s{seed}.16a_measure_alignment" for seed in (3, 4)]
     assert list(found) == names
@@ -189,12 +189,12 @@ def test_alignment_is_measured_on_main_runs_and_ranked_at_the_first_seed(study_f
     steps = ("02_tune_llm", "03_generate_titles", "04_ground_to_items", "06_train_baselines")
     assert waits[names[1]] == needs + [f"ml-100k.n16-s4.{step}" for step in steps]
     assert set(names) <= set(waits["16_embedding_alignment"])
-    alone = studies.jobs("toy", study_file(**changes))
+    alone = expansion.jobs("toy", study_file(**changes))
     assert alone[names[0]].network == "" and not any("06" in name for name in alone)
     few = {"06_train_baselines": {"models": ["markov"], "collaborative": []}}
-    other = studies.jobs("toy", study_file(**changes, baselines={}, notebooks=few))
+    other = expansion.jobs("toy", study_file(**changes, baselines={}, notebooks=few))
     assert other[names[0]].network == ""
-    assert not any("16" in job.notebook for job in studies.jobs("toy", study_file()).values())
+    assert not any("16" in job.notebook for job in expansion.jobs("toy", study_file()).values())
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_the_baselines_of_a_study(study_file):
         ladder=[{"n_train": [8], "seeds": [0]}],
         notebooks={"06_train_baselines": {"epochs": 5, "patience": 1}},
     )
-    trained = {p.run: p for p in studies.jobs("toy", study).values() if "06" in p.notebook}
+    trained = {p.run: p for p in expansion.jobs("toy", study).values() if "06" in p.notebook}
     assert {run: p.epochs for run, p in trained.items()} == {
         "n16-s0": 5, "n16-s1": 5, "n8-s0": 3, "full-s0": 7, "full-s1": 7
     }  # fmt: skip
@@ -231,13 +231,13 @@ def test_settings_to_choose_from_are_tuned_and_grounded_and_win_over_the_rest(st
         settings={"slow": {"learning_rate": 1e-5}},
         notebooks={"02_tune_llm": {"learning_rate": 0.1, "epochs": 2}},
     )
-    found = {n: p for n, p in studies.jobs("toy", study).items() if "-as-slow" in n}
+    found = {n: p for n, p in expansion.jobs("toy", study).items() if "-as-slow" in n}
     assert [p.notebook[:2] for p in found.values()] == ["02", "03", "04"]
     tuning, generating, _ = found.values()
     assert (tuning.learning_rate, tuning.epochs) == (1e-5, 2)
     assert generating.adapter == tuning.adapter and tuning.run == "n16-s0-as-slow"
-    assert "11_tuning_settings" in studies.jobs("toy", study)
-    assert "11_tuning_settings" not in studies.jobs("toy", study_file())
+    assert "11_tuning_settings" in expansion.jobs("toy", study)
+    assert "11_tuning_settings" not in expansion.jobs("toy", study_file())
 
 
 def test_an_unknown_reader_is_refused_before_anything_runs(study_file):
@@ -253,7 +253,7 @@ def test_data_may_be_where_a_variable_says(study_file, monkeypatch, tmp_path):
     with pytest.raises(StudyError, match=r"titles_path of films is \$FILMS: set this variable"):
         study_file(datasets={"films": {"reader": "table", "titles_path": "$FILMS"}})
     monkeypatch.setenv("FILMS", str(tmp_path))
-    prepare = studies.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
+    prepare = expansion.jobs("toy", study_file(datasets=films))["films.01_prepare_data"]
     assert prepare.expanded(prepare.data_path) == f"{tmp_path}/data" and str(tmp_path) not in str(
         prepare
     )
@@ -343,7 +343,7 @@ def test_a_model_that_only_a_hub_may_know_is_doubted(study_file, tmp_path):
         ("Qwen/Qwen2.5-0.5B-Instruct", False),
         (str(tmp_path), False),
     ):
-        found = data.doubtful_models(studies.jobs("toy", study_file(llm={"model": model})))
+        found = data.doubtful_models(expansion.jobs("toy", study_file(llm={"model": model})))
         assert [f"model {model!r} is none of" in line for line in found] == [True] * doubted
 
 
@@ -355,7 +355,7 @@ def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, t
     sizes = [{"n_train": [41], "seeds": [0]}]
     study = study_file(datasets=datasets, joint={"datasets": ["a", "b"], "sizes": sizes})
     with pytest.raises(StudyError, match="n_train is 41, but the 50 rows of b give at most 40"):
-        data.check(studies.jobs("toy", study))
+        data.check(expansion.jobs("toy", study))
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_every_studys_parameters_are_valid(monkeypatch):
 
 
 def test_the_exported_schema_is_the_one_that_is_checked():
-    assert (studies.ROOT / "studies" / "schema.json").read_text() == studies.schema()
+    assert (studies.ROOT / "studies" / "schema.json").read_text() == schema.as_json()
 
 
 def test_conda_users_get_the_locked_versions():
@@ -453,7 +453,7 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
         joint={"datasets": ["films", "games"], "sizes": sizes},
         recommendation_spaces=asked,
     )
-    planned = studies.jobs("toy", study)
+    planned = expansion.jobs("toy", study)
     merges = [p for p in planned.values() if isinstance(p, parameters.MergeAdapters)]
     assert [(p.job, p.against) for p in merges] == [
         ("films+games.n16-s0-as-merged.14a_merge_adapters", 1),
@@ -471,7 +471,7 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
     assert {(p.dataset, *p.joined, p.control) for p in spaces} == {
         ("films", "games", "food"), ("games", "films", "food")
     }  # fmt: skip
-    waits = studies.waits(planned)
+    waits = expansion.waits(planned)
     name = f"films.n16-s1-as-merged{together}-worded-wrong"
     assert waits[f"{name}.03_generate_titles"] == [
         "films.01_prepare_data", "games.01_prepare_data",
@@ -488,7 +488,7 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
     order = list(planned)
     assert all(order.index(w) < order.index(job) for job in planned for w in waits[job])
     assert len({p.output for p in planned.values()}) == len(planned)
-    assert not any("14" in name.partition(".")[2] for name in studies.jobs("toy", study_file()))
+    assert not any("14" in name.partition(".")[2] for name in expansion.jobs("toy", study_file()))
 
 
 SELECTION = {"arms": ["newest", "k_means"], "budgets": [4, 8], "draws": 3, "random_draws": 5}
@@ -498,7 +498,7 @@ SELECTION |= {"seeds": [0, 1, 2], "seeds_a_draw": 2, "n_scored": 7}
 def test_chosen_samples_are_tuned_on_in_every_draw_and_seed(study_file):
     datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
     study = study_file(datasets=datasets, selection=SELECTION | {"datasets": ["games"]})
-    planned = studies.jobs("toy", study)
+    planned = expansion.jobs("toy", study)
     choosing = [p for p in planned.values() if isinstance(p, parameters.SelectSamples)]
     assert [(p.dataset, p.arms, p.budgets) for p in choosing] == [
         ("games", ["newest", "k_means"], [4, 8])
@@ -514,12 +514,12 @@ def test_chosen_samples_are_tuned_on_in_every_draw_and_seed(study_file):
     assert all(p.setting == f"picked.{p.selection}" and p.n_scored == 7 for p in tunings)
     assert len({p.output for p in planned.values()}) == len(planned)
     name = "games.n4-s1-as-picked.k_means.2"
-    waits = studies.waits(planned)
+    waits = expansion.waits(planned)
     assert waits[f"{name}.02_tune_llm"] == ["games.01_prepare_data", "games.13a_select_samples"]
     assert waits[f"{name}.04_ground_to_items"][-1] == f"{name}.03_generate_titles"
     assert f"{name}.05_reweight_by_statistics" not in planned
     assert "13_sample_selection" in planned
-    assert not any("13" in name for name in studies.jobs("toy", study_file()))
+    assert not any("13" in name for name in expansion.jobs("toy", study_file()))
 
 
 @pytest.mark.parametrize(

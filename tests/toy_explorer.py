@@ -7,7 +7,7 @@ import pandas as pd
 
 from bigrec_lib.files import write_parquet, write_text
 from bigrec_lib.method import contenders, grounding, metrics, prompts, reweighting
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 HOSTILE = [
     '<img src=x onerror="window.hacked = 1">',

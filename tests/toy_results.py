@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import write_json, write_parquet
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 EXAMPLES, ITEMS, K = 400, 400, 20
 DATASETS = ("films", "games")

@@ -4,6 +4,7 @@ methods            every method a table may show: name, label, look, kind
 significance       intervals and paired tests
 rules              the rule that decides a claim
 evidence           what claims and analyses take from a published study
+training_sizes     NDCG@20 over training sizes, and its slope
 claims             the paper's claims: the evidence for each, and verdicts
 questions          what each claim and open question says, a line each
 
@@ -16,12 +17,13 @@ grounders          what cheaper ways to ground lose and save (15)
 alignment          what distances mean (16)
 costs              what quality costs: training, requests, memory (17)
 domains            who gains on which examples and data sets (18)
-calibration        simulated studies: error rates of the rules, and power
+simulation         simulated models, as good as was asked for
+calibration        error rates of the rules on simulated studies, and power
 
 worked             the test examples that are worked through by hand
 commands           the command and the manifest behind every row
 tables             CSV, Markdown, LaTeX
-prose              what the notebooks say of their numbers, chosen by intervals
+prose              what 01 to 11 say of their numbers, chosen by intervals
 plots              one look for every figure; the figures of 01 to 06
 figures            the figures of 07 and later
 figures_selection  those of 13

@@ -15,7 +15,7 @@ from bigrec_lib.findings.methods import label, minus
 from bigrec_lib.findings.significance import Mean, crossed, mean_of, users_of
 from bigrec_lib.method import geometry, metrics, variants
 from bigrec_lib.study import results
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 CHOSEN = "bigrec-corrected+"
 """The grounding that validation prefers, as 16a writes it."""
@@ -86,7 +86,7 @@ def measure_rows(found: dict[str, pd.DataFrame], further: str = "") -> pd.DataFr
 
 
 def read_ladder(folder: Path) -> pd.DataFrame:
-    """Rows of the ladder: `parameters.KEYS`, method, rung, example (a title), value (its rank)."""
+    """Rows of the ladder: `row_keys.KEYS`, method, rung, example (a title), value (its rank)."""
     try:
         rows = results.read(folder, "values.parquet", split="titles")
     except StudyError:

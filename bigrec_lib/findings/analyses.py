@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, evidence, significance
+from bigrec_lib.findings import claims, evidence, significance, training_sizes
 from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, label
 from bigrec_lib.findings.significance import Interval, Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import MERGED, SHUFFLED
+from bigrec_lib.study.row_keys import MERGED, SHUFFLED
 
 
 def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
@@ -62,7 +62,7 @@ def slopes(test: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
         for method in ["bigrec", *CONVENTIONAL]:
-            found = evidence.ladder(group, [method])
+            found = training_sizes.ladder(group, [method])
             keys = {"dataset": dataset, "method": method, "sizes": len(found.x)}
             if found.gap or not found.values.sum() > 0:
                 rows.append(keys | {"gap": f"missing: {found.gap or 'a hit'}"})
@@ -86,7 +86,7 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for dataset, group in test.groupby("dataset", sort=False):
-        found = evidence.ladders(group)
+        found = training_sizes.ladders(group)
         row = {"dataset": dataset}
         if found.gap:
             rows.append(row | {"gap": f"missing: {found.gap}"})

@@ -1,15 +1,7 @@
-"""Simulated studies: does the inference keep its level, and how large must a study be?
+"""Calibration: does the inference keep its level, and how large must a study be?
 
-A simulated model answers example i of user u under seed s well where a latent value is low,
-
-    z[s, i] = of the example + of its user + of seed and user + rest        variances: VARIANCES
-    hit     = z[s, i] < Φ⁻¹(rate · g[s])        g: gamma with mean 1, the effect of the seed
-
-so the mean hit rate is `rate`. Of a hit, the place r among the first K is uniform, the same for
-seeds whose latent values are the same: NDCG@K has a mean of rate · mean(1 / log2(r + 2)). Seeds
-share example and user; so do *related* models, such as BIGRec at two sizes, but not *unrelated*
-ones, such as BIGRec and a network. Every error rate below is a share of simulated studies on which
-`mean_of`, `ratio_of` and `rules` were called as claims call them.
+Every error rate below is a share of studies of simulated models (`simulation`), on which `mean_of`,
+`ratio_of` and `rules` were called as claims call them.
 
     python -m bigrec_lib.findings.calibration [--quick]     (make calibrate)
 """
@@ -27,111 +19,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 from tqdm import tqdm
 
 from bigrec_lib.files import write_text
-from bigrec_lib.findings import evidence, rules, tables
+from bigrec_lib.findings import rules, simulation, tables, training_sizes
 from bigrec_lib.findings.significance import LEVEL, Mean, mean_of, ratio_of
 from bigrec_lib.method import metrics
 
-K = 20
-WORTH = metrics.ndcg(np.arange(K), K)  # of a target in each place
-VARIANCES = {"example": 0.6, "user": 0.1, "seed and user": 0.05, "rest": 0.25}
 USERS = {600: 166, 2000: 1169, 5000: 1169, 15_000: 1169}  # with a test example: ML-100K, ML-1M
 SIZES = 2.0 ** np.arange(6, 13)  # training samples of the ladder
-POPULARITY = 1 / np.arange(10, 510)  # of the candidates of a simulated catalogue
-POPULARITY /= POPULARITY.sum()
 POWER = 0.8
 LEVELS = (0.012, 0.03)  # NDCG@20: about BIGRec's in results so far, and a higher one
 VARIATIONS = (0.1, 0.3)  # of seeds: below and above BIGRec's in results so far
-
-# ---------------------------------------------------------------------------- simulated studies
-
-
-def users_of(n: int, n_users: int) -> np.ndarray:
-    """The user of each of n examples (n,), drawn over users: no two of one before one of each."""
-    return np.sort(np.arange(n) % n_users)
-
-
-def normal(rng: np.random.Generator, part: str, *shape: int) -> np.ndarray:
-    """One part of the latent value, float32."""
-    scale = np.float32(VARIANCES[part] ** 0.5)
-    return scale * rng.standard_normal(shape, dtype=np.float32)
-
-
-def difficulty(rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
-    """What all seeds of a model find in an example and its user, (n,) float32."""
-    return normal(rng, "example", len(users)) + normal(rng, "user", users.max() + 1)[users]
-
-
-def latent(
-    rng: np.random.Generator, shared: np.ndarray, users: np.ndarray, seeds: int
-) -> np.ndarray:
-    """Standard normal values (S, n) float32 of a model with a `difficulty` (n,) for all seeds."""
-    with_user = normal(rng, "seed and user", seeds, users.max() + 1)[:, users]
-    return shared + with_user + normal(rng, "rest", seeds, len(users))
-
-
-def seed_effects(rng: np.random.Generator, seeds: int, variation: float) -> np.ndarray:
-    """Factors (S,) of the hit rate: gamma with mean 1 and standard deviation `variation`."""
-    if not variation:
-        return np.ones(seeds)
-    return rng.gamma(1 / variation**2, variation**2, seeds)
-
-
-def ndcg(z: np.ndarray, rate: float, effects: np.ndarray) -> np.ndarray:
-    """NDCG@K (S, n) float64 of latent values z at a mean hit rate, with seed effects (S,)."""
-    chance = np.minimum(rate * effects, 1)
-    seed, example = np.nonzero(z < special.ndtri(chance)[:, None])
-    place = K * special.ndtr(z[seed, example].astype(np.float64)) / chance[seed]
-    values = np.zeros(z.shape)
-    values[seed, example] = WORTH[np.minimum(place.astype(np.int64), K - 1)]
-    return values
-
-
-class Model:
-    """One simulated model: its answers at any hit rate, from the same latent values and seeds."""
-
-    def __init__(self, rng, shared: np.ndarray, users: np.ndarray, seeds: int, variation: float):
-        self.z = latent(rng, shared, users, seeds)
-        self.effects = seed_effects(rng, seeds, variation)
-
-    def at(self, rate: float) -> np.ndarray:
-        """NDCG@K (S, n) at a mean hit rate."""
-        return ndcg(self.z, rate, self.effects)
-
-
-def pair(rng, users: np.ndarray, seeds: int, variation: float, models: str) -> list[Model]:
-    """Two models, 'related' or 'unrelated'."""
-    first = difficulty(rng, users)
-    second = first if models == "related" else difficulty(rng, users)
-    return [Model(rng, each, users, seeds, variation) for each in (first, second)]
-
-
-def stock_of(rng: np.random.Generator, size: int = 1000) -> np.ndarray:
-    """Lists (size, K), drawn from the catalogue by POPULARITY, without repetition."""
-    keys = rng.standard_exponential((size, len(POPULARITY)), dtype=np.float32) / POPULARITY
-    return np.argsort(keys, axis=1)[:, :K]
-
-
-def impersonal(
-    rng: np.random.Generator, stock: np.ndarray, targets: np.ndarray, seeds: int, kind: str
-) -> np.ndarray:
-    """Lists (S, n, K) that know nothing of their user.
-
-    'random': from the stock. 'shuffled': one in thirty held the target of its own example, before
-    all were dealt to examples anew.
-    """
-    lists = stock[rng.integers(0, len(stock), (seeds, len(targets)))]
-    if kind == "random":
-        return lists
-    seed, example = np.nonzero(rng.random(lists.shape[:2]) < 1 / 30)
-    lists[seed, example, rng.integers(0, K, len(seed))] = targets[example]
-    return np.stack([rng.permutation(each) for each in lists])
-
-
-# ------------------------------------------------------------------------------------- the tables
 
 Row = dict[str, Any]
 
@@ -153,11 +52,11 @@ def level_cell(
     keys = dict(
         examples=n, users=n_users, seeds=seeds, variation=variation, hit_rate=rate, models=models
     )
-    rng, users = rng_of("level", *keys.values()), users_of(n, n_users)
-    truth = 0.5 * rate * WORTH.mean()
+    rng, users = rng_of("level", *keys.values()), simulation.users_of(n, n_users)
+    truth = 0.5 * rate * simulation.WORTH.mean()
     wrong = covered = 0
     for _ in range(repetitions):
-        one, other = pair(rng, users, seeds, variation, models)
+        one, other = simulation.pair(rng, users, seeds, variation, models)
         base = other.at(rate)
         wrong += mean_of(one.at(rate) - base, users).p < LEVEL
         found = mean_of(one.at(1.5 * rate) - base, users).interval
@@ -174,13 +73,13 @@ def level_cell(
 def guard_cell(n: int, n_users: int, seeds: int, kind: str, repetitions: int) -> Row:
     """How often lists that know nothing of their user have a personal gain, or a loss."""
     keys = dict(lists=kind, examples=n, users=n_users, seeds=seeds)
-    rng, users = rng_of("guard", *keys.values()), users_of(n, n_users)
-    stock = stock_of(rng)
+    rng, users = rng_of("guard", *keys.values()), simulation.users_of(n, n_users)
+    stock = simulation.stock_of(rng)
     passed = failed = 0
     for _ in range(repetitions):
-        targets = rng.choice(len(POPULARITY), n, p=POPULARITY)
-        lists = impersonal(rng, stock, targets, seeds, kind)
-        parts = [metrics.own_and_others(each, targets, users, WORTH) for each in lists]
+        targets = rng.choice(len(simulation.POPULARITY), n, p=simulation.POPULARITY)
+        lists = simulation.impersonal(rng, stock, targets, seeds, kind)
+        parts = [metrics.own_and_others(each, targets, users, simulation.WORTH) for each in lists]
         found = mean_of(np.stack([own - others for own, others in parts]), users)
         passed += found.p < LEVEL and found.value > 0
         failed += found.p < LEVEL and found.value < 0
@@ -197,9 +96,9 @@ def no_worse(one: np.ndarray, other: np.ndarray, users: np.ndarray) -> Mean:
     return ratio_of(np.stack([one - other, other]), users)
 
 
-def slope(models: list[Model], rate: float, share: float, users: np.ndarray) -> Mean:
+def slope(models: list[simulation.Model], rate: float, share: float, users: np.ndarray) -> Mean:
     """Slope per doubling as a share of the level, of models whose true one is `share`."""
-    found = evidence.Ladder(np.log2(SIZES), np.empty(0), users)
+    found = training_sizes.Ladder(np.log2(SIZES), np.empty(0), users)
     rates = rate * (1 + share * (found.x - found.x.mean()))
     values = np.stack([model.at(each) for model, each in zip(models, rates, strict=True)])
     return ratio_of(found.parts(values), users)
@@ -217,13 +116,13 @@ def boundary_cell(
     keys = dict(rule=rule, examples=n, users=n_users, seeds=seeds, variation=variation, level=level)
     rng, users, rate = (
         rng_of("boundary", *keys.values()),
-        users_of(n, n_users),
-        level / WORTH.mean(),
+        simulation.users_of(n, n_users),
+        level / simulation.WORTH.mean(),
     )
     verdicts = []
     for _ in range(repetitions):
         if rule == "no worse":
-            one, other = pair(rng, users, seeds, variation, "related")
+            one, other = simulation.pair(rng, users, seeds, variation, "related")
             mean = no_worse(one.at((1 - rules.SAME) * rate), other.at(rate), users)
         else:
             mean = slope(ladder(rng, users, seeds, variation), rate, rules.FLAT, users)
@@ -239,10 +138,10 @@ def boundary_cell(
     }
 
 
-def ladder(rng, users: np.ndarray, seeds: int, variation: float) -> list[Model]:
+def ladder(rng, users: np.ndarray, seeds: int, variation: float) -> list[simulation.Model]:
     """Related models, one a training size."""
-    shared = difficulty(rng, users)
-    return [Model(rng, shared, users, seeds, variation) for _ in SIZES]
+    shared = simulation.difficulty(rng, users)
+    return [simulation.Model(rng, shared, users, seeds, variation) for _ in SIZES]
 
 
 MARGINS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.33)
@@ -254,12 +153,16 @@ def power_cell(
 ) -> Row:
     """What a study of this size finds: smallest differences, equal models, a flat slope."""
     keys = dict(examples=n, users=n_users, seeds=seeds, variation=variation, level=level)
-    rng, users, rate = rng_of("power", *keys.values()), users_of(n, n_users), level / WORTH.mean()
+    rng, users, rate = (
+        rng_of("power", *keys.values()),
+        simulation.users_of(n, n_users),
+        level / simulation.WORTH.mean(),
+    )
     found = {models: np.zeros(len(GAINS)) for models in ("unrelated", "related")}
     same, flat = np.zeros(len(MARGINS)), 0
     for _ in range(repetitions):
         for models, counts in found.items():
-            one, other = pair(rng, users, seeds, variation, models)
+            one, other = simulation.pair(rng, users, seeds, variation, models)
             base = other.at(rate)
             for place, gain in enumerate(GAINS):
                 mean = mean_of(one.at((1 + gain) * rate) - base, users)
@@ -289,11 +192,11 @@ EFFECT = 0.002  # NDCG@20: the size of published effects (docs/method.md)
 def effect_cell(n: int, n_users: int, seeds: int, models: str, repetitions: int) -> Row:
     """How often a difference of EFFECT is found, at the lower level and variation."""
     keys = dict(examples=n, users=n_users, seeds=seeds, models=models)
-    rng, users = rng_of("effect", *keys.values()), users_of(n, n_users)
-    low, high = (level / WORTH.mean() for level in (LEVELS[0], LEVELS[0] + EFFECT))
+    rng, users = rng_of("effect", *keys.values()), simulation.users_of(n, n_users)
+    low, high = (level / simulation.WORTH.mean() for level in (LEVELS[0], LEVELS[0] + EFFECT))
     count = 0
     for _ in range(repetitions):
-        one, other = pair(rng, users, seeds, VARIATIONS[0], models)
+        one, other = simulation.pair(rng, users, seeds, VARIATIONS[0], models)
         mean = mean_of(one.at(high) - other.at(low), users)
         count += mean.p < LEVEL and mean.value > 0
     share = count / repetitions

@@ -17,7 +17,7 @@ import pandas as pd
 from bigrec_lib.findings import claims, evidence, rules, significance
 from bigrec_lib.findings.significance import FLOOR, Mean, clustered, mean_of, users_of
 from bigrec_lib.study import manifests, steps
-from bigrec_lib.study.parameters import PICKED
+from bigrec_lib.study.row_keys import PICKED
 
 RANDOM = "random"
 LABELS = {
@@ -56,7 +56,7 @@ ENDPOINTS = {NDCG: "NDCG@20", LIKELIHOOD: "log-likelihood of the title"}
 def picked(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of adapters that learnt chosen samples, with columns arm, draw and budget.
 
-    rows: with the columns of `parameters.KEYS` and method, such as ranks.
+    rows: with the columns of `row_keys.KEYS` and method, such as ranks.
     """
     kept = rows.setting.astype(str).str.startswith(PICKED) & (rows.tuned_on == "")
     found = evidence.by_own_llm(rows[kept & ~rows.constrained & (rows.method == "bigrec")])

@@ -14,20 +14,18 @@ import pandas as pd
 from bigrec_lib.files import write_text
 from bigrec_lib.findings import rules, significance
 from bigrec_lib.findings.evidence import (
-    Ladders,
     comparator,
     injected_model,
-    ladder,
-    ladders,
     main_size,
     origins,
     plain_runs,
     preferred,
-    slope_weights,
 )
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
-from bigrec_lib.study.parameters import MATCHED, Analysis
+from bigrec_lib.findings.training_sizes import Ladders, ladder, ladders, slope_weights
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.row_keys import MATCHED
 
 COLUMNS = (
     "claim dataset statement metric estimate low high p_own p corrected seeds users n detectable "

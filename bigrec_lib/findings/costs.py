@@ -11,7 +11,7 @@ from bigrec_lib.findings import analyses, claims, evidence, sizes
 from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
 from bigrec_lib.findings.significance import Interval
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import OWN
+from bigrec_lib.study.row_keys import OWN
 
 JOB = "17a_measure_cost"
 KEY = ["dataset", "samples", "method", "lm"]
@@ -20,7 +20,7 @@ KEY = ["dataset", "samples", "method", "lm"]
 def published(folder: Path) -> pd.DataFrame:
     """What 17a measured: a row a data set, LLM and contestant, a column a number.
 
-    Columns dataset, lm, method, and as `costing.table` and `costing.training` have them; disk in
+    Columns dataset, lm, method, and as `cost_job.table` and `cost_job.training` have them; disk in
     bytes. lm is '' for the study's own LLM, and for what needs none.
     """
     rows: dict[tuple, dict] = {}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.findings import significance
 from bigrec_lib.findings.methods import CONVENTIONAL, UNITED
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.parameters import KEYS, MATCHED, PICKED, SHUFFLED
+from bigrec_lib.study.row_keys import KEYS, MATCHED, OWN, PICKED, SHUFFLED
 
 # ------------------------------------------------------------------------- ranks, and which runs
 
@@ -145,7 +143,7 @@ def few_and_all(rows: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
 def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     """Ranks of the runs that tuning settings are compared by: those tried, and the study's own.
 
-    The study's own run of the same size and seed gets the setting 'study'; no row without others.
+    The study's own run of the same size and seed gets the setting OWN; no row without others.
     Answers of other users, where there are any, stand beside them.
     """
     ranks = by_own_llm(ranks)
@@ -155,7 +153,7 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     tried = ~ranks.setting.isin(("", SHUFFLED))
     same = ranks.loc[tried, ["dataset", "n_train", "seed"]].drop_duplicates()
     found = ranks.merge(same, on=["dataset", "n_train", "seed"])
-    return found.assign(setting=found.setting.replace("", "study"))
+    return found.assign(setting=found.setting.replace("", OWN))
 
 
 def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
@@ -168,133 +166,6 @@ def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.Data
     found = found[found.setting.isin(("", SHUFFLED)) & ~found.run.str.startswith("full")]
     origin = found.tuned_on.where(found.tuned_on != "", dataset)
     return found.assign(origin=origin + found.setting.map({"": "", SHUFFLED: "*"}))
-
-
-# ------------------------------------------------------------------------------ training sizes
-
-
-def slope_weights(x: np.ndarray) -> np.ndarray:
-    """Weights (m,) whose sum with values at x is the least-squares slope."""
-    centred = x - x.mean()
-    return centred / (centred**2).sum()
-
-
-class Sized:
-    """Values over training sizes x = log2(size), and who they are of."""
-
-    x: np.ndarray  # (m,)
-    users: np.ndarray  # (n,)
-
-    def slope(self, values: np.ndarray) -> np.ndarray:
-        """Each cell's slope per doubling, (S, n), from values (m, S, n)."""
-        return np.tensordot(slope_weights(self.x), values, 1)
-
-    def parts(self, values: np.ndarray) -> np.ndarray:
-        """Slope and level of each cell, (2, S, n)."""
-        return np.stack([self.slope(values), values.mean(0)])
-
-
-@dataclass(frozen=True)
-class Ladder(Sized):
-    """NDCG@20 over training sizes: values (m, S, n); gap says what is missing, '' for nothing."""
-
-    x: np.ndarray
-    values: np.ndarray
-    users: np.ndarray
-    gap: str = ""
-
-
-@dataclass(frozen=True)
-class Ladders(Sized):
-    """NDCG@20 of BIGRec and of the conventional models' mean, on the same sizes, seeds, examples.
-
-    bigrec, conventional: (m, S, n); gap says what is missing, '' for nothing.
-    """
-
-    x: np.ndarray
-    bigrec: np.ndarray
-    conventional: np.ndarray
-    users: np.ndarray
-    gap: str = ""
-
-
-NOBODY = np.empty(0)
-
-
-def ladder(group: pd.DataFrame, methods: list[str]) -> Ladder:
-    """NDCG@20 over training sizes, mean of `methods`: sizes, seeds and examples that all have.
-
-    group: ranks of one data set.
-    """
-    rows = enough_seeds(mean_of_methods(group[group.n_train > 0], methods))
-    if rows.n_train.nunique() < 2:
-        gap = f"two training sizes or more of {', '.join(methods)}"
-        return Ladder(NOBODY, np.empty((0, 0, 0)), NOBODY, gap)
-    tables = significance.crossed(rows, "ndcg", by="n_train")
-    sizes = sorted(tables)
-    if not tables[sizes[0]].size or not sum(table.to_numpy().sum() for table in tables.values()):
-        gap = f"a seed in common to the training sizes of {', '.join(methods)}, and a hit"
-        return Ladder(NOBODY, np.empty((0, 0, 0)), NOBODY, gap)
-    values = np.stack([tables[size].to_numpy() for size in sizes])
-    return Ladder(np.log2(sizes), values, significance.users_of(tables[sizes[0]]))
-
-
-def mean_of_methods(group: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
-    """Mean NDCG@20 of methods where all have it: columns n_train, seed, user, example, ndcg."""
-    cells = group[group.method.isin(methods)].groupby(
-        ["n_train", "seed", "user", "example"], as_index=False
-    )
-    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
-    return mean[mean.methods == len(methods)].drop(columns="methods")
-
-
-def enough_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without sizes that have fewer seeds than at least three other sizes.
-
-    Only seeds common to all sizes count, so such a size would cost the others theirs.
-    """
-    seeds = rows.groupby("n_train").seed.nunique()
-    return rows[rows.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
-
-
-def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
-    """BIGRec over training sizes beside the mean of the models that were trained at every size.
-
-    group: ranks of one data set. setting: of BIGRec's adapters; MATCHED has the same number of
-    steps at every size, and at the main size is the study's own.
-    """
-    plain = plain_runs(group[group.n_train > 0])
-    own = plain[plain.method == "bigrec"]
-    if setting:
-        group = by_own_llm(group)
-        tuned = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
-        own = pd.concat([own[own.n_train == main_size(own)], tuned[tuned.method == "bigrec"]])
-    runs = own[["n_train", "seed"]].drop_duplicates()
-    models = plain[plain.method.isin(CONVENTIONAL)].merge(runs, on=["n_train", "seed"])
-    sizes = models.groupby("method").n_train.nunique()
-    trained = list(sizes.index[sizes == models.n_train.nunique()])
-    theirs = mean_of_methods(models, trained)
-    shared = theirs[["n_train", "seed"]].drop_duplicates()
-    both = pd.concat([own.assign(of="bigrec"), theirs.assign(of="conventional")])
-    rows = enough_seeds(both.merge(shared, on=["n_train", "seed"]))
-    if rows.n_train.nunique() < 2:
-        words = f" of the setting {setting}" if setting else ""
-        gap = f"BIGRec{words} and conventional models at two training sizes with the same seeds"
-        return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
-    rows = rows.assign(cell=list(zip(rows.of, rows.n_train, strict=True)))
-    tables = significance.crossed(rows, "ndcg", by="cell")
-    steps = sorted(rows.n_train.unique())
-    bigrec, conventional = (
-        np.stack([tables[of, size].to_numpy() for size in steps])
-        for of in ("bigrec", "conventional")
-    )
-    users = significance.users_of(tables["bigrec", steps[0]])
-    if not (bigrec.sum() > 0 and conventional.sum() > 0):
-        gap = (
-            "a seed in common to the training sizes, and hits of BIGRec and of conventional models"
-        )
-        return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
-    return Ladders(np.log2(steps), bigrec, conventional, users)
 
 
 # --------------------------------------------------------------------- lists and popularity
@@ -316,7 +187,7 @@ def every_list(folder: Path) -> pd.DataFrame:
 
 
 def read_first_beams(folder: Path) -> pd.DataFrame:
-    """What was written first for every test example: `parameters.KEYS`, example, text; without a
+    """What was written first for every test example: `row_keys.KEYS`, example, text; without a
     row where a study has no generations. The method is 'bigrec'."""
     try:
         rows = results.read(folder, "generations.parquet", split="test", beam=0)
@@ -326,7 +197,7 @@ def read_first_beams(folder: Path) -> pd.DataFrame:
 
 
 def read_measures(folder: Path) -> pd.DataFrame:
-    """What measuring jobs counted: `parameters.KEYS`, what, method, value (float)."""
+    """What measuring jobs counted: `row_keys.KEYS`, what, method, value (float)."""
     try:
         return results.read(folder, "measures.csv").astype({"value": float})
     except StudyError:
@@ -336,7 +207,7 @@ def read_measures(folder: Path) -> pd.DataFrame:
 def read_values(folder: Path, split: str = "test") -> pd.DataFrame:
     """What measuring jobs found of each example, with its user.
 
-    `parameters.KEYS`, what, method, example, value, user.
+    `row_keys.KEYS`, what, method, example, value, user.
     """
     try:
         rows = results.read(folder, "values.parquet", split=split).drop(columns="split")

@@ -188,7 +188,7 @@ JOB = "15a_measure_grounders"
 def variants(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of main runs, the ways of 15a among them; constrained decoding as one more way.
 
-    rows: with the columns of `parameters.KEYS` and method, such as ranks.
+    rows: with the columns of `row_keys.KEYS` and method, such as ranks.
     """
     sizes = evidence.main_sizes(rows)
     named = rows[rows.method.isin((EXACT, *CHEAPER)) | rows.constrained]

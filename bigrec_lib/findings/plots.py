@@ -70,7 +70,7 @@ def ramp(n: int) -> list:
 
 
 def requests(table: pd.DataFrame) -> plt.Figure:
-    """Median seconds of a request, and p99, a row a method. table: `costing.table`."""
+    """Median seconds of a request, and p99, a row a method. table: `cost_job.table`."""
     table = table.sort_values("p50", ascending=False)
     figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.28 * len(table)))
     for place, row in enumerate(table.itertuples()):

@@ -1,7 +1,7 @@
-"""What the notebooks say of their numbers: Markdown lists whose words are chosen by intervals.
+"""What 01 to 11 say of their numbers: Markdown lists whose words are chosen by intervals.
 
-A function a notebook, or a part of one. A sentence that could contradict its numbers stands here,
-where a test feeds it opposite ones.
+A function a notebook, or a part of one; those of later notebooks stand beside their analyses. A
+sentence that could contradict its numbers stands there, where a test feeds it opposite ones.
 """
 
 from __future__ import annotations
@@ -429,38 +429,4 @@ def ways(rows: pd.DataFrame) -> str:
             f"{dataset}: lists that **{verdict}**, by their personal gain: {names}."
             for verdict, names in by_verdict(found).items()
         ]
-    return bullets(lines)
-
-
-# ----------------------------------------------------------------------- 12_llm_size
-
-
-def llm_sizes(trends: pd.DataFrame, found: pd.DataFrame, across: pd.DataFrame) -> str:
-    """trends, found, across: `sizes.trends`, `sizes.table`, `sizes.spaces`."""
-    lines = []
-    for row in trends.itertuples():
-        slope = Interval(row.slope, row.slope_low, row.slope_high)
-        word = slope.verdict("rises", "falls", "is not shown to rise or fall")
-        what = "tuned" if row.tuned else "as it is"
-        lines.append(
-            f"{row.dataset}, {what}: NDCG@20 **{word}** with the size of the LLM, by {slope} per "
-            f"tenfold parameters ({row.llms} LLMs, {row.seeds} seed(s), n = {row.n:,})."
-        )
-    words = ("know their users", "do worse than for others", "are not shown to know their users")
-    tuned = found[found.tuned & found.gain.notna()]
-    for dataset, group in tuned.groupby("dataset", sort=False):
-        gains = {row.lm: Interval(row.gain, row.gain_low, row.gain_high)
-                 for row in group.itertuples()}  # fmt: skip
-        verdicts = {name: (gain.verdict(*words), gain) for name, gain in gains.items()}
-        lines += [
-            f"{dataset}: tuned LLMs whose lists **{verdict}**, by their personal gain: {names}."
-            for verdict, names in by_verdict(verdicts).items()
-        ]
-    for row in across[across.difference.notna()].itertuples():
-        apart = Interval(row.difference, row.low, row.high)
-        word = apart.verdict("better than", "worse than", APART)
-        lines.append(
-            f"{row.dataset}: what {row.lm} writes, grounded by {row.space}, is **{word}** its own "
-            f"space, {signed(apart)}."
-        )
     return bullets(lines)

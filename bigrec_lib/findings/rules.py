@@ -136,7 +136,7 @@ def verdict(corrected: float, favours: bool, seeds: int) -> str:
     return SUPPORTED if favours else CONTRADICTED
 
 
-ROOMS = ("rules", "claims", "evidence", "significance")
+ROOMS = ("rules", "claims", "evidence", "training_sizes", "significance")
 """What the verdict on a row depends on, besides the results."""
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import evidence, leaderboard, significance
+from bigrec_lib.findings import evidence, leaderboard, prose, significance, training_sizes
 from bigrec_lib.findings.analyses import mean_of_rows
-from bigrec_lib.findings.significance import mean_of
+from bigrec_lib.findings.significance import Interval, mean_of
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import KEYS, OWN
+from bigrec_lib.study.row_keys import KEYS, OWN
 
 PAPERS = 7e9  # parameters of the paper's LLM, LLaMA-7B
 KEY = ["dataset", "lm", "tuned"]
@@ -22,7 +22,7 @@ KEY = ["dataset", "lm", "tuned"]
 def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     """Rows of BIGRec by every LLM, as it is and tuned at the main size: with a column tuned.
 
-    rows: with the columns of `parameters.KEYS` and method, such as ranks; sizes: data set -> main
+    rows: with the columns of `row_keys.KEYS` and method, such as ranks; sizes: data set -> main
     size. In the column lm the study's own LLM is called OWN.
     """
     kept = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")
@@ -139,7 +139,7 @@ def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
 def line(x: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights (m,) of values at x (m,) that give the slope of their least-squares line, and its
     height at the smallest x and at `far`."""
-    slope, mean = evidence.slope_weights(x), np.full(len(x), 1 / len(x))
+    slope, mean = training_sizes.slope_weights(x), np.full(len(x), 1 / len(x))
     return slope, mean + (x.min() - x.mean()) * slope, mean + (far - x.mean()) * slope
 
 
@@ -205,3 +205,34 @@ def in_space(group: pd.DataFrame, at_home: pd.DataFrame) -> dict:
         | {"ndcg": cells["there"].to_numpy().mean()}
         | {name: apart[name] for name in ("seeds", "n", "difference", "low", "high")}
     )
+
+
+def sentences(trends: pd.DataFrame, found: pd.DataFrame, across: pd.DataFrame) -> str:
+    """What 12 shows, as a Markdown list. trends, found, across: `trends`, `table`, `spaces`."""
+    lines = []
+    for row in trends.itertuples():
+        slope = Interval(row.slope, row.slope_low, row.slope_high)
+        word = slope.verdict("rises", "falls", "is not shown to rise or fall")
+        what = "tuned" if row.tuned else "as it is"
+        lines.append(
+            f"{row.dataset}, {what}: NDCG@20 **{word}** with the size of the LLM, by {slope} per "
+            f"tenfold parameters ({row.llms} LLMs, {row.seeds} seed(s), n = {row.n:,})."
+        )
+    words = ("know their users", "do worse than for others", "are not shown to know their users")
+    tuned = found[found.tuned & found.gain.notna()]
+    for dataset, group in tuned.groupby("dataset", sort=False):
+        gains = {row.lm: Interval(row.gain, row.gain_low, row.gain_high)
+                 for row in group.itertuples()}  # fmt: skip
+        verdicts = {name: (gain.verdict(*words), gain) for name, gain in gains.items()}
+        lines += [
+            f"{dataset}: tuned LLMs whose lists **{verdict}**, by their personal gain: {names}."
+            for verdict, names in prose.by_verdict(verdicts).items()
+        ]
+    for row in across[across.difference.notna()].itertuples():
+        apart = Interval(row.difference, row.low, row.high)
+        word = apart.verdict("better than", "worse than", prose.APART)
+        lines.append(
+            f"{row.dataset}: what {row.lm} writes, grounded by {row.space}, is **{word}** its own "
+            f"space, {prose.signed(apart)}."
+        )
+    return prose.bullets(lines)

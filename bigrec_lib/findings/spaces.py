@@ -15,7 +15,7 @@ from bigrec_lib.findings.significance import Mean, crossed, mean_of, ratio_of, u
 from bigrec_lib.method import adapters, metrics
 from bigrec_lib.method.adapters import Update
 from bigrec_lib.study import manifests
-from bigrec_lib.study.parameters import MERGED
+from bigrec_lib.study.row_keys import MERGED
 
 SINGLE, JOINT, TOTAL = "the domain's own", "joint, n of each", "joint, n in total"
 AVERAGE = "average of adapters"
@@ -45,7 +45,7 @@ FOREIGN_TITLE = "is another data set's title"
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the factorial, with columns model, catalogue, prompt, and cell, all three of them.
 
-    rows: with the columns of `parameters.KEYS` and method, such as ranks. n is the size of the
+    rows: with the columns of `row_keys.KEYS` and method, such as ranks. n is the size of the
     single-domain model that was grounded in the union, or else the main size.
     """
     kept = rows.method.isin(CATALOGUES) & (rows.lm == "") & (rows.embedded_by == "")

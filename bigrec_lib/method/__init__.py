@@ -43,5 +43,5 @@ selection      which samples to learn from: every way to choose
 surrogates     scores of samples from a small network
 baselines      statistics, and the search for every model's settings
 p5             the LLM that writes identifiers
-cost           what requests take: seconds, memory, energy
+services       recommenders as services, and what their requests take
 """

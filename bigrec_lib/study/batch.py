@@ -19,15 +19,30 @@ from pathlib import Path
 
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
 from bigrec_lib.method import assets
-from bigrec_lib.study import cards, data, manifests, new, plan, publish, runner, studies, verify
-from bigrec_lib.study.parameters import NOTEBOOKS, Analysis, Parameters, PrepareData, reserved
+from bigrec_lib.study import (
+    cards,
+    data,
+    expansion,
+    manifests,
+    new,
+    plan,
+    publish,
+    runner,
+    schema,
+    studies,
+    verify,
+)
+from bigrec_lib.study.parameters import NOTEBOOKS, PrepareData
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.parameters_checks import Parameters
+from bigrec_lib.study.row_keys import reserved
 from bigrec_lib.study.runner import WORD, failures, marker
 from bigrec_lib.study.studies import ROOT
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 
 
-def claims(needs: studies.Resources) -> dict[str, int]:
+def claims(needs: schema.Resources) -> dict[str, int]:
     """A study's resources in Snakemake's names, for the scheduler of a machine or a cluster."""
     named = {
         "mem_mb": round(needs.memory_gb * 1000),
@@ -49,7 +64,7 @@ def fetch_assets(planned: dict[str, Parameters]) -> None:
 
 def checked(name: str) -> dict[str, Parameters]:
     """The jobs of a study whose file and data were looked at; warnings go to stderr."""
-    planned = studies.jobs(name, studies.load(name))
+    planned = expansion.jobs(name, studies.load(name))
     try:
         warnings = data.check(planned)
     except StudyError as error:
@@ -156,7 +171,7 @@ def run_study(name: str, *options: str) -> None:
         if publish.pending(results, analyses):
             publish.finish(results, analyses)
         if studies.load(name).adapters:
-            cards.publish_adapters(results, studies.adapters(name, studies.load(name)))
+            cards.publish_adapters(results, expansion.adapters(name, studies.load(name)))
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
@@ -206,7 +221,7 @@ def publish_adapters(name: str) -> None:
     """Publish the adapters of a study that has run, and say how large they are."""
     results = ROOT / "results" / name
     with only_one(name):
-        folders = cards.publish_adapters(results, studies.adapters(name, studies.load(name)))
+        folders = cards.publish_adapters(results, expansion.adapters(name, studies.load(name)))
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
         print(f"adapter: {folder.relative_to(ROOT)} ({size / 1e6:.1f} MB)")
@@ -262,7 +277,7 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     elif command.command == "adapter":
         publish_adapters(name)
     elif command.command == "schema":
-        print(studies.schema(), end="")
+        print(schema.as_json(), end="")
     elif command.command == "collect":
         runner.collect(name)
     elif command.command == "notebook":
@@ -270,7 +285,7 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     elif command.command == "shard":
         runner.run_shard(name, command.job, command.shard)
     elif command.command == "tune":
-        runner.tune(studies.jobs(name, studies.load(name))[command.job])
+        runner.tune(expansion.jobs(name, studies.load(name))[command.job])
 
 
 def main(arguments: list[str] | None = None) -> int:

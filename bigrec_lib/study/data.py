@@ -25,7 +25,9 @@ from tqdm import tqdm
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, readers, sequences, sources
 from bigrec_lib.method.tables import quoted_records
-from bigrec_lib.study.parameters import ModelParameters, Parameters, PrepareData, TuneLLM
+from bigrec_lib.study.parameters import PrepareData, TuneLLM
+from bigrec_lib.study.parameters_checks import Parameters
+from bigrec_lib.study.parameters_runs import ModelParameters
 
 HEAD = 1 << 20  # bytes of a text that count as its head ...
 ROWS = 10_000  # ... and rows of any table

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bigrec_lib.files import PARTIAL, StudyError, differing, locked, remove, sha256, write_json
 from bigrec_lib.study import manifests, provenance
-from bigrec_lib.study.parameters import Parameters
+from bigrec_lib.study.parameters_checks import Parameters
 
 HELD: dict[Path, ExitStack] = {}  # locks of this process, which end with it at the latest
 

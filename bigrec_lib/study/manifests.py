@@ -14,7 +14,9 @@ from pathlib import Path
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import prompts
-from bigrec_lib.study.parameters import KEYS, Analysis, Parameters
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.parameters_checks import Parameters
+from bigrec_lib.study.row_keys import KEYS
 
 NAME = "manifest.json"
 PUBLISHED = "manifests.json"

@@ -17,9 +17,10 @@ import yaml
 
 from bigrec_lib.files import StudyError, write_text
 from bigrec_lib.method.readers import TABLE
-from bigrec_lib.study import data, plan, studies
+from bigrec_lib.study import data, expansion, plan, schema, studies
 from bigrec_lib.study.data import Head
-from bigrec_lib.study.parameters import Parameters, PrepareData
+from bigrec_lib.study.parameters import PrepareData
+from bigrec_lib.study.parameters_checks import Parameters
 
 USAGE = "make new NAME=shop DATA=path.csv [TITLES=items.csv]"
 N_TRAIN, N_HELD_OUT = 256, 200  # of studies/quick.yaml; fewer where a table has fewer rows
@@ -390,6 +391,6 @@ def inline(value: object) -> str:
 
 def checked(name: str, text: str) -> dict[str, Parameters]:
     """The jobs of a study file that is not written yet."""
-    study = studies.Study(**yaml.safe_load(text))
+    study = schema.Study(**yaml.safe_load(text))
     studies.check(name, study)
-    return studies.jobs(name, study)
+    return expansion.jobs(name, study)

@@ -7,8 +7,11 @@ import statistics
 from dataclasses import dataclass
 
 from bigrec_lib.files import differing, sha256
-from bigrec_lib.study import manifests, publish, studies
-from bigrec_lib.study.parameters import Analysis, Parameters, TunedParameters, TuneLLM
+from bigrec_lib.study import expansion, manifests, publish
+from bigrec_lib.study.parameters import TuneLLM
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.parameters_checks import Parameters
+from bigrec_lib.study.parameters_runs import TunedParameters
 from bigrec_lib.study.studies import ROOT
 
 
@@ -30,7 +33,7 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
 
     Analyses wait until the steps are published.
     """
-    waits = studies.waits(planned)
+    waits = expansion.waits(planned)
     earlier = earlier_jobs()
     found: dict[str, State] = {}
     for key, job in planned.items():

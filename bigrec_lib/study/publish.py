@@ -30,7 +30,8 @@ from bigrec_lib.files import (
 )
 from bigrec_lib.study import explorer, manifests
 from bigrec_lib.study.manifests import PUBLISHED, is_analysis
-from bigrec_lib.study.parameters import Analysis, Parameters
+from bigrec_lib.study.parameters_analyses import Analysis
+from bigrec_lib.study.parameters_checks import Parameters
 
 TABLES = {
     "ranks.parquet": ["ranks.parquet"],

@@ -1,7 +1,7 @@
 """Ranks, lists and metrics: the one way a job writes them, and the one way they are read.
 
 A job's files hold its own rows. What a study publishes is the same files of all jobs, one below
-the other, with the columns of `parameters.KEYS` in front (`publish`).
+the other, with the columns of `row_keys.KEYS` in front (`publish`).
 
     ranks.parquet        split, method, example, rank, ties
     lists.parquet        method, example, items: its first candidates on the test split, best first;
@@ -33,7 +33,8 @@ import pandas as pd
 from bigrec_lib.files import StudyError, write_parquet, write_text
 from bigrec_lib.method import metrics
 from bigrec_lib.method.prepared import Prepared
-from bigrec_lib.study.parameters import KEYS, RunParameters
+from bigrec_lib.study.parameters_runs import RunParameters
+from bigrec_lib.study.row_keys import KEYS
 
 EXPLORED = 200
 """Test examples that can be explored, the first of the drawing."""
@@ -158,10 +159,10 @@ def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
 
 
 def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
-    """Every method's ranks of a study: `parameters.KEYS`, method, example, rank, ties."""
+    """Every method's ranks of a study: `row_keys.KEYS`, method, example, rank, ties."""
     return read(results, "ranks.parquet", split=split).drop(columns="split")
 
 
 def read_lists(results: Path) -> pd.DataFrame:
-    """Every method's first candidates: `parameters.KEYS`, method, example, items."""
+    """Every method's first candidates: `row_keys.KEYS`, method, example, items."""
     return read(results, "lists.parquet")

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bigrec_lib.files import StudyError, atomic, locked, sha256, write_text
-from bigrec_lib.study import jobs, manifests, notebook, plan, publish, steps, studies
-from bigrec_lib.study.parameters import GenerateTitles, Parameters, TuneLLM
+from bigrec_lib.study import expansion, jobs, manifests, notebook, plan, publish, steps, studies
+from bigrec_lib.study.parameters import GenerateTitles, TuneLLM
+from bigrec_lib.study.parameters_checks import Parameters
 from bigrec_lib.study.studies import ROOT
 
 WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
@@ -33,7 +34,7 @@ def failures(name: str) -> Path:
 def run_notebook(name: str, key: str) -> None:
     """One notebook of a study, unless what it reads turned out as it was."""
     study = studies.load(name)
-    job = studies.jobs(name, study)[key]
+    job = expansion.jobs(name, study)[key]
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
     with held(name, key), reported(name, key):
         needs = study.resources_of(job.notebook)
@@ -64,7 +65,7 @@ def execute(job: Parameters) -> None:
 def run_shard(name: str, key: str, shard: int) -> None:
     """A part of the work of a 03_generate_titles."""
     study = studies.load(name)
-    job = studies.jobs(name, study)[key]
+    job = expansion.jobs(name, study)[key]
     shards = study.generation_shards
     key = f"{key}.{shard}-of-{shards}"
     print(f"── {key}", file=sys.stderr, flush=True)
@@ -89,7 +90,7 @@ def collect(name: str) -> None:
     """Publish the rows of all steps, for the analyses to read."""
     print(f"── {plan.COLLECT}", file=sys.stderr, flush=True)
     with held(name, plan.COLLECT), reported(name, plan.COLLECT):
-        publish.collect(studies.jobs(name, studies.load(name)))
+        publish.collect(expansion.jobs(name, studies.load(name)))
         write_text("", marker(name, plan.COLLECT))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from bigrec_lib.files import StudyError, sha256
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.parameters import KEYS
+from bigrec_lib.study.row_keys import KEYS
 
 SAME = 1e-12  # two ways to add up the same numbers differ by no more
 

@@ -1,8 +1,8 @@
-"""What each contestant of a run costs, each measured in a process of its own (17a).
+"""The job of 17a: every contestant of a run, measured in a process of its own.
 
-    python -m bigrec_lib.study.costing '<parameters of 17a as JSON>' <contestant>
+    python -m bigrec_lib.study.cost_job '<parameters of 17a as JSON>' <contestant>
 
-prints a `cost.Cost` as JSON in its last line, with the most memory that the process took.
+prints a `services.Cost` as JSON in its last line, with the most memory that the process took.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, prepared
 from bigrec_lib.study import manifests, provenance
-from bigrec_lib.study.parameters import Baseline, MeasureCost
+from bigrec_lib.study.parameters import MeasureCost
+from bigrec_lib.study.parameters_steps import Baseline
 
 if TYPE_CHECKING:
-    from bigrec_lib.method.cost import Service
+    from bigrec_lib.method.services import Service
 
 BIGREC = ("bigrec", "bigrec-cached", "bigrec-constrained")
 
@@ -49,7 +50,7 @@ def measured(p: MeasureCost, contestant: str) -> dict:
     told = json.dumps(p.model_dump())
     pinned = {name: str(p.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(
-        [sys.executable, "-m", "bigrec_lib.study.costing", told, contestant],
+        [sys.executable, "-m", "bigrec_lib.study.cost_job", told, contestant],
         env=os.environ | pinned,
         cwd=p.project,
         capture_output=True,
@@ -63,7 +64,7 @@ def measured(p: MeasureCost, contestant: str) -> dict:
 @contextmanager
 def conventional(p: MeasureCost, contestant: str) -> Iterator[Service]:
     """A conventional model that 06 trained, ready to answer."""
-    from bigrec_lib.method import baselines, cost, sequences, windows
+    from bigrec_lib.method import baselines, sequences, services, windows
 
     data = prepared.read(p.data)
     length = manifests.read(p.data)["parameters"]["history"]
@@ -73,16 +74,25 @@ def conventional(p: MeasureCost, contestant: str) -> Iterator[Service]:
         for table in (drawn, data.examples("test", p.requests))
     )
     if contestant == "popularity":
-        yield cost.Scores(baselines.most_popular(train), test)
+        yield services.Scores(baselines.most_popular(train), test)
     else:
         score = baselines.reopened(contestant, train, p.baselines / "networks" / contestant)
-        yield cost.Scores(score, test)
+        yield services.Scores(score, test)
 
 
 @contextmanager
 def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
     """BIGRec, ready to answer: LLMs loaded, the adapter added in, the catalogue's vectors read."""
-    from bigrec_lib.method import beams, cheaper, cost, embedding, finders, generation, llm, samples
+    from bigrec_lib.method import (
+        beams,
+        cheaper,
+        embedding,
+        finders,
+        generation,
+        llm,
+        samples,
+        services,
+    )
     from bigrec_lib.study import steps
 
     data, of_03 = prepared.read(p.data), manifests.read(p.generations)["parameters"]
@@ -95,14 +105,14 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
     constrained = contestant == "bigrec-constrained"
     room = of_03["max_new_tokens"] or beams.room_for(answers, 1.0 if constrained else steps.ROOM)
     search = beams.Search(room, of_03["beams"], max(p.batches), of_03["length_penalty"])
-    way: cheaper.Way = cheaper.Scan(vectors, cost.K)
+    way: cheaper.Way = cheaper.Scan(vectors, services.K)
     if contestant != "bigrec":
-        rows = cheaper.Rows(vectors, cost.K)
+        rows = cheaper.Rows(vectors, services.K)
         way = cheaper.Cascade([finders.Equal(data.candidates)], rows)
     trie = beams.Trie(answers) if constrained else None
     with generation.plain(tuned.model.eval()) as merged:
         writer = replace(tuned, model=merged)
-        yield cost.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)
+        yield services.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)
 
 
 def training(p: MeasureCost) -> dict[str, float]:
@@ -156,12 +166,12 @@ def size_of(folder: Path) -> int:
 def main(told: str, contestant: str) -> None:
     import torch
 
-    from bigrec_lib.method import cost
+    from bigrec_lib.method import services
 
     p = MeasureCost.model_validate(json.loads(told))
     torch.set_num_threads(p.threads)
     opened = (bigrec if contestant in BIGREC else conventional)(p, contestant)
-    found = cost.measure(opened, p.requests, p.batches)
+    found = services.measure(opened, p.requests, p.batches)
     print(json.dumps(found.shown() | {"peak_gb": provenance.peak_memory_gb()}))
 
 

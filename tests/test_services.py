@@ -1,4 +1,4 @@
-"""What requests cost: services answer as the study does, and clocks count as they should."""
+"""What requests take: services answer as the study does, and clocks count as they should."""
 
 import math
 from contextlib import nullcontext
@@ -8,7 +8,7 @@ import pytest
 from toy import toy_titles
 from toy_llms import TEXTS, load, search_of
 
-from bigrec_lib.method import cheaper, cost, embedding, finders, generation, grounding, prompts
+from bigrec_lib.method import cheaper, embedding, finders, generation, grounding, prompts, services
 from bigrec_lib.method.windows import Windows
 
 TITLES = toy_titles(30)
@@ -27,7 +27,7 @@ class Fixed:
 
 def test_requests_are_counted_after_the_first_answer_and_then_in_batches():
     service = Fixed()
-    found = cost.measure(nullcontext(service), 5, [2, 5])
+    found = services.measure(nullcontext(service), 5, [2, 5])
     one_by_one = [[0], [0], [1], [2], [3], [4]]
     assert service.asked == one_by_one + [[0, 1], [2, 3], [4], [0, 1, 2, 3, 4]]
     assert found.seconds == {"request": [2.5] * 5, "scores": [2.0] * 5, "search": [0.5] * 5}
@@ -36,13 +36,13 @@ def test_requests_are_counted_after_the_first_answer_and_then_in_batches():
 
 
 def test_energy_is_read_or_left_empty(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "RAPL", tmp_path)
-    assert math.isnan(cost.counter())
+    monkeypatch.setattr(services, "RAPL", tmp_path)
+    assert math.isnan(services.counter())
     for package, used in enumerate((1_500_000, 2_000_000)):
         folder = tmp_path / f"intel-rapl:{package}"
         folder.mkdir()
         (folder / "energy_uj").write_text(f"{used}\n")
-    assert cost.counter() == 3.5
+    assert services.counter() == 3.5
 
 
 def test_scores_are_answered_as_they_rank():
@@ -50,7 +50,7 @@ def test_scores_are_answered_as_they_rank():
     histories = np.arange(6)[:, None]
     nothing = np.zeros(6, dtype=np.int64)
     samples = Windows(nothing, nothing, histories, nothing, 40)
-    service = cost.Scores(lambda rows: table[rows[:, 0]], samples)
+    service = services.Scores(lambda rows: table[rows[:, 0]], samples)
     shown, seconds = service.answer([4, 1])
     assert np.array_equal(shown, np.argsort(-table[[4, 1]], axis=1, kind="stable")[:, :20])
     assert set(seconds) == {"scores", "search"}
@@ -61,14 +61,14 @@ def test_bigrec_answers_what_generation_and_grounding_give(tiny_llm, cached):
     llm = load(tiny_llm)
     vectors = embedding.embed(llm, TITLES)
     search = search_of(8, beams=2, batch_size=4)
-    way = cheaper.Scan(vectors, cost.K)
+    way = cheaper.Scan(vectors, services.K)
     if cached:
-        way = cheaper.Cascade([finders.Equal(TITLES)], cheaper.Rows(vectors, cost.K))
-    service = cost.Titles(llm, llm, TEXTS[:4], search, None, way)
+        way = cheaper.Cascade([finders.Equal(TITLES)], cheaper.Rows(vectors, services.K))
+    service = services.Titles(llm, llm, TEXTS[:4], search, None, way)
     shown, seconds = service.answer([0, 1, 2, 3])
     beams = generation.generate(llm, TEXTS[:4], search)
     queries = embedding.embed(llm, [prompts.title_of(of[0].text) for of in beams])
-    wanted, _ = grounding.nearest(queries, vectors, cost.K)
+    wanted, _ = grounding.nearest(queries, vectors, services.K)
     assert np.array_equal(shown, wanted)
     assert set(seconds) == {"writing", "embedding", "search"} and min(seconds.values()) > 0
     assert 0 < service.reading(0) < 10

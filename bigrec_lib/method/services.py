@@ -1,4 +1,4 @@
-"""What recommending costs: seconds of requests, memory and, where it can be read, energy.
+"""Recommenders as services, and what requests take: seconds and, where it can be read, energy.
 
 A service answers requests by their numbers, and says how long each of its stages took. It is
 measured as in use: cold (until it is ready, and the first answer), then one request after the

@@ -1,0 +1,33 @@
+"""What tells one row of results from another, and names of settings with a meaning of their own."""
+
+from __future__ import annotations
+
+KEYS: dict[str, object] = {
+    "dataset": "",
+    "run": "",
+    "n_train": 0,
+    "seed": 0,
+    "lm": "",
+    "setting": "",
+    "tuned_on": "",
+    "constrained": False,
+    "embedded_by": "",
+    "worded": "",
+}
+"""The keys of a row of results, and what they are where they mean nothing."""
+
+OWN = "study"
+"""What the study's own LLM and settings are called beside others."""
+
+SHUFFLED, MATCHED = "shuffled", "matched"
+"""Settings with a meaning of their own: answers of other users, and as many steps at every size."""
+
+MERGED = "merged"
+"""Another such setting: nothing was tuned, adapters of several data sets were averaged."""
+PICKED = "picked."
+"""What opens the setting of an adapter that learnt selected samples; then '<arm>.<draw>'."""
+
+
+def reserved(setting: str) -> bool:
+    """Whether a setting has a meaning of its own, and is not one of those a study tries."""
+    return setting in (SHUFFLED, MATCHED, MERGED) or setting.startswith(PICKED)

@@ -213,6 +213,60 @@ def test_a_further_llm_that_cannot_be_is_refused(study_file, llms, message):
         study_file(llms=llms)
 
 
+def test_a_data_set_may_have_tuning_settings_of_its_own(study_file):
+    study = study_file(
+        datasets={"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}},
+        seeds=[0],
+        ladder=[{"n_train": [4], "seeds": [0]}],
+        matched=True,
+        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [4], "seeds": [0]}]},
+        settings={"gentle": {"learning_rate": 3e-4}},
+        llms={"large": {"llm": {"model": "x"}, "notebooks": {"02_tune_llm": {"epochs": 5}}}},
+        notebooks={"02_tune_llm": {"epochs": 2, "learning_rate": 2e-3}},
+        tuning={"games": {"epochs": 3, "learning_rate": 1e-3}},
+    )
+    tunings = [p for p in expansion.jobs("toy", study).values() if p.notebook == "02_tune_llm"]
+    found = {p.job.removesuffix(".02_tune_llm"): (p.epochs, p.learning_rate) for p in tunings}
+    assert found == {
+        "films.n16-s0": (2, 2e-3),
+        "games.n16-s0": (3, 1e-3),
+        "films.n4-s0": (2, 2e-3),
+        "games.n4-s0": (3, 1e-3),
+        "films.n4-s0-as-matched": (8, 2e-3),
+        "games.n4-s0-as-matched": (12, 1e-3),
+        "films.n16-s0-as-gentle": (2, 3e-4),
+        "games.n16-s0-as-gentle": (3, 3e-4),
+        "films.n16-s0-by-large": (5, 2e-3),
+        "games.n16-s0-by-large": (5, 1e-3),
+        "films+games.n4-s0": (2, 2e-3),
+    }
+
+
+def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):
+    study = study_file(
+        ladder=[{"n_train": [4], "seeds": [0]}],
+        zero_shot=True,
+        constrained=True,
+        llms={"large": {"llm": {"model": "x"}}},
+        beside={"n_valid": 5, "n_test": 9},
+    )
+    planned = expansion.jobs("toy", study).values()
+    found = {
+        p.run: (p.n_valid, p.n_test) for p in planned if isinstance(p, parameters.GenerateTitles)
+    }
+    assert len(found) == 9
+    assert {run for run, sizes in found.items() if sizes == (0, 0)} == {"n16-s0", "n16-s1"}
+    assert set(found.values()) == {(0, 0), (5, 9)}
+
+
+def test_keys_may_wait(study_file):
+    asked = {"constrained": True, "ladder": [{"n_train": [4], "seeds": [0]}], "baselines": {}}
+    whole = expansion.jobs("toy", study_file(**asked))
+    part = expansion.jobs("toy", study_file(**asked, later=["ladder", "baselines"]))
+    assert part == expansion.jobs("toy", study_file(constrained=True))
+    assert part.items() < whole.items()
+
+
 def test_the_baselines_of_a_study(study_file):
     study = study_file(
         baselines={"full": {"epochs": 7}, "ladder": {"epochs": 3}},
@@ -375,6 +429,11 @@ def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, t
         ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
         ({"adapters": [7]}, "adapters: 7 is not one of the study's seeds"),
+        ({"tuning": {"x": {}}}, "tuning: x is not one of the datasets"),
+        ({"tuning": {"ml-100k": {"epoch": 1}}}, "02_tune_llm: unknown parameter 'epoch'"),
+        ({"constrained": True, "beside": {"test": 1}}, "03_generate_titles: unknown parameter"),
+        ({"later": ["seeds"]}, "later: seeds is no key that a study can do without"),
+        ({"later": ["ladder"], "ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0"),
     ],
 )
 def test_a_wrong_study_file_is_named_with_what_is_wrong(study_file, changes, message):

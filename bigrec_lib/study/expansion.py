@@ -32,11 +32,28 @@ def jobs(name: str, study: Study) -> dict[str, Parameters]:
                     given |= of.llm
                 if of:
                     given |= of.notebooks.get(notebook, {})
-            if cls is parameters.PrepareData:
-                given |= study.datasets[str(keys["dataset"])]
+                if of is study:
+                    given |= alone(cls, study, keys)
             job = cls.check(given | keys)
             planned[job.job] = job
     return planned
+
+
+def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[str, object]:
+    """Parameters that a study gives to some jobs of a notebook alone."""
+    if cls is parameters.PrepareData:
+        return study.datasets[str(keys["dataset"])]
+    if cls is parameters.TuneLLM and not keys.get("also"):
+        return study.tuning.get(str(keys["dataset"]), {})
+    if cls is parameters.GenerateTitles and keys not in main(study):
+        return study.beside
+    return {}
+
+
+def now(study: Study) -> Study:
+    """The study without the keys that it takes up later."""
+    fields = Study.model_fields
+    return study.model_copy(update={key: fields[key].get_default() for key in study.later})
 
 
 def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
@@ -182,11 +199,14 @@ def matched(study: Study) -> list[dict[str, object]]:
     """Adapters of the ladder with the number of steps of the first main size, as 02 takes them."""
     if not study.matched:
         return []
-    own = parameters.TuneLLM.model_validate(study.notebooks.get("02_tune_llm", {}))
-    samples = own.epochs * study.n_train[0]  # that are learnt, with repetition
+    given = study.notebooks.get("02_tune_llm", {})
+    epochs = {
+        dataset: parameters.TuneLLM.model_validate(given | study.tuning.get(dataset, {})).epochs
+        for dataset in study.datasets
+    }
     return [
-        keys | {"setting": MATCHED, "epochs": samples / size}
-        for size, keys in ((int(str(keys["n_train"])), keys) for keys in ladder(study))
+        keys | {"setting": MATCHED, "epochs": epochs[str(keys["dataset"])] * study.n_train[0] / n}
+        for n, keys in ((int(str(keys["n_train"])), keys) for keys in ladder(study))
     ]
 
 

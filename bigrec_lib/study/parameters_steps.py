@@ -191,6 +191,7 @@ class GenerateTitles(TunedParameters, ModelParameters):
 
     words_of: str = ""
     n_valid: Size = 0
+    n_test: Size = 0
     beams: Count = 4
     max_new_tokens: Size = 0
     length_penalty: float = 1.0

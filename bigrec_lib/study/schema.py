@@ -177,6 +177,20 @@ class Study(Part):
     notebooks: dict[str, dict[str, object]] = Field(
         default={}, description="further parameters, by notebook"
     )
+    tuning: dict[str, dict[str, object]] = Field(
+        default={},
+        description="data set -> parameters of 02_tune_llm for it alone; above `notebooks`",
+    )
+    beside: dict[str, object] = Field(
+        default={},
+        description="parameters of 03_generate_titles for all but the main runs of the study's own "
+        "LLM, such as fewer test examples (n_test)",
+    )
+    later: list[str] = Field(
+        default=[],
+        description="keys that wait: their jobs are checked, and run once the key stands here no "
+        "more",
+    )
     resources: dict[str, Resources] = Field(default={}, description="by notebook")
     generation_shards: Count = Field(
         default=1, description="jobs that generate the titles of a run together"

@@ -136,8 +136,8 @@ def open_writing(p: GenerateTitles) -> Writing:
     answers = beams.answer_tokens(tuned.tokenizer, data.titles)
     longest = beams.room_for(answers, 1.0 if p.constrained else ROOM)
     told_of = {}
-    for split in ("valid", "test"):
-        frame = data.examples(split, p.n_valid if split == "valid" else 0).to_pandas()
+    for split, n in {"valid": p.n_valid, "test": p.n_test}.items():
+        frame = data.examples(split, n).to_pandas()
         told = samples.samples(frame, data.titles, words, tuned.tokenizer, p.max_tokens)
         told_of[split] = dict(
             zip(frame.example.tolist(), [sample.prompt for sample in told], strict=True)

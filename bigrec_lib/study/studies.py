@@ -62,6 +62,9 @@ def load(name: str) -> Study:
             raise StudyError(f"it holds {document!r:.40}, not keys with their values")
         study = Study.model_validate(document)
         check(name, study)
+        if study.later:
+            study = expansion.now(study)
+            check(name, study)
     except ValidationError as error:
         raise StudyError(f"{where}: {explain(error)}") from None
     except yaml.YAMLError as error:
@@ -76,6 +79,12 @@ def check(name: str, study: Study) -> None:
     for notebook in [*study.notebooks, *study.resources]:
         if notebook not in NOTEBOOKS:
             raise StudyError(f"unknown notebook {notebook}")
+    for dataset in study.tuning:
+        if dataset not in study.datasets:
+            raise StudyError(f"tuning: {dataset} is not one of the datasets")
+    for key in study.later:
+        if key not in Study.model_fields or Study.model_fields[key].is_required():
+            raise StudyError(f"later: {key} is no key that a study can do without")
     check_settings(study)
     check_llms(study)
     for dataset in study.selection.datasets if study.selection else ():

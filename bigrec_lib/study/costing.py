@@ -99,7 +99,7 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
     if contestant != "bigrec":
         rows = cheaper.Rows(vectors, cost.K)
         way = cheaper.Cascade([finders.Equal(data.candidates)], rows)
-    trie = beams.Trie(answers) if constrained else None
+    trie = steps.fitting_trie(answers, room) if constrained else None
     with generation.plain(tuned.model.eval()) as merged:
         writer = replace(tuned, model=merged)
         yield cost.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)

@@ -90,7 +90,7 @@ def document(files: Path, share: float, examples: int, every_kind: bool) -> dict
     study["baselines"]["full"] = study["baselines"]["full"] | {"models": STATISTICS}
     notebooks, few = study["notebooks"], {"learning_rates": [0.001], "dropouts": [0.2]}
     notebooks["02_tune_llm"] |= {"epochs": 1, "n_valid": 100, "max_tokens": 1024}
-    notebooks["03_generate_titles"] |= {"max_new_tokens": 16, "max_tokens": 1024}
+    notebooks["03_generate_titles"] |= {"max_new_tokens": 40, "max_tokens": 1024}
     notebooks["06_train_baselines"] |= few | {"epochs": 1, "max_tokens": 1024}
     study["resources"] = {notebook: {"threads": 1} for notebook in notebook_names()}
     return study if every_kind else {k: v for k, v in study.items() if k not in KINDS}
@@ -103,11 +103,8 @@ def notebook_names() -> list[str]:
 # ---------------------------------------------------------------------------------- the rehearsal
 
 
-def rehearse(folder: Path, share: float, examples: int, every_kind: bool) -> pd.DataFrame:
-    """Run the study in `folder`/project; columns job, seconds, peak_gb, a row a job.
-
-    Raises SystemExit with what the batch said if a job failed.
-    """
+def prepare(folder: Path, share: float, examples: int, every_kind: bool) -> Path:
+    """The project of the rehearsal in `folder`, with what it reads; returns it."""
     project = folder / "project"
     (project / "studies").mkdir(parents=True, exist_ok=True)
     for part in PARTS:
@@ -115,6 +112,15 @@ def rehearse(folder: Path, share: float, examples: int, every_kind: bool) -> pd.
         (project / part).symlink_to(ROOT / part)
     study = document(folder / "files", share, examples, every_kind)
     (project / "studies" / "paper.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    return project
+
+
+def rehearse(folder: Path, share: float, examples: int, every_kind: bool) -> pd.DataFrame:
+    """Run the study in `folder`/project; columns job, seconds, peak_gb, a row a job.
+
+    Raises SystemExit if a job failed; the batch has said why.
+    """
+    project = prepare(folder, share, examples, every_kind)
     command = [sys.executable, "-m", "bigrec_lib.study.batch", "study", "paper"]
     done = subprocess.run(command, cwd=project, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     if done.returncode:

@@ -99,7 +99,7 @@ def test_who_has_what_is_the_same_in_parts(monkeypatch):
     rows = [rng.integers(PAD, size=rng.integers(2, 6)).tolist() for _ in range(40)]
     users = rng.integers(100, 107, size=40)
     samples = windows_of(rows, users=users)
-    monkeypatch.setattr(baselines, "ROWS", 7)
+    monkeypatch.setattr(windows, "ROWS", 7)
     wanted = np.zeros((len(set(users)), PAD))
     for user, row in zip(np.unique(users, return_inverse=True)[1], samples.rows, strict=True):
         wanted[user, row[row != PAD]] = 1

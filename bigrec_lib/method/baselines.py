@@ -32,13 +32,12 @@ from bigrec_lib.files import claim, remove, write_json
 from bigrec_lib.method import networks
 from bigrec_lib.method.networks import BEGUN, HEADS, NETWORKS, Diverged, Settings
 from bigrec_lib.method.windows import (
-    ROWS,
     BaselineError,
     Scorer,
     Windows,
-    blocks,
     steps,
     valid_ndcg,
+    whole_users,
 )
 
 GRID = ("learning_rate", "weight_decay", "dropout", "width")  # what is chosen on validation
@@ -53,11 +52,11 @@ def consumed(samples: Windows) -> sparse.csr_array:
     """Who has which candidate in a window, (users, I), ones and zeros."""
     ids, user = np.unique(samples.users, return_inverse=True)
     parts = []
-    for rows in blocks(len(samples), ROWS):
-        held = samples.take(rows).rows
-        pairs = user[rows, None] * samples.n_items + held
-        parts.append(pd.unique(pairs[held != samples.n_items]))
-    row, column = np.divmod(np.unique(np.concatenate(parts)), samples.n_items)
+    for some in whole_users(samples.users):
+        rows = samples.take(some).rows
+        pairs = user[some, None] * samples.n_items + rows
+        parts.append(np.sort(pd.unique(pairs[rows != samples.n_items])))
+    row, column = np.divmod(np.concatenate(parts), samples.n_items)
     starts = np.searchsorted(row, np.arange(len(ids) + 1))
     ones = np.ones(len(row), dtype=np.float32)
     return sparse.csr_array((ones, column, starts), shape=(len(ids), samples.n_items))

@@ -31,7 +31,7 @@ from bigrec_lib.files import atomic, remove
 ROOT = Path(__file__).parents[1]
 REVIEWS, USERS, ITEMS, LISTED = 500_000, 55_223, 17_408, 84_893
 PAGE = "var aPageStart = (new Date()).getTime(); "  # some titles of Amazon's are scraped pages
-KINDS = "transfer shuffled matched joint ladder".split()  # of runs; left out of a quick rehearsal
+KINDS = "zero_shot constrained transfer shuffled matched joint ladder".split()
 STATISTICS = ["recent-popularity", "item-knn", "markov"]
 PARTS = ("bigrec_lib", "notebooks", "workflow", "pyproject.toml")
 

@@ -25,5 +25,5 @@ def test_a_rehearsal_of_the_paper_runs_every_job_and_says_what_it_took(tmp_path,
 
     jobs = rehearse.rehearse(tmp_path, share=0.002, examples=8, every_kind=False)
     planned = json.loads((tmp_path / "project" / "runs" / "paper" / "batch.json").read_text())
-    assert set(jobs.job) == set(planned) and len(jobs) > 20
+    assert set(jobs.job) == set(planned) and len(jobs) > 15
     assert (jobs.seconds > 0).all() and (jobs.peak_gb > 0.05).all()

@@ -7,8 +7,8 @@ runs/rehearse/project. Data, statistics, grounding and reweighting are whole, th
 as the paper's. What trains or writes is cut: one run of each kind, one epoch, one point of a grid,
 few tokens, and no network on the whole training split. What was done is not done again.
 
-`--quick` takes a hundredth of the data and of the examples, and the main runs alone: 19 jobs, each of
-which has a kernel to start, so it takes four minutes on one busy core.
+`--quick` takes a hundredth of the data and of the examples, and the main runs alone: 19 jobs, each
+of which has a kernel to start, so it takes four minutes on one busy core.
 """
 
 import gzip

@@ -1,12 +1,12 @@
 # Two commands from a fresh clone: `make study` and `make test`. Each sets itself up.
 PYTHON ?= python3
 STUDY ?= quick
-BENCHMARKS := $(filter-out common gpu,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out common gpu rehearse,$(basename $(notdir $(wildcard benchmarks/*.py))))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study new plan verify report adapter try lab test fast faults cluster lint bench gpu calibrate lock
+.PHONY: study new plan verify report adapter try lab test fast faults cluster lint bench gpu rehearse calibrate lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
@@ -54,6 +54,9 @@ bench: .venv/ready  ## time the library against what one would use instead; leav
 
 gpu:  ## self-test and figures of a machine with a CUDA device; on any other, a test with tiny LLMs
 	@PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu.py --json benchmarks/gpu.json
+
+rehearse: .venv/ready  ## studies/paper.yaml at its true sizes on synthetic data, with a tiny LLM: hours
+	@python benchmarks/rehearse.py --json benchmarks/rehearse.json
 
 calibrate: .venv/ready  ## try the inference on simulated studies; write docs/calibration and docs/protocol.md
 	@OMP_NUM_THREADS=1 python -m bigrec_lib.findings.calibration

@@ -1,7 +1,7 @@
 """Preparing a data set of MovieLens-10M's size, next to the authors' way.
 
-A synthetic file in ML-10M's native format (10,000,054 ratings of 69,878 users on 10,681 films; who
-rates what is drawn evenly) is read, cut into examples, checked, drawn from, counted, written and
+A synthetic file in ML-10M's native format (10,000,054 ratings of 69,878 users on 10,681 films, the
+popular ones far more often) is read, cut into examples, checked, drawn from, counted, written and
 read back. The authors' way holds users in dicts and samples in lists, writes CSV with `str(list)`
 in its columns and takes them back with `eval`; it is timed on the first tenth of the users and
 scaled by their ratings.
@@ -28,6 +28,7 @@ from bigrec_lib.method import census, readers, sequences
 from bigrec_lib.study.provenance import peak_memory_gb
 
 RATINGS, USERS, FILMS = 10_000_054, 69_878, 10_681
+HEAD, FALL = 60, 1.4  # popularity falls with (HEAD + place) to this power, as in ML-10M
 HISTORY, PER_USER, N_EXAMPLES = 10, 20, 5000
 
 
@@ -37,7 +38,7 @@ def write_movielens(folder: Path, share: float) -> None:
     spread = np.minimum(rng.lognormal(0, 1.2, USERS), 30)
     counts = 20 + (spread / spread.sum() * (RATINGS - 20 * USERS)).astype(np.int64)
     counts[: RATINGS - counts.sum()] += 1
-    assert counts.sum() == RATINGS and counts.max() <= FILMS
+    assert counts.sum() == RATINGS and counts.max() < FILMS
     films = rng.permutation(65_133)[:FILMS] + 1
     with open(folder / "movies.dat", "w", encoding="utf-8") as file:
         for film in np.sort(films):
@@ -45,11 +46,10 @@ def write_movielens(folder: Path, share: float) -> None:
     starts = rng.integers(789_652_009, 1_200_000_000, USERS)
     separator = pa.scalar("::")
     with open(folder / "ratings.dat", "wb") as file:
-        for users in tqdm(np.array_split(np.arange(int(USERS * share)), 20), desc="ratings.dat"):
+        for users in tqdm(parts_of(int(USERS * share)), desc="ratings.dat"):
             n = counts[users]
             of = np.repeat(users, n)
-            place = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-            film = films[(place * 7919 + of * 104_729) % FILMS]  # distinct: 7919 is prime to FILMS
+            film = films[chosen(n, FILMS, rng)]
             rating = rng.integers(1, 11, len(of)) / 2
             stamp = starts[of] + rng.integers(0, 5_000_000, len(of))
             order = np.lexsort((film, of))
@@ -59,6 +59,19 @@ def write_movielens(folder: Path, share: float) -> None:
             ]
             lines = pc.binary_join_element_wise(*columns, separator)
             file.write(("\n".join(lines.to_pylist()) + "\n").encode())
+
+
+def parts_of(users: int) -> list[np.ndarray]:
+    """The numbers of all users, in parts that are written at once."""
+    return np.array_split(np.arange(users), min(users, 100))
+
+
+def chosen(sizes: np.ndarray, items: int, rng: np.random.Generator) -> np.ndarray:
+    """So many distinct items for each user, popular ones more often, one user after the other."""
+    unpopular = (HEAD + np.arange(items, dtype=np.float32)) ** FALL
+    wait = rng.standard_exponential(items * len(sizes), dtype=np.float32).reshape(-1, items)
+    wait *= unpopular  # the first to come are a draw without replacement
+    return np.concatenate([np.argpartition(row, n)[:n] for row, n in zip(wait, sizes, strict=True)])
 
 
 def read_examples(folder: Path, split: str) -> pa.Table:

@@ -82,6 +82,30 @@ def test_item_knn_is_the_cosine_over_users_for_others_only():
     assert score == pytest.approx(wanted, abs=1e-6)
 
 
+def test_similarities_computed_once_give_what_sums_over_users_give(monkeypatch):
+    samples = markov_corpus(80)
+    histories = samples.histories[:30]
+    sums = baselines.item_knn(samples, 0.7)(histories)
+    monkeypatch.setattr(baselines, "MANY", 1)
+    again = markov_corpus(80)
+    assert baselines.cosine_parts(again)[1] is not None
+    assert baselines.item_knn(again, 0.7)(histories) == pytest.approx(sums, abs=1e-5)
+    monkeypatch.setattr(baselines, "PRODUCTS", 1)
+    assert baselines.cosine_parts(markov_corpus(80))[1] is None
+
+
+def test_who_has_what_is_the_same_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(PAD, size=rng.integers(2, 6)).tolist() for _ in range(40)]
+    users = rng.integers(100, 107, size=40)
+    samples = windows_of(rows, users=users)
+    monkeypatch.setattr(windows, "ROWS", 7)
+    wanted = np.zeros((len(set(users)), PAD))
+    for user, row in zip(np.unique(users, return_inverse=True)[1], samples.rows, strict=True):
+        wanted[user, row[row != PAD]] = 1
+    assert (baselines.consumed(samples).toarray() == wanted).all()
+
+
 @pytest.mark.parametrize("method", list(baselines.STATISTICS))
 def test_statistics_score_what_they_never_saw_and_short_histories(method):
     make, values = baselines.STATISTICS[method]

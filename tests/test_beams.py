@@ -7,6 +7,7 @@ from toy_llms import TEXTS, TITLES, load, search_of
 from bigrec_lib.method import beams, prompts
 from bigrec_lib.method.beams import NONE, GenerationError, Hypotheses, Rules, Trie
 from bigrec_lib.method.samples import Sample, encode
+from bigrec_lib.study import steps
 
 
 @pytest.fixture
@@ -69,3 +70,13 @@ def test_a_trie_forbids_but_does_not_change_probabilities():
     assert after.last().tolist() == [[2, 1]]
     torch.testing.assert_close(after.scores.exp(), torch.tensor([[0.2, 0.1]]))
     assert after.nodes.tolist() == [[[1, 2], [0, 1]]]
+
+
+def test_titles_that_take_more_tokens_than_there_is_room_for_are_left_out_and_counted(capsys):
+    answers = [[1, 2, 0], [1, 3, 4, 5, 0], [6, 0]]
+    trie = steps.fitting_trie(answers, 3)
+    assert trie.depth == 3 and trie.children(trie.root, 0).tolist() == [1, 6]
+    assert "1 of 3 titles are left out" in capsys.readouterr().out
+    assert steps.fitting_trie(answers, 5).depth == 5 and not capsys.readouterr().out
+    with pytest.raises(GenerationError):
+        steps.fitting_trie(answers, 1)

@@ -35,6 +35,14 @@ def test_windows_keep_the_newest_items_as_candidates_filled_up_on_the_left():
     assert again.histories.tolist() == [[4, 4, 3], [1, 2, 2]]
 
 
+def test_windows_in_parts_are_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(PAD, size=rng.integers(2, 7)).tolist() for _ in range(40)]
+    whole = windows_of(rows, length=3)
+    monkeypatch.setattr(windows, "ROWS", 7)
+    assert (windows_of(rows, length=3).histories == whole.histories).all()
+
+
 def test_an_empty_history_is_refused():
     with pytest.raises(BaselineError, match="example 1 has no history"):
         windows_of([[1, 2], [3]])
@@ -58,6 +66,43 @@ def test_steps_are_every_step_once_a_user_with_its_longest_history():
     assert all((h[1:][h[:-1] != PAD] != PAD).all() for h in found.histories)  # filled on the left
 
 
+def steps_all_at_once(samples):
+    """`windows.steps`, from one sorted table of all of them."""
+    rows, length = samples.rows, samples.histories.shape[1]
+    row, at = np.nonzero(rows[:, :-1] != samples.n_items)
+    size = at - (rows == samples.n_items).sum(1)[row]
+    key = np.column_stack((samples.users[row], rows[row, at], rows[row, at + 1]))
+    order = np.lexsort((-size, *key.T))
+    new = np.r_[True, (np.diff(key[order], axis=0) != 0).any(axis=1)]
+    kept = np.sort(order[new])
+    padded = np.pad(rows, ((0, 0), (length - 1, 0)), constant_values=samples.n_items)
+    row, at = row[kept], at[kept]
+    return (
+        samples.users[row],
+        samples.times[row],
+        padded[row[:, None], at[:, None] + np.arange(length)],
+        rows[row, at + 1],
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_steps_in_parts_are_those_of_one_sorted_table(seed, rows, monkeypatch):
+    """Short and repetitive histories, users in any order, parts of any size."""
+    monkeypatch.setattr(windows, "ROWS", rows)
+    rng = np.random.default_rng(seed)
+    drawn = [rng.integers(4, size=rng.integers(2, 7)).tolist() for _ in range(100)]
+    samples = windows_of(drawn, users=rng.integers(9, size=100), n_items=4, length=5)
+    found = windows.steps(samples)
+    arrays = (found.users, found.times, found.histories, found.targets)
+    for ours, wanted in zip(arrays, steps_all_at_once(samples), strict=True):
+        assert ours.dtype == wanted.dtype and (ours == wanted).all()
+    whole = windows.whole_users(samples.users)
+    assert sorted(np.concatenate(whole)) == list(range(100))
+    users = [set(samples.users[some]) for some in whole]
+    assert sum(map(len, users)) == len(set().union(*users)) and len(users) <= 9
+
+
 def test_no_step_reaches_into_the_future():
     corpus = markov_corpus(50, n_items=200)
     whole = ["-".join(map(str, row)) for row in corpus.rows]
@@ -67,13 +112,16 @@ def test_no_step_reaches_into_the_future():
         assert any(real in row for row in whole)
 
 
-def test_ranks_lists_and_scores_agree_over_blocks(monkeypatch, tmp_path):
-    monkeypatch.setattr(windows, "BLOCK", 7)
+@pytest.mark.parametrize(("block", "scores"), [(7, 1 << 26), (1024, 150), (1024, 1)])
+def test_ranks_lists_and_scores_agree_over_blocks(block, scores, monkeypatch, tmp_path):
+    monkeypatch.setattr(windows, "BLOCK", block)
+    monkeypatch.setattr(windows, "SCORES", scores)
     samples = markov_corpus(30)
     score = baselines.markov(windows.steps(samples), 100.0)
     windows.save_scores(score, samples, tmp_path / "a" / "valid.npy")
     whole = windows.load_scores(tmp_path / "a", "valid")
     assert whole.shape == (30, 20) and whole.dtype == np.float32
+    assert (whole == score(samples.histories)).all()
     pd.testing.assert_frame_equal(
         windows.ranks(score, samples), grounding.counted(-whole, samples.targets)
     )

@@ -20,6 +20,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,18 @@ from scipy import sparse
 from bigrec_lib.files import claim, remove, write_json
 from bigrec_lib.method import networks
 from bigrec_lib.method.networks import BEGUN, HEADS, NETWORKS, Diverged, Settings
-from bigrec_lib.method.windows import BaselineError, Scorer, Windows, steps, valid_ndcg
+from bigrec_lib.method.windows import (
+    BaselineError,
+    Scorer,
+    Windows,
+    steps,
+    valid_ndcg,
+    whole_users,
+)
 
 GRID = ("learning_rate", "weight_decay", "dropout", "width")  # what is chosen on validation
+MANY = 1 << 20  # consumed items from which on similarities are computed once, ...
+PRODUCTS = 1 << 28  # ... if they are so many at most
 FEW_TIMES = 10  # different ones; with so few, samples are not in the order of their time
 
 # ----------------------------------------------------------------------------------- statistics
@@ -40,14 +50,16 @@ FEW_TIMES = 10  # different ones; with so few, samples are not in the order of t
 
 def consumed(samples: Windows) -> sparse.csr_array:
     """Who has which candidate in a window, (users, I), ones and zeros."""
-    _, user = np.unique(samples.users, return_inverse=True)
-    row, column = np.nonzero(samples.rows != samples.n_items)
-    matrix = sparse.coo_array(
-        (np.ones(len(row), np.float32), (user[row], samples.rows[row, column])),
-        shape=(user.max() + 1, samples.n_items),
-    ).tocsr()  # which adds up what occurs twice
-    matrix.data[:] = 1
-    return matrix
+    ids, user = np.unique(samples.users, return_inverse=True)
+    parts = []
+    for some in whole_users(samples.users):
+        rows = samples.take(some).rows
+        pairs = user[some, None] * samples.n_items + rows
+        parts.append(np.sort(pd.unique(pairs[rows != samples.n_items])))
+    row, column = np.divmod(np.concatenate(parts), samples.n_items)
+    starts = np.searchsorted(row, np.arange(len(ids) + 1))
+    ones = np.ones(len(row), dtype=np.float32)
+    return sparse.csr_array((ones, column, starts), shape=(len(ids), samples.n_items))
 
 
 def popularity(samples: Windows) -> np.ndarray:
@@ -95,19 +107,32 @@ def item_knn(samples: Windows, decay: float) -> Scorer:
 
     An item counts `decay` times as much as the one after it, and nothing for itself.
     """
-    users = consumed(samples)
-    norms = np.sqrt(users.sum(axis=0))
-    unit = users.multiply(1 / np.maximum(norms, 1)).tocsr()  # (users, I)
+    unit, cosines = cosine_parts(samples)
+    present = unit.sum(axis=0) > 0
 
     def score(histories: np.ndarray) -> np.ndarray:
         n, length = histories.shape
         row, at = np.nonzero(histories != samples.n_items)
         weights = (decay ** (length - 1 - at)).astype(np.float32)
         read = sparse.csr_array((weights, (row, histories[row, at])), shape=(n, samples.n_items))
-        alike = (read @ unit.T) @ unit - read.multiply(norms > 0)
-        return alike.toarray().astype(np.float32)
+        alike = (read @ unit.T) @ unit if cosines is None else read @ cosines
+        return (alike - read.multiply(present)).toarray().astype(np.float32)
 
     return score
+
+
+@lru_cache(maxsize=1)
+def cosine_parts(samples: Windows) -> tuple[sparse.csr_array, sparse.csr_array | None]:
+    """Who has what, every column of length 1, (users, I); and the products of all columns, (I, I).
+
+    The products are None where little is gained by them, or they could be too many for the memory:
+    each score is then a sum over users.
+    """
+    users = consumed(samples)
+    lengths = np.sqrt(users.sum(axis=0))
+    unit = users.multiply(1 / np.maximum(lengths, 1)).tocsr()
+    most = min(samples.n_items**2, (users.sum(axis=1, dtype=np.float64) ** 2).sum())
+    return unit, unit.T @ unit if users.nnz >= MANY and most <= PRODUCTS else None
 
 
 def markov(learnt: Windows, smoothing: float) -> Scorer:

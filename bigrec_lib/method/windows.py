@@ -9,17 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from tqdm import tqdm
 
 from bigrec_lib.files import StudyError, atomic
 from bigrec_lib.method import metrics
 
-BLOCK = 1024  # windows scored at once
+BLOCK = 1024  # windows scored at once, ...
+SCORES = 1 << 26  # ... or fewer: so many scores at most
+ROWS = 1 << 18  # windows made, or looked at, at once
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 """histories (n, L) of `Windows` -> scores (n, I) float32, higher is better."""
@@ -29,7 +33,7 @@ class BaselineError(StudyError):
     """A baseline cannot be trained."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Samples in numbers of candidates, in the order of their time.
 
@@ -60,12 +64,13 @@ class Windows:
             self.n_items,
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        arrays = (self.users, self.times, self.histories, self.targets)
-        data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
-        return hashlib.sha256(f"{self.histories.shape} {self.n_items} ".encode() + data).hexdigest()
+        found = hashlib.sha256(f"{self.histories.shape} {self.n_items} ".encode())
+        for array in (self.users, self.times, self.histories, self.targets):
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
 
 def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
@@ -78,47 +83,78 @@ def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
     sizes = pc.list_value_length(table["history"]).to_numpy()
     if not sizes.all():
         raise BaselineError(f"example {table['example'][int(sizes.argmin())]} has no history")
-    values = of_item[pc.list_flatten(table["history"]).to_numpy()]
+    items = pc.list_flatten(table["history"]).to_numpy()
     pad = int(of_item.max()) + 1
-    place = np.cumsum(sizes)[:, None] - length + np.arange(length)  # (n, L)
-    real = np.arange(length) >= length - sizes[:, None]
+    ends = np.cumsum(sizes)
+    histories = np.empty((len(sizes), length), dtype=np.int64)
+    for rows in blocks(len(sizes), ROWS):
+        place = ends[rows, None] - length + np.arange(length)
+        real = np.arange(length) >= length - sizes[rows, None]
+        histories[rows] = np.where(real, of_item[items[np.maximum(place, 0)]], pad)
     return Windows(
         users=table["user"].to_numpy(),
         times=table["time"].to_numpy(),
-        histories=np.where(real, values[np.maximum(place, 0)], pad),
+        histories=histories,
         targets=of_item[table["target"].to_numpy()],
         n_items=pad,
     )
 
 
+def blocks(n: int, size: int) -> list[slice]:
+    """The rows 0 ... n-1, `size` at a time."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def scored(samples: Windows) -> list[Windows]:
+    """Windows in blocks whose scores fit into memory."""
+    size = max(1, min(BLOCK, SCORES // samples.n_items))
+    return [samples.take(rows) for rows in blocks(len(samples), size)]
+
+
+@lru_cache(maxsize=1)
 def steps(samples: Windows) -> Windows:
     """Every step "these items, then that one" inside the windows, each once a user.
 
     Windows of one user overlap: of equal steps the one with the longest history is kept. Its time
     is that of the sample it is taken from.
     """
-    rows, length = samples.rows, samples.histories.shape[1]
+    length = samples.histories.shape[1]
+    parts = []
+    for some in tqdm(whole_users(samples.users), desc="steps", delay=2, leave=False):
+        row, at = distinct_steps(samples.take(some))
+        parts.append(some[row] * length + at)
+    row, at = np.divmod(np.sort(np.concatenate(parts)), length)
+    histories = np.empty((len(row), length), dtype=np.int64)
+    targets = np.empty(len(row), dtype=np.int64)
+    for block in blocks(len(row), ROWS):
+        rows, place = samples.take(row[block]).rows, at[block, None]
+        padded = np.pad(rows, ((0, 0), (length - 1, 0)), constant_values=samples.n_items)
+        histories[block] = np.take_along_axis(padded, place + np.arange(length), axis=1)
+        targets[block] = np.take_along_axis(rows, place + 1, axis=1)[:, 0]
+    return Windows(samples.users[row], samples.times[row], histories, targets, samples.n_items)
+
+
+def whole_users(users: np.ndarray) -> list[np.ndarray]:
+    """The numbers of all rows in parts of some ROWS, each with all rows of its users, in order.
+
+    users: (n,), of each row.
+    """
+    by_user = np.argsort(users, kind="stable")
+    starts = np.flatnonzero(np.diff(users[by_user])) + 1
+    cuts = starts.searchsorted(np.arange(ROWS, len(users), ROWS))
+    return np.split(by_user, starts[np.unique(cuts[cuts < len(starts)])])
+
+
+def distinct_steps(samples: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Row and place of each distinct step, the longest history of equal ones, then the first."""
+    rows = samples.rows
     row, at = np.nonzero(rows[:, :-1] != samples.n_items)
-    size = at - (rows == samples.n_items).sum(1)[row]
-    key = np.column_stack((samples.users[row], rows[row, at], rows[row, at + 1]))
-    order = np.lexsort((-size, *key.T))
-    new = np.r_[True, (np.diff(key[order], axis=0) != 0).any(axis=1)]
-    kept = np.sort(order[new])
-    row, at = row[kept], at[kept]
-    padded = np.pad(rows, ((0, 0), (length - 1, 0)), constant_values=samples.n_items)
-    return Windows(
-        users=samples.users[row],
-        times=samples.times[row],
-        histories=padded[row[:, None], at[:, None] + np.arange(length)],
-        targets=rows[row, at + 1],
-        n_items=samples.n_items,
-    )
-
-
-def scores(score: Scorer, samples: Windows) -> np.ndarray:
-    """Scores of all windows, (n, I) float32."""
-    blocks = range(0, len(samples), BLOCK)
-    return np.concatenate([score(samples.histories[at : at + BLOCK]) for at in blocks])
+    missing = samples.histories.shape[1] - at + (rows == samples.n_items).sum(1)[row]
+    order = np.argsort(missing.astype(np.uint16), kind="stable")
+    _, user = np.unique(samples.users, return_inverse=True)
+    key = (user[row] * samples.n_items + rows[row, at]) * samples.n_items + rows[row, at + 1]
+    kept = order[~pd.Series(key[order]).duplicated().to_numpy()]
+    return row[kept], at[kept]
 
 
 def ranks(score: Scorer, samples: Windows, unseen: bool = False) -> pd.DataFrame:
@@ -126,10 +162,7 @@ def ranks(score: Scorer, samples: Windows, unseen: bool = False) -> pd.DataFrame
 
     unseen: leave out the titles of the history (`ranks_of_keys`).
     """
-    parts = []
-    for at in range(0, len(samples), BLOCK):
-        block = samples.take(slice(at, at + BLOCK))
-        parts.append(ranks_of_keys(-score(block.histories), block, unseen))
+    parts = [ranks_of_keys(-score(some.histories), some, unseen) for some in scored(samples)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -164,8 +197,7 @@ def valid_ndcg(score: Scorer, valid: Windows) -> float:
 
 def lists(score: Scorer, samples: Windows, k: int = 20) -> np.ndarray:
     """The first candidates of each window, (n, k) int64, best first."""
-    blocks = range(0, len(samples), BLOCK)
-    return np.concatenate([first(-score(samples.histories[at : at + BLOCK]), k) for at in blocks])
+    return np.concatenate([first(-score(some.histories), k) for some in scored(samples)])
 
 
 def first(keys: np.ndarray, k: int = 20) -> np.ndarray:
@@ -175,8 +207,11 @@ def first(keys: np.ndarray, k: int = 20) -> np.ndarray:
 
 def save_scores(score: Scorer, samples: Windows, path: Path) -> None:
     """Write the scores of all windows, (n, I) float32, for `load_scores`."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(samples), samples.n_items)}
     with atomic(path) as partial, open(partial, "wb") as stream:
-        np.save(stream, scores(score, samples), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(stream, header)
+        for some in scored(samples):
+            stream.write(score(some.histories).astype("<f4").tobytes())
 
 
 def load_scores(folder: Path, split: str) -> np.ndarray:

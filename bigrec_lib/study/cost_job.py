@@ -109,7 +109,7 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
     if contestant != "bigrec":
         rows = cheaper.Rows(vectors, services.K)
         way = cheaper.Cascade([finders.Equal(data.candidates)], rows)
-    trie = beams.Trie(answers) if constrained else None
+    trie = steps.fitting_trie(answers, room) if constrained else None
     with generation.plain(tuned.model.eval()) as merged:
         writer = replace(tuned, model=merged)
         yield services.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)

@@ -144,9 +144,24 @@ def open_writing(p: GenerateTitles) -> Writing:
         )
     room = p.max_new_tokens or longest
     search = beams.Search(room, p.beams, p.batch_size, p.length_penalty)
-    return Writing(
-        tuned, data, answers, told_of, search, beams.Trie(answers) if p.constrained else None
-    )
+    trie = fitting_trie(answers, room) if p.constrained else None
+    return Writing(tuned, data, answers, told_of, search, trie)
+
+
+def fitting_trie(answers: Sequence[Sequence[int]], room: int) -> Trie:
+    """The titles that take at most `room` tokens with their end; says how many take more.
+
+    Raises GenerationError if all do.
+    """
+    from bigrec_lib.method import beams
+
+    fitting = [answer for answer in answers if len(answer) <= room]
+    if len(fitting) < len(answers):
+        print(
+            f"{len(answers) - len(fitting):,} of {len(answers):,} titles are left out: they take "
+            f"more than max_new_tokens, which is {room}"
+        )
+    return beams.Trie(fitting)
 
 
 def words_for(p: GenerateTitles, data: prepared.Prepared) -> Domain:

@@ -220,7 +220,7 @@ def test_what_resumes_and_what_stays(project, tmp_path):
         ({"01_prepare_data": {"history": 3}}, "01 02 03 04 05 06 13a 15a 16a"),
     ],
 )
-def test_a_changed_parameter_makes_stale_what_comes_from_it(project, analyses, notebooks, stale):
+def test_a_changed_parameter_makes_stale_what_comes_from_it(project, notebooks, stale):
     def change(text):
         study = yaml.safe_load(text)
         for notebook, parameters in notebooks.items():

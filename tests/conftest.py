@@ -19,12 +19,20 @@ def pytest_xdist_make_scheduler(config, log):
     """Tests of one file go to one process, and all that use `project`, which is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
+    config.option.loadscopereorder = False  # the order below is better than the most tests first
+
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = Path(nodeid.partition("::")[0])
             return "project" if file.stem in PROJECT else str(file)
 
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest begins first, so that all processes end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.stem not in PROJECT, item.path not in slow))
 
 
 @pytest.fixture(scope="session")

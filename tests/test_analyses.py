@@ -27,32 +27,46 @@ ANALYSES = [
 ]
 
 
-def run_all(folder, names=ANALYSES):
-    import papermill
+@pytest.fixture(scope="module")
+def run_all():
+    """Execute analyses on the toy results in a folder, one after the other in one kernel, whose
+    start and imports take longer than they; each begins without any names."""
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+    from nbclient import NotebookClient
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
 
-    (folder / "pyproject.toml").write_text("")
-    for part in ("notebooks", "bigrec_lib"):
-        shutil.copytree(ROOT / part, folder / part)
-    for name in names:
-        papermill.execute_notebook(
-            str(folder / "notebooks" / f"{name}.ipynb"),
-            str(folder / f"{name}.ipynb"),
-            parameters={"study": "toy", "root": str(folder)},
-            kernel_name="python3",
-            progress_bar=False,
-        )
-    return folder
+    kernel = AsyncKernelManager(kernel_name="python3")
+
+    def run(folder, names=ANALYSES):
+        (folder / "pyproject.toml").write_text("")
+        for part in ("notebooks", "bigrec_lib"):
+            shutil.copytree(ROOT / part, folder / part)
+        for name in names:
+            notebook = load_notebook_node(str(folder / "notebooks" / f"{name}.ipynb"))
+            given = {"study": "toy", "root": str(folder)}
+            notebook = parameterize_notebook(notebook, given, kernel_name="python3")
+            notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+            client = NotebookClient(notebook, km=kernel, timeout=None)
+            client.execute()
+            client.kc.stop_channels()
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+        return folder
+
+    yield run
+    run_sync(kernel.shutdown_kernel)(now=True)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, run_all):
     folder = tmp_path_factory.mktemp("whole")
     toy_results.write(folder / "results" / "toy")
     return run_all(folder)
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory):
+def bare(tmp_path_factory, run_all):
     """A study with BIGRec of one size and one seed on one data set, and nothing else."""
     folder = tmp_path_factory.mktemp("bare")
     toy_results.write_bare(folder / "results" / "toy", lists=False)
@@ -60,7 +74,7 @@ def bare(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opposite(tmp_path_factory):
+def opposite(tmp_path_factory, run_all):
     """A study whose BIGRec says the same popular titles to everybody."""
     folder = tmp_path_factory.mktemp("opposite")
     toy_results.write(folder / "results" / "toy", world="shuffled")

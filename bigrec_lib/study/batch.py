@@ -40,6 +40,7 @@ from bigrec_lib.study.runner import WORD, failures, marker
 from bigrec_lib.study.studies import ROOT
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
+GRAMMAR = "rfc3987_syntax"  # jsonschema compiles it, a second a process, for IRIs, which nobody has
 
 
 def claims(needs: schema.Resources) -> dict[str, int]:
@@ -297,6 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     runner.set_waiting()
+    sys.modules.setdefault(GRAMMAR, None)  # type: ignore[arg-type]
     # kernels and further processes run this library, whichever one is installed
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))

@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -93,10 +93,15 @@ class Module:
             if not defines(statement) and not isinstance(statement, ast.Import | ast.ImportFrom)
         ]
 
+    def parts(self, name: str) -> list[ast.stmt]:
+        """The statements that define a name; '' for those that define none."""
+        return self.defined[name] if name else self.always
+
     def uses(self, statement: ast.stmt) -> Iterator[tuple[str, str]]:
         """What a statement refers to: (module, name), '' for a whole module."""
-        whole = {id(n.value) for n in ast.walk(statement) if isinstance(n, ast.Attribute)}
-        for node in ast.walk(statement):
+        nodes = list(ast.walk(statement))
+        whole = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 place = self.imported.get(node.value.id)
                 if place and not place[1]:
@@ -161,19 +166,34 @@ def module_of(name: str) -> Module:
     return load(name, source_of(name).stat().st_mtime_ns)
 
 
+@cache
+def uses_of(code: Module, name: str) -> tuple[tuple[str, str], ...]:
+    """What the definition of a name refers to, each once; '' for what runs at import."""
+    uses = (use for part in code.parts(name) for use in code.uses(part))
+    return tuple(dict.fromkeys(uses))
+
+
+@cache
+def dumps_of(code: Module, name: str) -> tuple[str, ...]:
+    """The syntax trees of the definition of a name as text; '' for what runs at import."""
+    return tuple(ast.dump(part) for part in code.parts(name))
+
+
 def reached(start: list[tuple[str, str]]) -> dict[str, set[str]]:
     """Everything these names of the library rest on: module -> its top-level names.
 
     Raises UnresolvedImport for a name that its module does not have.
     """
     found: dict[str, set[str]] = {}
+    modules: dict[str, Module] = {}
     waiting = list(start)
     while waiting:
         module, name = waiting.pop()
-        code = module_of(module)
         if module not in found:
             found[module] = set()
-            waiting += [use for statement in code.always for use in code.uses(statement)]
+            modules[module] = module_of(module)
+            waiting += uses_of(modules[module], "")
+        code = modules[module]
         names = [name] if name else list(code.defined)
         for each in names:
             if each in found[module] or each.startswith("__"):
@@ -184,7 +204,7 @@ def reached(start: list[tuple[str, str]]) -> dict[str, set[str]]:
             if each not in code.defined:
                 raise UnresolvedImport(f"{module} has no {each}")
             found[module].add(each)
-            waiting += [use for part in code.defined[each] for use in code.uses(part)]
+            waiting += uses_of(code, each)
     return found
 
 
@@ -195,8 +215,7 @@ def digests(found: dict[str, set[str]]) -> dict[str, str]:
         room = module.partition(".")[2]
         if room.partition(".")[0] in WINGS or room in WRITERS:
             code = module_of(module)
-            parts = [part for name in sorted(names) for part in code.defined[name]]
-            text = "\n".join(ast.dump(part) for part in [*code.always, *parts])
+            text = "\n".join(part for name in ["", *sorted(names)] for part in dumps_of(code, name))
             path = source_of(module).relative_to(PACKAGE.parent).as_posix()
             result[path] = hashlib.sha256(text.encode()).hexdigest()
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from dataclasses import dataclass
 
@@ -17,12 +18,16 @@ from bigrec_lib.study.studies import ROOT
 
 @dataclass(frozen=True)
 class State:
-    """Where a job stands: done, stale or missing; why; and the seconds it may take, if known."""
+    """Where a job stands: done, stale or missing; why; and the seconds it may take, if known.
+
+    scaled: they are those of another LLM, times the ratio of parameters.
+    """
 
     job: Parameters
     status: str
     why: str = ""
     seconds: float | None = None
+    scaled: bool = False
 
 
 COLLECT = "results"  # the name under which the steps are published, before the analyses
@@ -43,7 +48,8 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
         why = f"after {before[0]}" if before else why_again(job)
         there = (job.output / manifests.NAME).exists()
         status = "missing" if not there else "stale" if why else "done"
-        found[key] = State(job, status, why if there else "", estimate(job, planned, earlier))
+        seconds, scaled = estimate(job, planned, earlier)
+        found[key] = State(job, status, why if there else "", seconds, scaled)
     return found
 
 
@@ -91,44 +97,64 @@ def earlier_jobs() -> list[dict]:
     return published + [manifests.read(path.parent) for path in paths]
 
 
-def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> float | None:
+def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> tuple[float | None, bool]:
     """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
 
-    Runs on the same data are preferred; None if the notebook never ran, or never with this LLM.
+    Runs on the same data are preferred. True beside an estimate from other LLMs, where the job's
+    own never ran: matrix products take most of the time, so it grows with the parameters. None if
+    the notebook never ran, or an LLM's name does not tell how large it is.
     """
     given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
-    examples = {
-        (p["study"], p["dataset"]): p["n_valid"] + p["n_test"]
-        for p in given
-        if {"n_valid", "n_test"} <= p.keys()
+    drawn = {
+        (p["study"], p["dataset"]): (p["n_valid"], p["n_test"]) for p in given if "reader" in p
     }
 
     def work(p: dict) -> float:
         if job.notebook == TuneLLM.notebook:
             return p["n_train"] * p["epochs"] * (1 + len(p.get("also", ())))
         if isinstance(job, TunedParameters):
-            return examples.get((p["study"], p["dataset"]), 1)
+            valid, test = drawn.get((p["study"], p["dataset"]), (1, 0))
+            return (p.get("n_valid") or valid) + (p.get("n_test") or test)
         return 1
 
     same = [m for m in earlier if m["notebook"] == job.notebook]
     model = getattr(job, "model", None)
-    same = [m for m in same if m["parameters"].get("model", model) == model]
+    own = [m for m in same if m["parameters"].get("model", model) == model]
+    scaled = bool(same and not own)
+    if scaled:
+        same = [m for m in same if named_size(model) and named_size(m["parameters"]["model"])]
+    else:
+        same = own
     for name in ("full", "dataset"):
         wanted = getattr(job, name, None)
         same = [m for m in same if m["parameters"].get(name, wanted) == wanted] or same
     if not same:
-        return None
-    pace = statistics.median(m["seconds"] / work(m["parameters"]) for m in same)
-    return pace * work(job.model_dump())
+        return None, False
+
+    def share(m: dict) -> float:
+        return named_size(model) / named_size(m["parameters"]["model"]) if scaled else 1.0
+
+    pace = statistics.median(m["seconds"] / work(m["parameters"]) * share(m) for m in same)
+    return pace * work(job.model_dump()), scaled
+
+
+def named_size(model: str | None) -> float:
+    """Parameters of an LLM by its name; 0 for one that does not tell.
+
+    >>> named_size("huggyllama/llama-7b"), named_size("smollm2-135m-instruct"), named_size("gpt2")
+    (7000000000.0, 135000000.0, 0.0)
+    """
+    told = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z])", (model or "").lower())
+    return float(told[1]) * {"b": 1e9, "m": 1e6}[told[2]] if told else 0.0
 
 
 def table(states: dict[str, State]) -> str:
     """The plan for reading: a line a job, then the sums."""
     width = max(map(len, states))
-    lines = [
-        f"{state.status:8}{key:{width}}  {about(state.seconds):>7}  {state.why}".rstrip()
-        for key, state in states.items()
-    ]
+    lines = []
+    for key, state in states.items():
+        seconds = "~" * state.scaled + about(state.seconds)
+        lines.append(f"{state.status:8}{key:{width}}  {seconds:>7}  {state.why}".rstrip())
     todo = [state for state in states.values() if state.status != "done"]
     unknown = sum(state.seconds is None for state in todo)
     total = about(sum(state.seconds or 0 for state in todo))
@@ -136,6 +162,11 @@ def table(states: dict[str, State]) -> str:
     if todo:
         summary += f", {total} one after the other" if unknown < len(todo) else ""
         summary += f" ({unknown} of them unknown: not run before with this LLM)" if unknown else ""
+    if any(state.scaled for state in todo):
+        lines.append(
+            "~ times of other LLMs here or in results/, times the ratio of parameters; another "
+            "machine has its own pace"
+        )
     return "\n".join([*lines, summary])
 
 

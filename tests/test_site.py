@@ -147,7 +147,7 @@ def test_the_readme_beside_it_shows_titles_as_text(results):
 
 
 def row(verdict, n=1, **changes):
-    empty = {name: "" for name in front.Row.__dataclass_fields__}
+    empty = {name: "" for name in front.Row.__dataclass_fields__} | {"standing": 0.0}
     return front.Row(
         **empty | {"number": n, "claim": "C1", "dataset": "a", "verdict": verdict} | changes
     )
@@ -161,6 +161,72 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
         cell = front.cell([row(v, n) for n, v in enumerate(verdicts, 1)], "C1", "a")
         assert (cell.row.number, cell.rows, cell.missing) == (worst, len(verdicts), missing)
     assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
+
+
+def written(estimate, low, high, rule="better", metric="NDCG@20"):
+    """A row of claims.csv, as pandas reads it."""
+    values = {"estimate": estimate, "low": low, "high": high, "rule": rule, "metric": metric}
+    empty = dict.fromkeys(("claim", "dataset", "statement", "guards", "reason", "where"), "")
+    rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0}
+    return next(pd.DataFrame([empty | rest | values]).itertuples())
+
+
+@pytest.mark.parametrize(
+    ("rule", "from_worst"),
+    [
+        ("better", [(-0.02, -0.04, -0.001), (-0.05, -0.2, 0.1), (0.002, -0.01, 0.014),
+                    (0.0071, 0.0001, 0.0141)]),
+        ("no worse", [(-0.9, -1.0, -0.8), (-0.4, -0.6, -0.2), (-0.1, -0.3, 0.1),
+                      (-0.1, -0.15, -0.05)]),
+        ("flat", [(0.5, 0.4, 0.6), (-0.2, -0.3, -0.1), (0.0, -0.2, 0.2), (-0.05, -0.06, -0.04)]),
+    ],
+)  # fmt: skip
+def test_of_equal_verdicts_the_cell_shows_the_worst_estimate_whatever_their_order(rule, from_worst):
+    for given in (from_worst, from_worst[::-1]):
+        rows = [front.row_of(n, written(*values, rule)) for n, values in enumerate(given)]
+        order = sorted(rows, key=lambda row: row.standing)
+        assert [given[row.number] for row in order] == from_worst
+        assert given[front.cell(rows, "", "").row.number] == from_worst[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "arrow"),
+    [
+        ((0.0, 0.0, 0.0), "nothing differs", "–"),
+        ((-1.0, -1.0, -1.0, "no worse"), "too few hits: one side has none", "–"),
+        ((0.0, 0.0, 0.0, "no worse"), "nothing differs", "–"),
+        ((-1.0, -1.0, -1.0), "−1.0000, no interval", "–"),
+        ((-1.0, -1.5, -0.5, "no worse"), "−100 % [−150 %, −50 %]", "↓"),
+        ((0.0, -0.001, 0.001), "+0.0000 [−0.0010, +0.0010]", "↔"),
+        ((math.nan, math.nan, math.nan), "", "–"),
+    ],
+)
+def test_no_interval_is_printed_where_there_is_no_spread(values, text, arrow):
+    row = front.row_of(1, written(*values))
+    assert (row.value, row.arrow) == (text, arrow)
+
+
+def level(dataset="a", **changes):
+    gain = front.Interval(0.003, -0.004, 0.01)
+    plain = {"samples": 128, "seeds": 1, "examples": 150, "bigrec": 0.007, "best": "Item kNN",
+             "best_value": 0.012, "random": 0.002, "hits": 4, "lists": 150, "chance": 0.8,
+             "gain": gain}  # fmt: skip
+    return front.Level(dataset=dataset, **plain | changes)
+
+
+def test_the_result_in_short_follows_the_numbers():
+    run, result = front.summary([level()], "tiny-llm")
+    assert run.startswith("LLM: tiny-llm. A: 128 samples, 1 seed, 150 test examples.")
+    assert "nothing is decided: " in run
+    assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere are its lists" in result
+    assert result.endswith("NDCG@20 is below the highest other one on a.")
+    better = {"bigrec": 0.02, "gain": front.Interval(0.01, 0.005, 0.015)}
+    run, result = front.summary([level(seeds=3, **better), level("b", seeds=3)], "")
+    assert run == "Each data set: 128 samples, 3 seeds, 150 test examples."
+    assert "better than others on a." in result
+    assert result.endswith("above the highest other one on a and below the highest other one on b.")
+    run, _ = front.summary([level(), level("b", samples=64, seeds=5)], "x")
+    assert "b: 64 samples" in run and "nothing is decided on a: " in run
 
 
 def test_the_grid_has_every_claim_and_every_data_set():
@@ -194,6 +260,8 @@ def test_the_front_page_links_each_verdict_to_its_evidence(results):
     cell = page.find(id="C1").find_next("td")
     assert cell.a["href"] == "site/07_overall_performance.html#claims"
     assert cell.find(class_="rows")["href"] == "site/evidence.html#C1-films"
+    shown = front.cell(front.read_rows(results), "C1", "films").row
+    assert cell.find(class_="of").get_text() == f"{shown.statement}, {shown.metric}"
     words = {
         td.find(class_="word").get_text(" ", strip=True) for td in page.select(".grid td.missing")
     }
@@ -211,8 +279,25 @@ def test_levels_are_the_means_of_the_ranks(results):
     means = gain.groupby(plain.method).mean()
     films = front.levels(results)[0]
     assert films.bigrec == pytest.approx(means["bigrec"])
-    assert films.best_value == pytest.approx(means[list(toy_results.TRAINED)].max())
+    others = [name for name in means.index if not name.startswith("bigrec") and name != "random"]
+    assert films.best_value == pytest.approx(means[others].max())
     assert (films.samples, films.seeds, films.examples) == (128, 4, 400)
+    hits = plain[(plain.method == "bigrec") & (plain["rank"] < 20)]
+    assert (films.hits, films.lists) == (len(hits), 1600)
+    assert films.chance == pytest.approx(1600 * 20 / toy_results.ITEMS)
+    expected = sum(1 / math.log2(place + 2) for place in range(20)) / toy_results.ITEMS
+    assert films.random == pytest.approx(expected)
+
+
+def test_the_personal_gain_and_chance_are_those_of_the_analysis():
+    """Of the committed study: 07 wrote them on its own way, over all methods."""
+    quick = Path(__file__).parent.parent / "results" / "quick"
+    (found,) = front.levels(quick)
+    table = pd.read_csv(quick / "tables" / "references.csv")
+    (wanted,) = table[(table.method == "bigrec") & (table.samples == "few")].itertuples()
+    got = (found.random, found.gain.mean, found.gain.low, found.gain.high)
+    assert got == pytest.approx((wanted.random, wanted.gain, wanted.low, wanted.high))
+    assert front.llm_of(quick) == "smollm2-135m-instruct"
 
 
 @pytest.mark.parametrize("lost", ["claims.csv", "lists.parquet", "examples.parquet",

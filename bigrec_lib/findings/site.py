@@ -127,6 +127,7 @@ def environment() -> Environment:
     made.filters["slug"] = lambda text: re.sub(r"[^\w]+", "-", text.lower()).strip("-")
     made.filters["address"] = quote
     made.filters["as_text"] = as_text
+    made.globals["signed"] = front.signed
     return made
 
 
@@ -205,7 +206,9 @@ def in_front(found: dict) -> list[dict[str, str]]:
          "text": " · ".join([*each.history, each.text, *each.grounded, each.target])}
         for each in found["examples"]
     ]  # fmt: skip
-    return rows + examples
+    summary = {"page": "Findings", "title": "In short", "href": "index.html",
+               "text": " ".join(found["summary"])}  # fmt: skip
+    return [summary, *rows, *examples]
 
 
 def write_search(entries: list[dict[str, str]], path: Path) -> Path:

@@ -84,7 +84,7 @@ def test_a_page_shows_a_notebook(results):
     page = soup(results / "site" / "07_overall_performance.html")
     assert page.h1.get_text() == f"Question 2 of {toy_site.HOSTILE}?"
     assert "50%|" not in page.get_text() and "secret_name" in page.details.get_text()
-    assert [a["href"] for a in page.select(".toc a")] == ["#claims-2", "#claims-3"]
+    assert [a["href"] for a in page.select(".toc a")] == ["#claims-2", "#claims-3", "#exercise-2"]
     assert page.find(id="claims")["class"] == ["cell", "code"]
     figure = page.find("figure")
     assert figure.img["alt"] == "Two lines, from 0.1 to 0.4"
@@ -93,6 +93,57 @@ def test_a_page_shows_a_notebook(results):
     assert figure.figcaption.get_text().endswith(said) and page.get_text().count(said) == 1
     assert page.get_text().count("games") and str(page).count('rowspan="2"') == 2
     assert "<style" not in str(page)
+
+
+def test_a_solution_is_folded_and_its_markup_is_not_printed(results):
+    cell = soup(results / "site" / f"{toy_site.JOBS[1]}.html").find(id="exercise")
+    (folded,) = cell.find_all("details")
+    assert folded.summary.get_text() == "A solution <script>alert(4)</script>"
+    assert folded.pre.get_text().strip() == 'print("<details>")'
+    assert folded.a["href"] == "https://example.org" and "After." not in folded.get_text()
+    assert "After." in cell.get_text() and "</details>" not in cell.get_text()
+
+
+def test_the_rule_is_folded_but_for_what_it_says_of_the_own_claims(results):
+    for job, own in ((toy_site.JOBS[1], []), ("07_overall_performance", ["C1"])):
+        cell = soup(results / "site" / f"{job}.html").find(id="rule")
+        (folded,) = cell.find_all("details", class_=lambda name: name != "code")
+        folded.extract()
+        assert [line.get_text()[:2] for line in cell.find_all("li")] == own
+        names = {line.get_text().partition(":")[0] for line in folded.find_all("li")}
+        assert names >= set(questions.QUESTIONS)
+    text = (results / "site" / "search.js").read_text(encoding="utf-8")
+    assert "Its rule was fixed" not in text
+
+
+def test_a_cut_table_leads_to_its_file_and_is_told_from_the_next(results):
+    cell = soup(results / "site" / "07_overall_performance.html").find(id="long")
+    said = [caption.get_text() for caption in cell.find_all("caption")]
+    rest = " The first 3 of 9 rows: all of them are in tables/long.csv. Means."
+    assert [re.sub(r"Table \d+\. ", "", text) for text in said] == [
+        f"Exercise.{rest}", f"Exercise (2).{rest}"
+    ]  # fmt: skip
+    assert {a["href"] for a in cell.select("caption a")} == {"../tables/long.csv"}
+    assert {td["class"][-1] for td in cell.select("tbody tr :first-child")} == {"long"}
+    assert not [td for td in cell.select("td:last-child, th:last-child") if td.get("class")]
+
+
+def test_the_name_of_a_file_that_is_not_there_is_no_link(results, tmp_path):
+    body = BeautifulSoup("<code>tables/gone.csv</code><code>../x.csv</code>", "html.parser")
+    for code in body.find_all("code"):
+        pages.lead_to_table(body, code, results)
+    assert body.find("a") is None
+
+
+def test_a_title_that_the_user_had_is_marked(results):
+    for card in soup(results / "index.html").select(".example"):
+        had = {item.get_text() for item in card.select(".history li")}
+        for item in card.select("dd > ol:not(.history) > li"):
+            mark = item.find(class_="seen")
+            title = item.get_text().removesuffix(" in the history") if mark else item.get_text()
+            assert (title in had) == bool(mark)
+    page = soup(results / "index.html").get_text()
+    assert "a hit, for the truth is among the first 20" in page
 
 
 def test_links_of_a_notebook_lead_to_pages_or_are_text(results):

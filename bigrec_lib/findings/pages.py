@@ -321,7 +321,7 @@ def mark_text(table: Tag) -> None:
 
     Tables whose cells span several columns or rows stay as they are.
     """
-    if table.find(attrs={"colspan": True}) or table.find(attrs={"rowspan": True}):
+    if table.select_one("[colspan], [rowspan]"):
         return
     rows = [row.find_all(["td", "th"], recursive=False) for row in table.find_all("tr")]
     for cells in zip(*rows, strict=False):

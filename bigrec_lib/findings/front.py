@@ -45,9 +45,10 @@ MEANINGS = {
     rules.MISSING: "what the comparison needs was not run.",
 }
 NOTHING, NO_HIT = "nothing differs", "too few hits: one side has none"
-KINDS = ("popularity", "statistic", "network", "last", "llm")
+KINDS = ("popularity", "statistic", "network", "last")
 OTHERS = [method.name for method in METHODS if method.kind in KINDS]
-"""What is not BIGRec and not random."""
+"""What learns without an LLM: the conventional models, on every step or targets only, and
+popularity."""
 NO_GAIN = Interval(math.nan, math.nan, math.nan)
 MINUS = "\N{MINUS SIGN}"
 
@@ -95,7 +96,7 @@ class Claim:
 class Level:
     """What BIGRec reached on a data set, and what it is held against; NaN where it is missing.
 
-    bigrec, best_value, random: mean NDCG@20, also of the other method with the highest, and as
+    bigrec, best_value, random: mean NDCG@20, also of the highest model without an LLM, and as
     expected of a random order. hits: of `lists`, how many have the truth among the first 20; by
     chance as many as `chance`. gain: personal, in NDCG@20, with its 95 % interval.
     """
@@ -280,7 +281,7 @@ def llm_of(folder: Path) -> str:
     if not (folder / manifests.PUBLISHED).exists():
         return ""
     jobs = manifests.published_jobs(folder, "02_tune_llm")
-    named = {job["parameters"].get("model", "") for job in jobs if not job["keys"]["lm"]}
+    named = {job["parameters"].get("model", "") for job in jobs if not job["keys"].get("lm")}
     return ", ".join(sorted(named - {""}))
 
 
@@ -323,13 +324,15 @@ def personal(levels: list[Level]) -> str:
 
 
 def held(levels: list[Level]) -> str:
-    """Where the highest other method has a higher mean than BIGRec, and where a lower one."""
+    """Where the highest model without an LLM has a higher mean than BIGRec, and where a lower."""
     words = {
         "above": [each.dataset for each in levels if each.bigrec > each.best_value],
         "below": [each.dataset for each in levels if each.bigrec < each.best_value],
     }
     said = [
-        f"{word} the highest other one on {listed(names)}" for word, names in words.items() if names
+        f"{word} that of the highest model without an LLM on {listed(names)}"
+        for word, names in words.items()
+        if names
     ]
     return f"Its mean NDCG@20 is {listed(said)}." if said else ""
 
@@ -377,7 +380,7 @@ def overall(levels: list[Level]) -> str:
     for each in levels:
         parts = [f"BIGRec {each.bigrec:.4f}"]
         if each.best:
-            parts.append(f"{each.best}, the highest other method, {each.best_value:.4f}")
+            parts.append(f"{each.best}, the highest without an LLM, {each.best_value:.4f}")
         parts += [f"expected of a random order {each.random:.4f}"] * (each.random == each.random)
         said.append(f"{each.dataset}: {'; '.join(parts)}.")
     return " ".join(said)

@@ -115,9 +115,9 @@ def test_what_is_on_the_page_is_what_the_study_has(opened, site):
     places = world.places("popularity-all", 3.0)
     said = f"{places['rank'][row]:,} title"
     assert page.locator("#place").inner_text().startswith(said)
-    now, _, chosen = cells(page, "#metrics tr")
+    now, _ = cells(page, "#metrics tr")
     said = [f"{value(places, metric):.4f}" for metric in ("HR", "NDCG")]
-    assert now == ["γ = 3", *said] and chosen == ["γ = 3, chosen", *said]
+    assert now == ["γ = 3, chosen on validation", *said]
     by_label = {line[0]: line[1] for line in cells(page, "#ranks tr")}
     for method, (ranks, _) in world.methods().items():
         label = {"bigrec": "BIGRec", "markov": "Markov <b>chain</b>", "random": "Random, one draw"}
@@ -186,9 +186,14 @@ def test_buttons_and_filters_show_what_they_say(opened, site):
     page.locator("#outcome").select_option("hit")
     assert page.locator("#status").inner_text().startswith(f"{(rank < K).sum()} of {N}")
     hits = pd.DataFrame({"rank": rank[rank < K], "ties": 0.0})
-    zero = cells(page, "#metrics tr")[1]
+    zero, chosen = cells(page, "#metrics tr")
+    assert chosen[0].endswith(", chosen on validation")
     assert zero == ["γ = 0", "1.0000", f"{value(hits, 'NDCG'):.4f}"]
-    page.locator("#outcome").select_option("")
+    page.locator("#miss").click()
+    assert page.locator("#outcome").input_value() == ""
+    assert "The filter by outcome was taken off." in page.locator("#status").inner_text()
+    page.locator("#hit").click()
+    assert "taken off" not in page.locator("#status").inner_text()
     page.locator("#cold").select_option("cold")
     cold = world.of_titles[world.targets] == 0
     assert page.locator("#status").inner_text().startswith(f"{cold.sum()} of {N}")
@@ -280,6 +285,21 @@ def test_anyone_can_use_it(opened, site, width, scheme):
         assert page.locator("h1").count() == page.locator("main").count() == 1
         unlabelled = "[...document.querySelectorAll('select, input')].filter(n => !n.labels.length)"
         assert page.evaluate(f"{unlabelled}.length") == 0
+
+
+def test_it_leads_back_and_shares_its_theme_with_the_site(opened):
+    page = opened(at(method="bigrec"))
+    links = [link.get_attribute("href") for link in page.locator("nav a").all()]
+    assert links == ["index.html", "site/evidence.html", "index.html#notebooks"]
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(colour)
+    page.locator("#theme").click()
+    assert page.evaluate(colour) != before
+    assert page.evaluate("localStorage.getItem('theme')") == "dark"
+    page.reload()
+    assert page.evaluate(colour) != before and page.locator("#theme").inner_text() == "Light"
+    names = page.locator("#list-head th").all_inner_texts()
+    assert {"D̂, scaled", "D̃, adjusted"} <= set(names)
 
 
 def test_every_control_is_reached_by_the_keyboard_in_the_order_of_the_page(opened):

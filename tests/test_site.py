@@ -84,7 +84,7 @@ def test_a_page_shows_a_notebook(results):
     page = soup(results / "site" / "07_overall_performance.html")
     assert page.h1.get_text() == f"Question 2 of {toy_site.HOSTILE}?"
     assert "50%|" not in page.get_text() and "secret_name" in page.details.get_text()
-    assert [a["href"] for a in page.select(".toc a")] == ["#claims-2", "#claims-3"]
+    assert [a["href"] for a in page.select(".toc a")] == ["#claims-2", "#claims-3", "#exercise-2"]
     assert page.find(id="claims")["class"] == ["cell", "code"]
     figure = page.find("figure")
     assert figure.img["alt"] == "Two lines, from 0.1 to 0.4"
@@ -93,6 +93,57 @@ def test_a_page_shows_a_notebook(results):
     assert figure.figcaption.get_text().endswith(said) and page.get_text().count(said) == 1
     assert page.get_text().count("games") and str(page).count('rowspan="2"') == 2
     assert "<style" not in str(page)
+
+
+def test_a_solution_is_folded_and_its_markup_is_not_printed(results):
+    cell = soup(results / "site" / f"{toy_site.JOBS[1]}.html").find(id="exercise")
+    (folded,) = cell.find_all("details")
+    assert folded.summary.get_text() == "A solution <script>alert(4)</script>"
+    assert folded.pre.get_text().strip() == 'print("<details>")'
+    assert folded.a["href"] == "https://example.org" and "After." not in folded.get_text()
+    assert "After." in cell.get_text() and "</details>" not in cell.get_text()
+
+
+def test_the_rule_is_folded_but_for_what_it_says_of_the_own_claims(results):
+    for job, own in ((toy_site.JOBS[1], []), ("07_overall_performance", ["C1"])):
+        cell = soup(results / "site" / f"{job}.html").find(id="rule")
+        (folded,) = cell.find_all("details", class_=lambda name: name != "code")
+        folded.extract()
+        assert [line.get_text()[:2] for line in cell.find_all("li")] == own
+        names = {line.get_text().partition(":")[0] for line in folded.find_all("li")}
+        assert names >= set(questions.QUESTIONS)
+    text = (results / "site" / "search.js").read_text(encoding="utf-8")
+    assert "Its rule was fixed" not in text
+
+
+def test_a_cut_table_leads_to_its_file_and_is_told_from_the_next(results):
+    cell = soup(results / "site" / "07_overall_performance.html").find(id="long")
+    said = [caption.get_text() for caption in cell.find_all("caption")]
+    rest = " The first 3 of 9 rows: all of them are in tables/long.csv. Means."
+    assert [re.sub(r"Table \d+\. ", "", text) for text in said] == [
+        f"Exercise.{rest}", f"Exercise (2).{rest}"
+    ]  # fmt: skip
+    assert {a["href"] for a in cell.select("caption a")} == {"../tables/long.csv"}
+    assert {td["class"][-1] for td in cell.select("tbody tr :first-child")} == {"long"}
+    assert not [td for td in cell.select("td:last-child, th:last-child") if td.get("class")]
+
+
+def test_the_name_of_a_file_that_is_not_there_is_no_link(results, tmp_path):
+    body = BeautifulSoup("<code>tables/gone.csv</code><code>../x.csv</code>", "html.parser")
+    for code in body.find_all("code"):
+        pages.lead_to_table(body, code, results)
+    assert body.find("a") is None
+
+
+def test_a_title_that_the_user_had_is_marked(results):
+    for card in soup(results / "index.html").select(".example"):
+        had = {item.get_text() for item in card.select(".history li")}
+        for item in card.select("dd > ol:not(.history) > li"):
+            mark = item.find(class_="seen")
+            title = item.get_text().removesuffix(" in the history") if mark else item.get_text()
+            assert (title in had) == bool(mark)
+    page = soup(results / "index.html").get_text()
+    assert "a hit, for the truth is among the first 20" in page
 
 
 def test_links_of_a_notebook_lead_to_pages_or_are_text(results):
@@ -147,7 +198,7 @@ def test_the_readme_beside_it_shows_titles_as_text(results):
 
 
 def row(verdict, n=1, **changes):
-    empty = {name: "" for name in front.Row.__dataclass_fields__}
+    empty = {name: "" for name in front.Row.__dataclass_fields__} | {"standing": 0.0}
     return front.Row(
         **empty | {"number": n, "claim": "C1", "dataset": "a", "verdict": verdict} | changes
     )
@@ -161,6 +212,73 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
         cell = front.cell([row(v, n) for n, v in enumerate(verdicts, 1)], "C1", "a")
         assert (cell.row.number, cell.rows, cell.missing) == (worst, len(verdicts), missing)
     assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
+
+
+def written(estimate, low, high, rule="better", metric="NDCG@20"):
+    """A row of claims.csv, as pandas reads it."""
+    values = {"estimate": estimate, "low": low, "high": high, "rule": rule, "metric": metric}
+    empty = dict.fromkeys(("claim", "dataset", "statement", "guards", "reason", "where"), "")
+    rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0}
+    return next(pd.DataFrame([empty | rest | values]).itertuples())
+
+
+@pytest.mark.parametrize(
+    ("rule", "from_worst"),
+    [
+        ("better", [(-0.02, -0.04, -0.001), (-0.05, -0.2, 0.1), (0.002, -0.01, 0.014),
+                    (0.0071, 0.0001, 0.0141)]),
+        ("no worse", [(-0.9, -1.0, -0.8), (-0.4, -0.6, -0.2), (-0.1, -0.3, 0.1),
+                      (-0.1, -0.15, -0.05)]),
+        ("flat", [(0.5, 0.4, 0.6), (-0.2, -0.3, -0.1), (0.0, -0.2, 0.2), (-0.05, -0.06, -0.04)]),
+    ],
+)  # fmt: skip
+def test_of_equal_verdicts_the_cell_shows_the_worst_estimate_whatever_their_order(rule, from_worst):
+    for given in (from_worst, from_worst[::-1]):
+        rows = [front.row_of(n, written(*values, rule)) for n, values in enumerate(given)]
+        order = sorted(rows, key=lambda row: row.standing)
+        assert [given[row.number] for row in order] == from_worst
+        assert given[front.cell(rows, "", "").row.number] == from_worst[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "arrow"),
+    [
+        ((0.0, 0.0, 0.0), "nothing differs", "–"),
+        ((-1.0, -1.0, -1.0, "no worse"), "too few hits: one side has none", "–"),
+        ((0.0, 0.0, 0.0, "no worse"), "nothing differs", "–"),
+        ((-1.0, -1.0, -1.0), "−1.0000, no interval", "–"),
+        ((-1.0, -1.5, -0.5, "no worse"), "−100 % [−150 %, −50 %]", "↓"),
+        ((0.0, -0.001, 0.001), "+0.0000 [−0.0010, +0.0010]", "↔"),
+        ((math.nan, math.nan, math.nan), "", "–"),
+    ],
+)
+def test_no_interval_is_printed_where_there_is_no_spread(values, text, arrow):
+    row = front.row_of(1, written(*values))
+    assert (row.value, row.arrow) == (text, arrow)
+
+
+def level(dataset="a", **changes):
+    gain = front.Interval(0.003, -0.004, 0.01)
+    plain = {"samples": 128, "seeds": 1, "examples": 150, "bigrec": 0.007, "best": "Item kNN",
+             "best_value": 0.012, "random": 0.002, "hits": 4, "lists": 150, "chance": 0.8,
+             "gain": gain}  # fmt: skip
+    return front.Level(dataset=dataset, **plain | changes)
+
+
+def test_the_result_in_short_follows_the_numbers():
+    run, result = front.summary([level()], "tiny-llm")
+    assert run.startswith("LLM: tiny-llm. A: 128 samples, 1 seed, 150 test examples.")
+    assert "nothing is decided: " in run
+    assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere are its lists" in result
+    assert result.endswith("NDCG@20 is below that of the highest model without an LLM on a.")
+    better = {"bigrec": 0.02, "gain": front.Interval(0.01, 0.005, 0.015)}
+    run, result = front.summary([level(seeds=3, **better), level("b", seeds=3)], "")
+    assert run == "Each data set: 128 samples, 3 seeds, 150 test examples."
+    assert "better than others on a." in result
+    highest = "that of the highest model without an LLM on"
+    assert result.endswith(f"above {highest} a and below {highest} b.")
+    run, _ = front.summary([level(), level("b", samples=64, seeds=5)], "x")
+    assert "b: 64 samples" in run and "nothing is decided on a: " in run
 
 
 def test_the_grid_has_every_claim_and_every_data_set():
@@ -194,6 +312,8 @@ def test_the_front_page_links_each_verdict_to_its_evidence(results):
     cell = page.find(id="C1").find_next("td")
     assert cell.a["href"] == "site/07_overall_performance.html#claims"
     assert cell.find(class_="rows")["href"] == "site/evidence.html#C1-films"
+    shown = front.cell(front.read_rows(results), "C1", "films").row
+    assert cell.find(class_="of").get_text() == f"{shown.statement}, {shown.metric}"
     words = {
         td.find(class_="word").get_text(" ", strip=True) for td in page.select(".grid td.missing")
     }
@@ -211,8 +331,25 @@ def test_levels_are_the_means_of_the_ranks(results):
     means = gain.groupby(plain.method).mean()
     films = front.levels(results)[0]
     assert films.bigrec == pytest.approx(means["bigrec"])
-    assert films.best_value == pytest.approx(means[list(toy_results.TRAINED)].max())
+    others = [name for name in means.index if not name.startswith("bigrec") and name != "random"]
+    assert films.best_value == pytest.approx(means[others].max())
     assert (films.samples, films.seeds, films.examples) == (128, 4, 400)
+    hits = plain[(plain.method == "bigrec") & (plain["rank"] < 20)]
+    assert (films.hits, films.lists) == (len(hits), 1600)
+    assert films.chance == pytest.approx(1600 * 20 / toy_results.ITEMS)
+    expected = sum(1 / math.log2(place + 2) for place in range(20)) / toy_results.ITEMS
+    assert films.random == pytest.approx(expected)
+
+
+def test_the_personal_gain_and_chance_are_those_of_the_analysis():
+    """Of the committed study: 07 wrote them on its own way, over all methods."""
+    quick = Path(__file__).parent.parent / "results" / "quick"
+    (found,) = front.levels(quick)
+    table = pd.read_csv(quick / "tables" / "references.csv")
+    (wanted,) = table[(table.method == "bigrec") & (table.samples == "few")].itertuples()
+    got = (found.random, found.gain.mean, found.gain.low, found.gain.high)
+    assert got == pytest.approx((wanted.random, wanted.gain, wanted.low, wanted.high))
+    assert front.llm_of(quick) == "smollm2-135m-instruct"
 
 
 @pytest.mark.parametrize("lost", ["claims.csv", "lists.parquet", "examples.parquet",

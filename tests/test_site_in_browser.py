@@ -85,6 +85,34 @@ def test_a_phone_scrolls_tables_and_figures_but_no_page(chromium, results, name)
             assert image.bounding_box()["width"] == float(image.get_attribute("width"))
 
 
+@pytest.mark.parametrize("width", [360, 400, 900, 1300, 1600])
+def test_no_data_set_of_the_front_page_is_out_of_sight(chromium, results, width):
+    with browser.opened(
+        chromium, f"file://{results}/index.html", viewport={"width": width, "height": 800}
+    ) as page:
+        for table in page.locator("table.by-name").all():
+            hidden = table.evaluate(
+                "each => each.parentNode.scrollWidth - each.parentNode.clientWidth"
+            )
+            assert hidden <= 0
+        narrow = width < 640
+        named = "getComputedStyle(document.querySelector('.grid td'), '::before').content"
+        assert page.evaluate(named) == ('"films"' if narrow else "none")
+
+
+def test_tables_of_a_page_take_the_free_width_and_text_columns_have_room(chromium, results):
+    for width, prose, room in ((1700, 900, 300), (400, 400, 220)):
+        viewport = {"width": width, "height": 800}
+        with browser.opened(chromium, f"file://{results}/{PAGE}", viewport=viewport) as page:
+            main = page.locator("main").bounding_box()["width"]
+            box = page.locator("#long .scroll").first.bounding_box()
+            assert box["width"] == main > width / 1.5
+            assert page.locator("#worked p").bounding_box()["width"] < prose
+            cell = page.locator("#long td.long").first
+            assert cell.bounding_box()["width"] > min(room, 220)
+            assert cell.evaluate("each => getComputedStyle(each).textAlign") == "left"
+
+
 def test_text_of_figures_is_ten_pixels_high_at_their_true_size():
     import matplotlib.pyplot as plt
 

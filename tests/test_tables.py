@@ -115,3 +115,26 @@ def test_a_long_table_is_cut_and_says_where_the_rest_is(tmp_path):
     assert rows[-1] == str(tables.ROWS - 1)
     assert "*The first 30 of 35 rows: all of them are in `tables/long.csv`.* *Numbers.*" in shown
     assert "first 30" not in tables.view(long.head(30)).data
+
+
+@pytest.mark.parametrize("sizes", [{"b": 40, "a": 3, "c": 20}, {"b": 31}, {"b": 10, "a": 10}])
+def test_a_cut_table_hides_no_data_set(tmp_path, sizes):
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    long = pd.DataFrame({"dataset": names, "n": [n for s in sizes.values() for n in range(s)]})
+    shown = tables.view(tables.save(long, tmp_path / "tables", "long")).data
+    rows = [line.split("|")[1:3] for line in shown.splitlines() if line.startswith("|")][2:]
+    room = tables.ROWS // len(sizes)
+    wanted = [(name, str(n)) for name, size in sizes.items() for n in range(min(size, room))]
+    assert [(name.strip(), n.strip()) for name, n in rows] == wanted
+    cut = len(wanted) < len(long)
+    place = ": all of them are in `tables/long.csv`.*"
+    start = "The first " if len(sizes) == 1 else ""
+    each = "" if len(sizes) == 1 else ", the first of each data set"
+    said = f"*{start}{len(wanted)} of {len(long)} rows{each}{place}"
+    assert (said in shown) == cut and (place in shown) == cut
+
+
+def test_counts_have_no_decimals_and_measures_keep_theirs():
+    frame = pd.DataFrame({"n": [633.0, 8.0], "mixed": [-2.0, 2.25], "score": [0.0, 1.0]})
+    lines = [line.split() for line in tables.view(frame).data.splitlines()[2:]]
+    assert [line[1::2] for line in lines] == [["633", "-2", "0.0000"], ["8", "2.2500", "1.0000"]]

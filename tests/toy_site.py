@@ -9,7 +9,7 @@ import toy_results
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from bigrec_lib.findings import claims, evidence, site
+from bigrec_lib.findings import claims, evidence, rules, site
 
 HOSTILE = '<img src="http://evil.test/x.png" onerror="alert(1)"><script>alert(2)</script>'
 ALSO = '"><a href="javascript:alert(3)">[x](http://evil.test) | **b** ![y](http://evil.test/y.png)'
@@ -18,7 +18,30 @@ LINKS = (
     "[out](https://example.org), [on](03_generate_titles.ipynb#claims), [to](07_overall_performance"
     ".ipynb), [no](../docs/method.md), [none](12_llm_size.ipynb)"
 )
+EXERCISE = """## Exercise
+
+How many?
+
+<details><summary>A *solution* <script>alert(4)</script></summary>
+
+```python
+print("<details>")
+```
+
+It has [links](https://example.org).
+
+</details>
+
+After."""
 SIZE = (660, 330)
+
+
+def cut() -> str:
+    """A table as `tables.view` prints it, cut, with a caption, of a file that is published."""
+    names = ["a name of a method that is long", "-", "3 of 4"]
+    table = pd.DataFrame({"method": names, "gain": ["+0.1 [−0.2, +0.3]", "–", "1e-05 ∘"]})
+    below = "*The first 3 of 9 rows: all of them are in `tables/long.csv`.* *Means.*"
+    return f"{table.to_markdown(index=False, disable_numparse=True)}\n\n{below}\n"
 
 
 def picture() -> str:
@@ -53,6 +76,9 @@ def cells(title: str) -> list:
         ]),
         new_code_cell("draw()", id="figure", outputs=[figure]),
         new_markdown_cell("*Left: what is seen.*", id="below"),
+        new_markdown_cell(EXERCISE, id="exercise"),
+        new_code_cell("rule", id="rule", outputs=[shown(text_markdown=rules.RULE)]),
+        new_code_cell("long", id="long", outputs=[shown(text_markdown=cut()) for _ in range(2)]),
     ]  # fmt: skip
 
 
@@ -68,6 +94,8 @@ def publish(results, hostile=True):
     rows.to_csv(results / "claims.csv", index=False)
     (results / "figures").mkdir()
     Image.new("RGB", SIZE, "white").save(results / "figures" / "overall.png")
+    (results / "tables").mkdir(exist_ok=True)
+    (results / "tables" / "long.csv").write_text("method,gain\n")
     (results / "notebooks").mkdir()
     for n, job in enumerate(JOBS):
         book = new_notebook(cells=cells(f"Question {n} of {HOSTILE if hostile else 'all'}?"))

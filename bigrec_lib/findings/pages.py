@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +17,18 @@ from urllib.parse import quote
 
 from bs4 import BeautifulSoup, Tag
 
+from bigrec_lib.findings import rules
+
 TAGS = (
     "b blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span "
     "strong sub sup table tbody td th thead tr ul"
 ).split()
 SPANS = {cell: ["rowspan", "colspan"] for cell in ("td", "th")}
 PROSE = {"a": ["href"], "pre": ["class"], "div": ["class"], "span": ["class"]} | SPANS
+ASIDE = re.compile(r"<details><summary>(.*?)</summary>\n(.*?)\n</details>", re.S)
+TABLE = re.compile(r"tables/\w+\.csv")
+NUMBER = re.compile(r"[+\-−±~<≤>≥†∘–%,.:/\[\]()\s\d]*(?:e-?\d+)?[†∘\s]*")
+LONG = 24  # characters: a column with more is given room on a phone
 SAVED = re.compile(r'plots\.save\(\w+, p\.figures, "(\w+)"')  # the figure is among results, too
 DPI = 110  # of the pictures in notebooks: `plots.style`
 INCH = 96  # CSS pixels
@@ -46,6 +53,7 @@ class Section:
     title: str
     level: int
     text: str = ""
+    framed: dict[str, int] = field(default_factory=dict)  # kind -> tables or figures so far
 
 
 @dataclass
@@ -59,12 +67,16 @@ class Page:
 
 
 def read(
-    path: Path, jobs: list[str], render: Callable[..., str], place: Callable[[Picture], str]
+    path: Path,
+    jobs: list[str],
+    render: Callable[..., str],
+    place: Callable[[Picture], str],
+    claims: set[str],
 ) -> Page:
     """The page of an executed notebook.
 
     jobs: all that have a page. render: the template of the cells. place: keeps a picture and
-    returns its address.
+    returns its address. claims: those that the notebook decides.
     """
     import nbformat
 
@@ -76,6 +88,9 @@ def read(
         heading.decompose()
     for link in body.find_all("a"):
         lead(link, path.stem, jobs)
+    for named in body.select(".output code"):
+        lead_to_table(body, named, path.parent.parent)
+    fold_rule(body, claims)
     page = Page(path.stem, title, "")
     page.sections = dress(body, title)
     page.html = str(body)
@@ -99,11 +114,37 @@ def lead(link: Tag, job: str, jobs: list[str]) -> None:
         link.unwrap()
 
 
+def lead_to_table(body: BeautifulSoup, named: Tag, results: Path) -> None:
+    """Let the name of a published table, as `tables.view` prints it, lead to its file."""
+    name = named.get_text()
+    if TABLE.fullmatch(name) and (results / name).exists():
+        named.wrap(body.new_tag("a", href=f"../{name}"))
+
+
+def fold_rule(body: BeautifulSoup, claims: set[str]) -> None:
+    """Show of the printed rule what it says of these claims, and fold the whole of it."""
+    start = " ".join(rules.RULE.split("\n\n")[0].split())
+    for output in body.select(".output"):
+        first = output.find("p")
+        if not first or " ".join(first.get_text().split()) != start:
+            continue
+        whole = output.wrap(body.new_tag("details"))
+        summary = body.new_tag("summary")
+        summary.string = "The rule in full, for every claim"
+        whole.insert(0, summary)
+        own = body.new_tag("ul")
+        for line in output.find_all("li"):
+            if line.get_text().partition(":")[0] in claims:
+                own.append(copy(line))
+        if own.contents:
+            whole.insert_before(own)
+
+
 def cell_of(cell, place: Callable[[Picture], str]) -> dict:
     """What the template shows of a cell: id, prose or code, outputs."""
     shown: dict = {"id": cell.id, "kind": cell.cell_type}
     if cell.cell_type == "markdown":
-        return shown | {"html": markdown(cell.source, [*TAGS, "a"], PROSE)}
+        return shown | {"html": prose(cell.source)}
     if cell.cell_type != "code":
         return shown | {"html": ""}
     outputs = [output_of(output, cell, place) for output in cell.outputs]
@@ -139,6 +180,16 @@ def picture_of(output, cell) -> Picture:
     alt = output.metadata.get("image/png", {}).get("alt", "")
     saved = SAVED.search(cell.source)
     return Picture(png, width, height, alt, saved[1] if saved else "")
+
+
+def prose(text: str) -> str:
+    """A cell of prose as HTML: Markdown with links, of which a part may be folded (`ASIDE`)."""
+    pieces = [markdown(piece, [*TAGS, "a"], PROSE) for piece in ASIDE.split(text)]
+    made = pieces[0]
+    for title, inside, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        line = BeautifulSoup(title, "html.parser").get_text().strip()
+        made += f"<details><summary>{clean(line)}</summary>{inside}</details>{after}"
+    return made
 
 
 def markdown(text: str, tags: list[str] = TAGS, attributes: dict = SPANS) -> str:
@@ -200,18 +251,21 @@ def dress(body: BeautifulSoup, title: str) -> list[Section]:
             continue
         for tag in cell.find_all(["h1", "h2", "h3", "h4", "h5", "h6", "table", "figure"]):
             if tag.name == "table":
-                frame_table(body, tag, caption("Table", sections[-1].title, numbers))
+                frame_table(body, tag, caption("Table", sections[-1], numbers))
             elif tag.name == "figure":
-                frame_figure(body, tag, caption("Figure", sections[-1].title, numbers), cell)
+                frame_figure(body, tag, caption("Figure", sections[-1], numbers), cell)
             else:
                 sections.append(address(body, tag, taken, sections[-1].level))
     collect(body, sections)
     return sections
 
 
-def caption(kind: str, title: str, numbers: dict[str, int]) -> str:
+def caption(kind: str, section: Section, numbers: dict[str, int]) -> str:
+    """The number of a table or figure and the section it is in; after the first it says so."""
     numbers[kind] += 1
-    return f"{kind} {numbers[kind]}. {title}"
+    section.framed[kind] = section.framed.get(kind, 0) + 1
+    more = f" ({section.framed[kind]})" if section.framed[kind] > 1 else ""
+    return f"{kind} {numbers[kind]}. {section.title}{more}"
 
 
 def address(body: BeautifulSoup, heading: Tag, taken: set[str], above: int) -> Section:
@@ -240,16 +294,43 @@ def numbered(slug: str):
 
 
 def frame_table(body: BeautifulSoup, table: Tag, text: str) -> None:
-    """Put a table into a frame that scrolls, with a caption, and say what its headers head."""
+    """Put a table into a frame that scrolls, with a caption, and say what its headers head.
+
+    Prose in italics right below it is what it is captioned with.
+    """
+    mark_text(table)
     for header in table.find_all("th"):
         if not header.get_text().strip():
             header.name = "td"
         else:
             header["scope"] = "col" if header.find_parent("thead") else "row"
     line = body.new_tag("caption")
-    line.string = text
+    line.append(text if text[-1] in ".?!" else f"{text}.")
+    below = table.find_next_sibling()
+    if below and below.name == "p" and all_in_italics(below):
+        for said in below.find_all("em", recursive=False):
+            line.append(" ")
+            line.extend(list(said.contents))
+        below.decompose()
     table.insert(0, line)
     table.wrap(frame(body, text))
+
+
+def mark_text(table: Tag) -> None:
+    """Give the cells of columns that hold text the class `text`, and `long` if it is long.
+
+    Tables whose cells span several columns or rows stay as they are.
+    """
+    if table.select_one("[colspan], [rowspan]"):
+        return
+    rows = [row.find_all(["td", "th"], recursive=False) for row in table.find_all("tr")]
+    for cells in zip(*rows, strict=False):
+        said = [cell.get_text().strip() for cell in cells if not cell.find_parent("thead")]
+        if all(NUMBER.fullmatch(text) for text in said):
+            continue
+        room = ["long"] if max(map(len, said)) > LONG else []
+        for cell in cells:
+            cell["class"] = ["text", *room]
 
 
 def frame_figure(body: BeautifulSoup, figure: Tag, text: str, cell: Tag) -> None:
@@ -272,6 +353,12 @@ def in_italics(cell: Tag) -> Tag | None:
     emphasis = cell.find("em")
     whole = emphasis and emphasis.get_text().strip() == cell.get_text().strip()
     return emphasis if whole else None
+
+
+def all_in_italics(paragraph: Tag) -> bool:
+    """Whether a paragraph is nothing but emphasis, one or several."""
+    parts = [part for part in paragraph.children if str(part).strip()]
+    return bool(parts) and all(isinstance(part, Tag) and part.name == "em" for part in parts)
 
 
 def frame(body: BeautifulSoup, name: str) -> Tag:

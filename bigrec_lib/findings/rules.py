@@ -55,9 +55,9 @@ that of its lists shuffled among users.
   of the true title (better); those of the smaller budget / random ones of the larger − 1, NDCG@20
   (no worse). Guards: for NDCG@20 the personal gain; for the log-likelihood that of the title under
   the user's own history − under another user's.
-* Q2: / the model of one domain in its own catalogue − 1 (no worse): that model in the catalogue of
-  all domains; the joint model in it; the average of the domains' adapters in its own catalogue.
-  Guard: the personal gain of the first of the two.
+* Q2: each of three / the model of one domain in its own catalogue − 1 (no worse): that model in the
+  catalogue of all domains; the joint model in it; the average of the domains' adapters in its own
+  catalogue. Guard: the personal gain of the first of the two.
 * Q3: a way to ground that takes no more than half the exact way's time, writing aside / the exact
   way − 1, NDCG@20 (no worse). Guard: its personal gain. A way that loses nothing is proved by
   identical ranks, not tested.

@@ -38,9 +38,10 @@ def write(results: Path, jobs: list[str]) -> list[Path]:
     if not jobs:
         raise StudyError(f"{results}/notebooks is empty: run the study first")
     templates = environment()
-    read, written = read_pages(results, sorted(jobs, key=reading_order), templates)
-    links = [link_of(page) for page in read]
     found = front.contents(results)
+    order = sorted(jobs, key=reading_order)
+    read, written = read_pages(results, order, templates, decided(found["rows"]))
+    links = [link_of(page) for page in read]
     found["lacks"] += unpublished(links)
     shared = found | {
         "study": results.name,
@@ -71,11 +72,12 @@ def write(results: Path, jobs: list[str]) -> list[Path]:
 
 
 def read_pages(
-    results: Path, jobs: list[str], templates: Environment
+    results: Path, jobs: list[str], templates: Environment, claims: dict[str, set[str]]
 ) -> tuple[list[pages.Page], list[Path]]:
     """The pages of these jobs, and the files of their pictures.
 
-    A picture that lies among the study's figures is linked there.
+    claims: job -> those that it decides. A picture that lies among the study's figures is linked
+    there.
     """
     files: list[Path] = []
     cells = templates.get_template("cells.html.j2").render
@@ -90,11 +92,20 @@ def read_pages(
         files.append(path)
         return f"pictures/{quote(path.name)}"
 
-    read = [
-        pages.read(results / "notebooks" / f"{job}.ipynb", jobs, cells, partial(place, page=job))
-        for job in jobs
-    ]
+    read = []
+    for job in jobs:
+        path = results / "notebooks" / f"{job}.ipynb"
+        own = claims.get(job, set())
+        read.append(pages.read(path, jobs, cells, partial(place, page=job), own))
     return read, files
+
+
+def decided(rows: list[front.Row]) -> dict[str, set[str]]:
+    """Job -> the claims of its rows."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.where.partition("#")[0], set()).add(row.claim)
+    return found
 
 
 def copy(source: Path, target: Path) -> Path:
@@ -127,6 +138,7 @@ def environment() -> Environment:
     made.filters["slug"] = lambda text: re.sub(r"[^\w]+", "-", text.lower()).strip("-")
     made.filters["address"] = quote
     made.filters["as_text"] = as_text
+    made.globals["signed"] = front.signed
     return made
 
 
@@ -205,7 +217,9 @@ def in_front(found: dict) -> list[dict[str, str]]:
          "text": " · ".join([*each.history, each.text, *each.grounded, each.target])}
         for each in found["examples"]
     ]  # fmt: skip
-    return rows + examples
+    summary = {"page": "Findings", "title": "In short", "href": "index.html",
+               "text": " ".join(found["summary"])}  # fmt: skip
+    return [summary, *rows, *examples]
 
 
 def write_search(entries: list[dict[str, str]], path: Path) -> Path:

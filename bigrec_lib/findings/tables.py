@@ -30,13 +30,26 @@ def save(
 def view(frame: pd.DataFrame, digits: int = 4, caption: str = "") -> Markdown:
     """The table as a notebook shows it: its first ROWS rows, without row numbers.
 
-    A longer one says so, and where all of it is if it was saved. caption: printed below it.
+    A longer one says so, and where all of it is if it was saved. Of several data sets in a column
+    `dataset`, each shows its first rows, as many as the others. caption: printed below it.
     """
     below = f"*{caption}*" if caption else ""
-    if len(frame) > ROWS:
+    shown = head(frame)
+    if len(shown) < len(frame):
         place = f": all of them are in `{frame.attrs['file']}`" if "file" in frame.attrs else ""
-        below = f"*The first {ROWS} of {len(frame):,} rows{place}.* {below}".strip()
-    return Markdown(markdown(frame.head(ROWS), digits) + (f"\n{below}\n" if below else ""))
+        several = "dataset" in frame and frame.dataset.nunique() > 1
+        each = ", the first of each data set" if several else ""
+        first = f"{len(shown)} of {len(frame):,} rows{each}"
+        first = first if several else f"The first {first}"
+        below = f"*{first}{place}.* {below}".strip()
+    return Markdown(markdown(shown, digits) + (f"\n{below}\n" if below else ""))
+
+
+def head(frame: pd.DataFrame) -> pd.DataFrame:
+    """At most ROWS rows: the first, or the first of each data set if there is room for one each."""
+    if len(frame) <= ROWS or "dataset" not in frame or frame.dataset.nunique() > ROWS:
+        return frame.head(ROWS)
+    return frame.groupby("dataset", sort=False).head(ROWS // frame.dataset.nunique())
 
 
 def markdown(frame: pd.DataFrame, digits: int) -> str:
@@ -58,13 +71,15 @@ def rounded(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
 
 
 def shown(value: object, digits: int) -> str:
-    """A cell as text: numbers rounded, with commas; a missing value as a dash.
+    """A cell as text: numbers rounded, with commas; a missing value as a dash. Whole numbers beyond
+    1 are counts, whatever their type.
 
-    >>> shown(0.00331, 4), shown(6928.25, 4), shown(999_611, 4)
-    ('0.0033', '6,928', '999,611')
+    >>> shown(0.00331, 4), shown(6928.25, 4), shown(999_611, 4), shown(8.0, 4), shown(1.0, 4)
+    ('0.0033', '6,928', '999,611', '8', '1.0000')
     """
     if isinstance(value, float):
-        return "–" if value != value else f"{value:,.{digits if abs(value) < 1000 else 0}f}"
+        whole = abs(value) >= 1000 or (abs(value) > 1 and value.is_integer())
+        return "–" if value != value else f"{value:,.{0 if whole else digits}f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "–" if value is None or value is pd.NA else str(value)

@@ -11,6 +11,7 @@ const WEIGHTS = {
   "collaborative": "the scores of a conventional model",
 };
 const FURTHER = ["grounding", "unseen", "compared", "cheaper", "last"]; // kinds of methods
+const CHOSEN = "chosen on validation";
 const K = STUDY.k;
 const $ = (id) => document.getElementById(id);
 const state = { dataset: 0, seed: 0, method: "bigrec", weights: "", step: 0, example: 0 };
@@ -124,9 +125,11 @@ function pick(examples, nothing) { // one of them at random, with the outcome no
   }
   const others = examples.filter((example) => example !== state.example);
   const from = others.length ? others : examples;
+  const cleared = $("outcome").value !== "";
   $("outcome").value = "";
   state.example = from[Math.floor(Math.random() * from.length)];
   show();
+  if (cleared) $("status").textContent += " The filter by outcome was taken off.";
 }
 
 function collapsed() { // those for whom the LLM wrote what it wrote most often
@@ -267,7 +270,7 @@ function showList() {
     fill("weights", kinds, state.weights);
     $("gamma").max = STUDY.gammas.length - 1;
     $("gamma").value = state.step;
-    $("chosen").textContent = `γ = ${data().again.gammas[state.weights]}, chosen`;
+    $("chosen").textContent = `γ = ${data().again.gammas[state.weights]}, ${CHOSEN}`;
     $("list-title").textContent = "The first 20 titles of BIGRec";
     showGamma();
     return;
@@ -297,7 +300,7 @@ function showGamma() { // what follows γ
   const now = atGamma(state.example, state.step), plain = atGamma(state.example, 0);
   $("place").textContent = placeSentence(now)
     + (state.step ? `; at γ = 0, ${placeText(plain)}.` : ".");
-  heads(["", "Title", "D", "D̂", "W", "D̃", "at γ = 0"]);
+  heads(["", "Title", "D", "D̂, scaled", "W", "D̃, adjusted", "at γ = 0"]);
   const before = firstAt(state.example, 0).map((each) => each.title);
   $("titles").replaceChildren(...firstAt(state.example, state.step).map((each, place) => {
     const was = before.indexOf(each.title);
@@ -333,9 +336,9 @@ function showMetrics() { // of the examples that the filters let through
   const examples = matching(), best = data().again.gammas[state.weights];
   const chosen = STUDY.gammas.indexOf(best);
   $("metric-of").textContent = `mean of ${examples.length} examples`;
-  const lines = [["γ = " + STUDY.gammas[state.step], state.step], ["γ = 0", 0],
-                 [`γ = ${best}, chosen`, chosen]];
-  $("metrics").replaceChildren(...lines.map(([name, step]) => {
+  const steps = [...new Set([state.step, 0, chosen])];
+  $("metrics").replaceChildren(...steps.map((step) => {
+    const name = `γ = ${STUDY.gammas[step]}` + (step === chosen ? `, ${CHOSEN}` : "");
     const at = examples.length ? metricsAt(step, examples) : { hr: NaN, ndcg: NaN };
     const text = (value) => (Number.isNaN(value) ? "–" : value.toFixed(4));
     return row("", header(name), text(at.hr), text(at.ndcg));
@@ -370,7 +373,7 @@ function drawCurve(examples, chosen) {
   }
   $("curve").replaceChildren(...parts);
   $("curve").setAttribute("aria-label",
-    `NDCG@20 over γ, from 0 to ${STUDY.gammas[last]}; the chosen γ is ${STUDY.gammas[chosen]}`);
+    `NDCG@20 over γ, from 0 to ${STUDY.gammas[last]}; ${STUDY.gammas[chosen]} was ${CHOSEN}`);
 }
 
 function showRanks() {
@@ -479,5 +482,23 @@ $("collapse").addEventListener("click", () =>
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 addEventListener("hashchange", () => { recall(); show(); });
 
+// Light and dark: as on the pages of the site, and kept with theirs.
+const root = document.documentElement;
+
+function keptTheme() {
+  try { return localStorage.getItem("theme"); } catch { return null; }
+}
+
+function setTheme(theme) {
+  root.dataset.theme = theme;
+  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
+}
+
+$("theme").addEventListener("click", () => {
+  setTheme(root.dataset.theme === "dark" ? "light" : "dark");
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* not kept */ }
+});
+setTheme(keptTheme()
+  ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 recall();
 show();

@@ -177,7 +177,8 @@ def study(as_good, knows=True, slow=()):
 
 def judged(*args, **kwargs):
     ranks, gains, seconds, measures = study(*args, **kwargs)
-    table = grounders.over_runs(ranks, seconds, measures)
+    nothing = pd.DataFrame(columns=["dataset", "lm", "method"])
+    table = grounders.alone(grounders.over_runs(ranks, seconds, measures), nothing)
     decided = claims.judged(grounders.q3(ranks, gains, table), "15#claims", "")
     return table, decided, decided.set_index("statement").verdict.to_dict()
 
@@ -193,7 +194,33 @@ def test_a_way_that_keeps_its_hits_is_no_worse_and_one_that_loses_half_is():
         grounders.sentences(table, decided, pd.DataFrame(columns=["dataset", "method"]))
     )
     assert "writing the text dominates" in said and "75.0% of the texts need no embedding" in said
-    assert "of 3 ways in half the time or less, 1 are shown to be no worse within 30%" in said
+    assert "an example of a batch takes 3.000 s" in said
+    assert (
+        "of 3 ways in half the time or less, writing aside, 1 are shown to be no worse within 30%"
+        in said
+    )
+
+
+def test_a_request_takes_what_17a_timed_and_not_the_share_of_a_batch():
+    table, decided, _ = judged({"bigrec-grams": 0.97})
+    table = pd.concat(
+        [table, table[table.method == "bigrec-grams"].assign(method=grounders.CONSTRAINED)]
+    )
+    rows = [("d", "", "bigrec", 9.0), ("d", "", grounders.CONSTRAINED, 11.0)]
+    rows += [("d", "large", "bigrec", 99.0), ("e", "", "bigrec", 99.0)]
+    timed = pd.DataFrame(rows, columns=["dataset", "lm", "method", "writing"])
+    found = grounders.alone(table, timed).set_index("method")
+    assert found.writing.to_dict() == {
+        "bigrec": 9, "bigrec-cached": 9, "bigrec-grams": 9, grounders.CONSTRAINED: 11
+    }  # fmt: skip
+    assert found.request.tolist() == pytest.approx([10, 10, 9.4, 11.4])
+    assert not found.batched.any()
+    none = pd.DataFrame(columns=["dataset", "method"])
+    said = "\n".join(grounders.sentences(found.reset_index(), decided, none))
+    assert "a request takes 10.000 s" in said and "saves more than 10.0%" in said
+    assert "**moves the cost into writing**, which takes 11.000 s instead of 9.000 s" in said
+    silent = grounders.alone(table.assign(writing=0.0), timed)
+    assert (silent.writing == 0).all() and silent.request.tolist() == silent.grounding.tolist()
 
 
 def test_what_saves_less_than_half_is_not_judged():

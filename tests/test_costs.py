@@ -27,7 +27,7 @@ def test_training_pays_off_where_requests_make_up_for_it(told, wanted):
 
 
 def change(folder, seconds):
-    """Give the conventional models other seconds of training (BIGRec takes 12.5)."""
+    """Give the conventional models other seconds of training (BIGRec takes 64)."""
     told = json.loads((folder / "manifests.json").read_text())
     for job in told["jobs"].values():
         if job["notebook"] == "06_train_baselines":
@@ -52,14 +52,37 @@ def test_bigrec_is_worth_its_time_only_where_it_is_better_and_knows_its_users(tm
 
 
 def test_who_takes_longer_to_train_is_no_rival(tmp_path):
-    folder = change(toy_results.write(tmp_path, world="null"), {"gru4rec-ce": 12.5})
+    folder = change(toy_results.write(tmp_path, world="null"), {"gru4rec-ce": 64.0})
     valid = evidence.read_scores(folder, "valid")
     assert costs.within(folder, valid, "films", 128) == ("gru4rec-ce", "few")
-    change(folder, {"gru4rec-ce": 12.6})
-    assert costs.within(folder, valid, "films", 128) == ("markov", "few")
-    change(folder, {"markov": 13.0})
+    change(folder, {"gru4rec-ce": 64.1})
+    assert costs.within(folder, valid, "films", 128) == ("sasrec-ce", "few")
+    change(folder, {"markov": 65.0, "sasrec-ce": 65.0})
     assert costs.within(folder, valid, "films", 128) == ("", "")
     assert set(judged(folder).verdict) == {"missing"}
+
+
+def test_a_tuning_that_was_only_read_again_took_as_long_as_its_steps(tmp_path):
+    """The job's own seconds are those of reading: neither tables nor the rival go by them."""
+    folder = toy_results.write(tmp_path, world="null")
+    valid = evidence.read_scores(folder, "valid")
+    told = json.loads((folder / "manifests.json").read_text())
+    for job in told["jobs"].values():
+        if job["notebook"] == "02_tune_llm":
+            job |= {"seconds": 0.5, "seconds_of": {"tuning": 40.0 + 10 * job["keys"]["seed"]}}
+    (folder / "manifests.json").write_text(json.dumps(told))
+    seconds = evidence.training_seconds(folder)
+    own = seconds[seconds.method == "bigrec"]
+    assert (own.seconds == 40.0 + 10 * own.seed).all() and own.seed.nunique() > 1
+    means = costs.trained(folder, valid).query("method == 'bigrec'")
+    assert means[(means.dataset == "films") & (means.lm == "")].seconds.tolist() == [55.0]
+    assert costs.within(folder, valid, "films", 128) == ("gru4rec-ce", "few")
+    for job in told["jobs"].values():
+        if job["notebook"] == "02_tune_llm":
+            job["seconds_of"] = {}
+    (folder / "manifests.json").write_text(json.dumps(told))
+    assert evidence.training_seconds(folder).query("method == 'bigrec'").seconds.isna().all()
+    assert costs.within(folder, valid, "films", 128) == ("", "")
 
 
 def test_quality_and_cost_come_together(tmp_path):
@@ -83,7 +106,7 @@ def test_quality_and_cost_come_together(tmp_path):
         ("markov", ""): 0.001, ("popularity", ""): 0.0001,
     }  # fmt: skip
     assert few.ndcg["bigrec-cached", ""] == few.ndcg["bigrec", ""]
-    assert few.seconds["bigrec", ""] == 12.5 and few.seconds["markov", ""] == 1
+    assert few.seconds["bigrec", ""] == 64 and few.seconds["markov", ""] == 1
     wanted = ranks[(ranks.method == "bigrec") & (ranks.run.str.fullmatch(r"n128-s\d"))]
     wanted = wanted[wanted.dataset == "films"].ndcg.mean()
     assert few.ndcg["bigrec", ""] == pytest.approx(wanted)

@@ -120,16 +120,33 @@ def test_a_study_without_conventional_models_says_what_is_missing():
 
 def test_bins_points_and_words_follow_the_numbers():
     ranks, valid, _, known = world("planted")
-    found = domains.binned(ranks, valid, known).set_index(["trait", "bin"])
+    binned = domains.binned(ranks, valid, known)
+    found = binned.set_index(["trait", "bin"])
     pairs = ranks.pivot_table(index=["seed", "example"], columns="method", values="ndcg")
     there = pairs.index.get_level_values("example") % 2 == 1
     apart = (pairs["bigrec"] - pairs["item-knn"])[there].mean()
     assert found.difference["continuity", 2] == pytest.approx(apart)
     assert found.n["continuity", 2] == N / 2
     points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
-    said = "\n".join(domains.sentences(points, model))
+    said = "\n".join(domains.sentences(points, model, binned))
     assert said.count("BIGRec **gains** on d") == 2 and "50% of a target's words" in said
     ranks, valid, _, known = world("random")
+    binned = domains.binned(ranks, valid, known)
     points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
-    said = "\n".join(domains.sentences(points, model))
-    assert "**is behind** of Item kNN" not in said and "is behind" in said
+    said = "\n".join(domains.sentences(points, model, binned))
+    assert "is **behind** Item kNN, by 0." in said and "by -" not in said
+
+
+def test_where_nobody_hits_a_new_target_nothing_is_said_of_them():
+    ranks, valid, _, known = world("planted")
+    new = ranks.example.isin(known["d"].index[known["d"].new == 1])
+    ranks = ranks.assign(ndcg=ranks.ndcg.where(~new, 0.0))
+    binned = domains.binned(ranks, valid, known)
+    row = binned[(binned.trait == "new") & (binned["bin"] == 1)].iloc[0]
+    assert row.gap == "neither has a hit" and np.isnan(row.low) and row.difference == 0
+    points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
+    said = "\n".join(domains.sentences(points, model, binned))
+    assert "on the 300 new targets neither" in said and "by whether the target is new" not in said
+    assert "whether the target is new" in "\n".join(
+        domains.sentences(points, model, domains.binned(*world("planted")[:2], known))
+    )

@@ -19,7 +19,7 @@ def test_quality_by_hand():
     recalls = {"bigrec": np.ones(4), "other": np.array([1, 1, 1, 0.5])}
     lists = {"bigrec": EXACT, "copy": EXACT.copy(), "other": other}
     found = grounders.quality(lists, recalls, TARGETS, USERS, 1000).set_index("method")
-    assert found.verdict["bigrec"] == found.verdict["copy"] == "identical"
+    assert found.verdict["bigrec"] == found.verdict["copy"] == "identical lists"
     assert found.ndcg["bigrec"] == pytest.approx((2 + SECOND) / 4)
     assert found.difference["other"] == pytest.approx((SECOND - 1) / 4)
     assert found.recall["other"] == 0.875 and np.isnan(found.recall["copy"])
@@ -27,19 +27,25 @@ def test_quality_by_hand():
     assert found.low["other"] < found.difference["other"] < found.high["other"]
 
 
-def test_lists_that_differ_where_no_target_is_are_the_same():
+def test_lists_that_differ_where_no_target_is_decide_nothing():
     other = EXACT[:, ::-1].copy()
     other[:3] = EXACT[:3]
     found = grounders.quality({"bigrec": EXACT, "other": other}, {}, TARGETS, USERS, 1000)
-    assert found.difference.tolist() == [0, 0] and found.corrected[1] == 0
-    assert found.verdict.tolist() == ["identical", "the same within ±30%"]
+    assert found.difference.tolist() == [0, 0]
+    assert found.loc[1, ["low", "high", "p", "corrected"]].isna().all()
+    assert found.verdict.tolist() == ["identical lists", "nothing differs"]
 
 
 def test_without_a_hit_of_the_exact_way_nothing_is_said():
     found = grounders.quality(
         {"bigrec": EXACT, "other": EXACT[:, ::-1]}, {}, np.full(4, 5), USERS, 1000
     )
-    assert found.verdict[1] == "missing: a hit of the exact way"
+    assert found.verdict[1] == "neither has a hit"
+    found = grounders.quality(
+        {"bigrec": EXACT, "other": np.full((4, 2), 9)}, {}, TARGETS, USERS, 1000
+    )
+    assert found.verdict[1] == "only one of the two has a hit"
+    assert found.difference[1] < 0 and found.loc[1, ["low", "high", "p"]].isna().all()
 
 
 @pytest.mark.parametrize(("share", "same"), [(0.95, True), (1.05, True), (0.72, False), (0.5, 0)])
@@ -54,7 +60,6 @@ def test_equivalence_needs_the_whole_interval_within_the_margin(share, same):
     cells = (ours - exact - ratio * exact) / exact.mean()
     error = cells.std(ddof=1) / 20
     assert (abs(ratio) + 1.65 * error < rules.SAME) == same
-    assert grounders.p_same(exact, exact, np.arange(400)) == 0
 
 
 def served(way, embedded, seconds):
@@ -172,7 +177,8 @@ def study(as_good, knows=True, slow=()):
 
 def judged(*args, **kwargs):
     ranks, gains, seconds, measures = study(*args, **kwargs)
-    table = grounders.over_runs(ranks, seconds, measures)
+    nothing = pd.DataFrame(columns=["dataset", "lm", "method"])
+    table = grounders.alone(grounders.over_runs(ranks, seconds, measures), nothing)
     decided = claims.judged(grounders.q3(ranks, gains, table), "15#claims", "")
     return table, decided, decided.set_index("statement").verdict.to_dict()
 
@@ -181,14 +187,40 @@ def test_a_way_that_keeps_its_hits_is_no_worse_and_one_that_loses_half_is():
     table, decided, verdicts = judged(dict(zip(QUICK, (0.97, 0.4, 0.72), strict=True)))
     said = [f"{methods.label(name)} / the exact way − 1" for name in QUICK]
     assert [verdicts[name] for name in said] == ["supported", "contradicted", "not decided"]
-    assert table.set_index("method").identical.to_dict() == {
+    assert table.set_index("method").identical_ranks.to_dict() == {
         "bigrec": True, "bigrec-cached": True, **dict.fromkeys(QUICK, False)
     }  # fmt: skip
     said = " ".join(
         grounders.sentences(table, decided, pd.DataFrame(columns=["dataset", "method"]))
     )
     assert "writing the text dominates" in said and "75.0% of the texts need no embedding" in said
-    assert "of 3 ways in half the time or less, 1 are shown to be no worse within 30%" in said
+    assert "an example of a batch takes 3.000 s" in said
+    assert (
+        "of 3 ways in half the time or less, writing aside, 1 are shown to be no worse within 30%"
+        in said
+    )
+
+
+def test_a_request_takes_what_17a_timed_and_not_the_share_of_a_batch():
+    table, decided, _ = judged({"bigrec-grams": 0.97})
+    table = pd.concat(
+        [table, table[table.method == "bigrec-grams"].assign(method=grounders.CONSTRAINED)]
+    )
+    rows = [("d", "", "bigrec", 9.0), ("d", "", grounders.CONSTRAINED, 11.0)]
+    rows += [("d", "large", "bigrec", 99.0), ("e", "", "bigrec", 99.0)]
+    timed = pd.DataFrame(rows, columns=["dataset", "lm", "method", "writing"])
+    found = grounders.alone(table, timed).set_index("method")
+    assert found.writing.to_dict() == {
+        "bigrec": 9, "bigrec-cached": 9, "bigrec-grams": 9, grounders.CONSTRAINED: 11
+    }  # fmt: skip
+    assert found.request.tolist() == pytest.approx([10, 10, 9.4, 11.4])
+    assert not found.batched.any()
+    none = pd.DataFrame(columns=["dataset", "method"])
+    said = "\n".join(grounders.sentences(found.reset_index(), decided, none))
+    assert "a request takes 10.000 s" in said and "saves more than 10.0%" in said
+    assert "**moves the cost into writing**, which takes 11.000 s instead of 9.000 s" in said
+    silent = grounders.alone(table.assign(writing=0.0), timed)
+    assert (silent.writing == 0).all() and silent.request.tolist() == silent.grounding.tolist()
 
 
 def test_what_saves_less_than_half_is_not_judged():

@@ -62,6 +62,26 @@ def test_papermill_documents_every_parameter_with_its_true_default(path):
     assert all(each["help"].strip() for each in known.values())
 
 
+def saved_names(path: Path) -> set[tuple[str, str]]:
+    """Kind (tables, plots) and name of all that a notebook saves."""
+    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    found = set()
+    for call in ast.walk(ast.parse("\n".join(code))):
+        if isinstance(call, ast.Call) and re.fullmatch(
+            r"(tables|plots)\.save", ast.unparse(call.func)
+        ):
+            assert isinstance(call.args[2], ast.Constant), ast.unparse(call)
+            found.add((ast.unparse(call.func), call.args[2].value))
+    return found
+
+
+def test_no_two_notebooks_save_the_same_figure_or_table():
+    """A page links its figures by their names: another notebook's would stand in their place."""
+    saved = [(what, path.stem) for path in NOTEBOOKS for what in saved_names(path)]
+    makers = pd.DataFrame(saved, columns=["what", "notebook"]).groupby("what").notebook.agg(list)
+    assert len(makers) > 40 and makers[makers.map(len) > 1].to_dict() == {}
+
+
 def test_every_notebook_ran_in_the_toy_study(project):
     executed = {path.stem.split(".")[-1] for path in project.glob("results/toy/notebooks/*.ipynb")}
     assert executed == set(CLASSES) - ABSENT

@@ -80,7 +80,8 @@ def test_the_relative_difference_by_hand(studies, ranks):
     expected = means["bigrec-union"] / means["bigrec"] - 1
     assert spaces.relative(group, UNITED).value == pytest.approx(expected)
     apart = spaces.combination(group, {UNITED: 1.0, ALONE: -1.0})
-    assert apart.value == pytest.approx(means["bigrec-union"] - means["bigrec"])
+    assert apart[0].value == pytest.approx(means["bigrec-union"] - means["bigrec"])
+    assert apart[1] == ""
     assert spaces.combination(group, {("of nobody", spaces.OWN, spaces.USUAL): 1.0}) is None
 
 
@@ -161,9 +162,20 @@ def test_no_effect_is_seen_where_nothing_changes(ranks):
     found = spaces.effects(ranks)
     wrong = found[found.effect.str.contains(f"{spaces.OWN}: {spaces.WRONG}")]
     assert len(wrong) == 2 and (wrong.difference == 0).all()
+    assert (wrong.gap == "nothing differs").all() and wrong[["low", "high", "p"]].isna().all(None)
+    table = spaces.factorial(ranks).query("model == @spaces.SINGLE and prompt == @spaces.WRONG")
+    same = table[table.catalogue == spaces.OWN]
+    assert (same.verdict == "nothing differs").all() and same.relative_low.isna().all()
     nothing = pd.DataFrame(columns=["catalogue", "prompt", "kind", "all"])
     told = spaces.told(found, nothing, nothing)
     assert len(told) <= 5 and any("0 are lower and 0 higher" in line for line in told)
+    assert "names a wrong domain" in str(told) and "names no domain" not in str(told)
+    assert any(
+        "films **nothing differs**" in line
+        for line in spaces.told(
+            found.assign(effect=f"{spaces.SINGLE}: {spaces.UNION}' titles − own"), nothing, nothing
+        )
+    )
 
 
 def test_lists_with_foreign_titles_stay_out_of_the_other_analyses(studies):

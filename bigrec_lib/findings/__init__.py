@@ -8,6 +8,7 @@ training_sizes     NDCG@20 over training sizes, and its slope
 claims             the paper's claims: the evidence for each, and verdicts
 questions          what each claim and open question says, a line each
 
+differences        when a difference tells something, and in which words (14 to 18)
 analyses           what 07 to 11 compute: a function a table
 leaderboard        the main table, and what every method in it is held against
 sizes              what a larger LLM buys (12)

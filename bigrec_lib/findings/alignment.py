@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.findings import claims, significance
+from bigrec_lib.findings import claims, differences, significance
 from bigrec_lib.findings.claims import PERSONAL, compared, difference, per_dataset, personal
 from bigrec_lib.findings.evidence import plain_runs
 from bigrec_lib.findings.methods import label, minus
@@ -112,13 +112,15 @@ def ladder(rows: pd.DataFrame) -> pd.DataFrame:
 
 def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     """Share of test examples with each outcome, with its interval: columns dataset, outcome, share,
-    low, high. values: `evidence.read_values`."""
+    low, high, NaN where all have it or none. values: `evidence.read_values`."""
     rows = []
     plain = plain_runs(values[values.what.str.startswith(OUTCOME)])
     for (dataset, what), group in plain.groupby(["dataset", "what"], sort=False):
         table = crossed(group, "value")["bigrec"]
         mean = mean_of(table.to_numpy(), users_of(table))
         ends = {"low": max(mean.interval.low, 0.0), "high": min(mean.interval.high, 1.0)}
+        if mean.value in (0.0, 1.0):  # nothing varies
+            ends = dict.fromkeys(ends, np.nan)
         row = {"dataset": dataset, "outcome": what.removeprefix(OUTCOME), "share": mean.value}
         rows.append(row | ends)
     return pd.DataFrame(rows, columns=["dataset", "outcome", "share", "low", "high"])
@@ -154,7 +156,8 @@ def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """What the LLM itself ranks, beside what it writes, on the examples that were ranked.
 
     values: `evidence.read_values`; scores: `evidence.read_scores`. Columns dataset, way, n, median
-    (titles before the target), ndcg, difference (in NDCG@20 to BIGRec), low, high.
+    (titles before the target), ndcg, difference (in NDCG@20 to BIGRec), low, high, p, gap
+    (`differences.ends`; '' for BIGRec itself) and corrected (p by `holm` over all rows).
     """
     ranked = plain_runs(values[(values.what == RANK) & values.method.isin(WAYS)])
     ranked = ranked.rename(columns={"value": "rank"}).assign(ties=0).drop(columns="what")
@@ -168,13 +171,17 @@ def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     for dataset, group in both.groupby("dataset", sort=False):
         tables = crossed(group, "ndcg")
         for way in (name for name in WAYS if name in tables):
-            apart = mean_of((tables[way] - tables["bigrec"]).to_numpy(), users_of(tables[way]))
+            ours, theirs = tables[way].to_numpy(), tables["bigrec"].to_numpy()
+            apart = mean_of(ours - theirs, users_of(tables[way]))
             row = {"dataset": dataset, "way": WAYS[way], "n": apart.n}
             row |= {"median": group.place[group.method == way].median()}
-            row |= {"ndcg": tables[way].to_numpy().mean(), "difference": apart.value}
-            rows.append(row | {"low": apart.interval.low, "high": apart.interval.high})
-    columns = ["dataset", "way", "n", "median", "ndcg", "difference", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+            row |= {"ndcg": ours.mean(), "difference": apart.value}
+            if way != "bigrec":
+                row |= differences.ends(apart, differences.gap(ours, theirs))
+            rows.append(row)
+    columns = "dataset way n median ndcg difference low high p gap".split()
+    frame = pd.DataFrame(rows, columns=columns).fillna({"gap": ""})
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
 def share_found(values: pd.DataFrame) -> dict[str, float]:
@@ -277,7 +284,8 @@ def sentences(
     lines.append(f"**The first change at which the median title is lost**: {lost}.")
     misses = shares[shares.outcome != variants.OUTCOMES[0]]
     said = [
-        f"{dataset}: {row.outcome} ({row.share:.0%} [{row.low:.0%}, {row.high:.0%}])"
+        f"{dataset}: {row.outcome} ({row.share:.0%}"
+        + (f" [{row.low:.0%}, {row.high:.0%}])" if row.low == row.low else ")")
         for dataset, group in misses.groupby("dataset", sort=False)
         for row in group.nlargest(1, "share").itertuples()
     ]
@@ -285,8 +293,10 @@ def sentences(
     said = []
     for row in likely[likely.way == WAYS[LIKELY]].itertuples():
         apart = significance.Interval(row.difference, row.low, row.high)
-        word = apart.verdict("better than", "worse than", "not told apart from")
-        said.append(f"{row.dataset}: {word} BIGRec, {apart} (n = {row.n})")
+        words = ("better than", "worse than", "not told apart from")
+        word = differences.word(apart, row.corrected, *words)
+        shown = row.gap or f"{word} BIGRec, {differences.signed(apart)}"
+        said.append(f"{row.dataset}: {shown} (n = {row.n})")
     lines.append(f"**The LLM's own ranking**: {'; '.join(said) or 'missing'}.")
     said = [
         f"{row.dataset}, {row.statement}: {row.verdict}"

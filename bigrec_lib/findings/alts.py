@@ -248,14 +248,15 @@ def rows(
 ) -> str:
     """What a figure is of, then the value of each row with the ends of its interval.
 
-    names: columns that tell the rows apart. Of more than `most` rows the first.
+    names: columns that tell the rows apart. A row without an interval has NaN for ends. Of more
+    than `most` rows the first.
     """
     there = frame[frame[value].notna()]
     parts = []
     for row in there.head(most).to_dict("records"):
         told = [label(row[name]) if name == "method" else str(row[name]) for name in names]
         said = f"{row[value]:.4f}"
-        if ends:
+        if ends and row[ends[0]] == row[ends[0]]:
             said += f" [{row[ends[0]]:.4f}, {row[ends[1]]:.4f}]"
         parts.append(f"{', '.join(filter(None, told))} {said}")
     more = f"; and {len(there) - most} more" if len(there) > most else ""

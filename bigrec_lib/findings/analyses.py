@@ -349,7 +349,8 @@ def settings(folder: Path) -> pd.DataFrame:
             {"dataset": dataset, "setting": setting}
             | set_to
             | {"target_modules": " ".join(set_to["target_modules"])}
-            | {"minutes": tuning["seconds"] / 60, "valid_loss": tuning["facts"]["valid_loss"]}
+            | {"minutes": evidence.tuning_seconds(tuning) / 60}
+            | {"valid_loss": tuning["facts"]["valid_loss"]}
             | {"real": first["real"], "distinct": int(first["distinct"])}
             | {"most_frequent": first["most frequent"], "n": len(group)}
             | {"ndcg": ndcg.mean, "low": ndcg.low, "high": ndcg.high}

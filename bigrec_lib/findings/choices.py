@@ -270,7 +270,7 @@ def seconds_of(folder) -> pd.DataFrame:
         if budget.isdigit()
     ]
     tunings = [
-        job["keys"] | {"method": "bigrec", "tuning": job["seconds_of"].get("tuning", np.nan)}
+        job["keys"] | {"method": "bigrec", "tuning": evidence.tuning_seconds(job)}
         for job in manifests.published_jobs(folder, "02_tune_llm")
     ]
     keys = ["dataset", "budget", "arm"]

@@ -62,7 +62,8 @@ def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
     kept = rows[full | (rows.n_train == rows.dataset.map(main))]
     kept = kept.assign(samples=np.where(full[kept.index], "all", "few"), lm="")
     others = [
-        job["keys"] | {"samples": "few", "method": "bigrec", "seconds": job["seconds"]}
+        job["keys"]
+        | {"samples": "few", "method": "bigrec", "seconds": evidence.tuning_seconds(job)}
         for job in manifests.published_jobs(folder, "02_tune_llm")
         if job["keys"].get("lm") and not job["keys"]["setting"]
     ]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, evidence
-from bigrec_lib.findings.methods import CONVENTIONAL, minus
+from bigrec_lib.findings import claims, differences, evidence, significance
+from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, users_of
 from bigrec_lib.method import census
 
@@ -72,12 +72,18 @@ def known(
     return found
 
 
-def differences(test: pd.DataFrame, rival: str) -> pd.DataFrame | None:
-    """NDCG@20 of BIGRec − that of a rival, seeds x examples (`crossed`); None without a pair."""
+def pair(test: pd.DataFrame, rival: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """NDCG@20 of BIGRec and of a rival, seeds x examples (`crossed`); None without a pair."""
     if not {"bigrec", rival} <= set(test.method):
         return None
     tables = crossed(test[test.method.isin(("bigrec", rival))], "ndcg")
-    return tables["bigrec"] - tables[rival] if tables[rival].size else None
+    return (tables["bigrec"], tables[rival]) if tables[rival].size else None
+
+
+def apart(test: pd.DataFrame, rival: str) -> pd.DataFrame | None:
+    """BIGRec − the rival, of `pair`; None without a pair."""
+    both = pair(test, rival)
+    return both[0] - both[1] if both else None
 
 
 def coefficients(values: pd.DataFrame, known: pd.DataFrame) -> dict[str, Mean]:
@@ -131,7 +137,7 @@ def v3(
             what = f"{minus('bigrec', rival or 'conventional')}, slope over {TRAITS[trait]}"
             keys = {"claim": "V3", "dataset": dataset, "metric": "NDCG@20", "statement": what}
             at = known.get(str(dataset), pd.DataFrame())
-            mean = slope(differences(group, rival), at, trait)
+            mean = slope(apart(group, rival), at, trait)
             guards = {f"slope of the {claims.PERSONAL}": slope(of_gains(gain), at, trait)}
             lacking = "a conventional model with BIGRec's seeds, and targets that differ in this"
             rows.append(claims.compared(keys, mean, lacking, guards))
@@ -148,58 +154,63 @@ def binned(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFram
     """BIGRec − the conventional model that validation prefers, on examples of like traits.
 
     test, valid: `scored` ranks; known: as for `v3`. Columns dataset, trait, bin, at (mean of the
-    trait), n, share (of the examples), bigrec, rival (mean NDCG@20), difference with low, high.
+    trait), n, share (of the examples), bigrec, rival (mean NDCG@20), difference with low, high and
+    gap (`differences.ends`).
     """
     rows = []
     for dataset, _, group, before in claims.per_dataset(test, valid):
         rival = evidence.preferred(before, CONVENTIONAL)
-        values = differences(group, rival)
-        if values is None or dataset not in known:
+        both = pair(group, rival)
+        if both is None or dataset not in known:
             continue
-        numbers = values.columns.get_level_values("example")
-        at = known[str(dataset)].loc[numbers]
-        levels = group[group.example.isin(numbers)].groupby(["method", "example"]).ndcg.mean()
+        ours, theirs = (table.to_numpy() for table in both)
+        users = users_of(both[0])
+        at = known[str(dataset)].loc[both[0].columns.get_level_values("example")]
         for trait in at.columns[at.notna().all()]:
             of_bin = bins(at[trait].to_numpy(), trait)
             for number in np.unique(of_bin):
                 there = of_bin == number
-                mean = mean_of(values.loc[:, there].to_numpy(), users_of(values)[there])
+                pieces = ours[:, there], theirs[:, there]
+                mean = mean_of(pieces[0] - pieces[1], users[there])
                 row = {"dataset": dataset, "trait": trait, "bin": int(number)}
                 row |= {"at": at[trait][there].mean(), "n": mean.n, "share": there.mean()}
-                row |= {"bigrec": levels["bigrec"][numbers[there]].mean()}
-                row |= {"rival": levels[rival][numbers[there]].mean(), "difference": mean.value}
-                rows.append(row | {"low": mean.interval.low, "high": mean.interval.high})
-    columns = "dataset trait bin at n share bigrec rival difference low high".split()
+                row |= {"bigrec": pieces[0].mean(), "rival": pieces[1].mean()}
+                row |= {"difference": mean.value}
+                rows.append(row | differences.ends(mean, differences.gap(*pieces)))
+    columns = "dataset trait bin at n share bigrec rival difference low high gap".split()
     return pd.DataFrame(rows, columns=columns)
 
 
 def points(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """A row a data set: the mean of each trait, and BIGRec − the preferred conventional model.
 
-    Columns dataset, rival, seeds, n, difference, low, high, and those of TRAITS.
+    Columns dataset, rival, seeds, n, difference, low, high, p, gap (`differences.ends`), corrected
+    (p by `holm` over the data sets), and those of TRAITS.
     """
     rows = []
     for dataset, _, group, before in claims.per_dataset(test, valid):
         rival = evidence.preferred(before, CONVENTIONAL)
-        values = differences(group, rival)
-        if values is None or dataset not in known:
+        both = pair(group, rival)
+        if both is None or dataset not in known:
             continue
-        mean = mean_of(values.to_numpy(), users_of(values))
+        ours, theirs = (table.to_numpy() for table in both)
+        mean = mean_of(ours - theirs, users_of(both[0]))
         row = {"dataset": dataset, "rival": rival, "seeds": mean.seeds, "n": mean.n}
-        row |= {"difference": mean.value, "low": mean.interval.low, "high": mean.interval.high}
+        row |= {"difference": mean.value} | differences.ends(mean, differences.gap(ours, theirs))
         rows.append(row | known[str(dataset)].mean().to_dict())
-    columns = ["dataset", "rival", "seeds", "n", "difference", "low", "high", *TRAITS]
-    return pd.DataFrame(rows, columns=columns)
+    columns = "dataset rival seeds n difference low high p corrected gap".split()
+    frame = pd.DataFrame(rows, columns=[*columns, *TRAITS])
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
 def model(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """All traits at once: what one standard deviation more of each adds to the difference.
 
-    Columns dataset, trait, coefficient, low, high, p (not corrected: the table decides nothing).
+    Columns dataset, trait, coefficient, low, high, p and corrected (by `holm` over all rows).
     """
     rows = []
     for dataset, _, group, before in claims.per_dataset(test, valid):
-        values = differences(group, evidence.preferred(before, CONVENTIONAL))
+        values = apart(group, evidence.preferred(before, CONVENTIONAL))
         if values is None or dataset not in known:
             continue
         at = known[str(dataset)]
@@ -207,26 +218,35 @@ def model(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame
         for trait, mean in coefficients(values, scaled).items():
             row = {"dataset": dataset, "trait": trait, "coefficient": mean.value}
             rows.append(row | {"low": mean.interval.low, "high": mean.interval.high, "p": mean.p})
-    return pd.DataFrame(rows, columns="dataset trait coefficient low high p".split())
+    frame = pd.DataFrame(rows, columns="dataset trait coefficient low high p".split())
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def sentences(points: pd.DataFrame, model: pd.DataFrame) -> list[str]:
-    """What 18 shows, in words that the intervals choose: Markdown list items."""
+def sentences(points: pd.DataFrame, model: pd.DataFrame, bins: pd.DataFrame) -> list[str]:
+    """What 18 shows, in words that corrected p-values choose: Markdown list items.
+
+    bins: `binned`. Nothing is said of new targets where neither side hits one.
+    """
     lines = []
     for row in points.itertuples():
-        apart = Interval(row.difference, row.low, row.high)
-        word = apart.verdict("is ahead of", "is behind", "is not told apart from")
         lines.append(
-            f"- {row.dataset}: BIGRec **{word}** {minus('bigrec', row.rival).split(' − ')[1]}, "
-            f"by {apart} in NDCG@20; {row.continuity:.0%} of a target's words are in the history, "
-            f"and {row.new:.0%} of the targets are new."
+            f"- {row.dataset}: BIGRec {differences.ahead(label(row.rival), row)} in NDCG@20; "
+            f"{row.continuity:.0%} of a target's words are in the history, and {row.new:.0%} of "
+            "the targets are new."
         )
-    for trait, group in model[model.trait.isin(CLAIMED)].groupby("trait", sort=False):
+    unhit = bins[(bins.trait == "new") & (bins["bin"] == 1) & (bins.gap == differences.NEITHER)]
+    for row in unhit.itertuples():
+        lines.append(
+            f"- {row.dataset}: on the {row.n} new targets neither BIGRec nor the other has a hit, "
+            "so **nothing can be said** of them."
+        )
+    words = ("**gains** on", "**loses** on", "is not shown to gain or lose on")
+    told = ~((model.trait == "new") & model.dataset.isin(unhit.dataset))
+    for trait, group in model[told & model.trait.isin(CLAIMED)].groupby("trait", sort=False):
         said: dict[str, list[str]] = {}
         for row in group.itertuples():
-            word = Interval(row.coefficient, row.low, row.high).verdict(
-                "**gains** on", "**loses** on", "is not shown to gain or lose on"
-            )
+            slope_of = Interval(row.coefficient, row.low, row.high)
+            word = differences.word(slope_of, row.corrected, *words)
             said.setdefault(word, []).append(row.dataset)
         parts = [f"{word} {', '.join(names)}" for word, names in said.items()]
         lines.append(f"- All else equal, by {TRAITS[trait]}: BIGRec {'; '.join(parts)}.")

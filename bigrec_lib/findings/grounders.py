@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, evidence, rules, significance
+from bigrec_lib.findings import claims, differences, evidence, rules, significance
 from bigrec_lib.findings.methods import CHEAPER, label
 from bigrec_lib.findings.significance import LEVEL
 from bigrec_lib.method import cheaper, metrics
@@ -18,7 +18,10 @@ from bigrec_lib.study import manifests
 EXACT = "bigrec"
 """The way that the others are held against."""
 
-IDENTICAL, SAME, OPEN = "identical", f"the same within ±{rules.SAME:.0%}", "not decided"
+CONSTRAINED = "bigrec-constrained"
+"""The way that writes other texts, inside a tree of all titles."""
+
+IDENTICAL, SAME, OPEN = "identical lists", f"the same within ±{rules.SAME:.0%}", "not decided"
 
 
 def quality(
@@ -32,7 +35,7 @@ def quality(
 
     lists: way -> (n, k); recalls: way -> (n,), of those that ground the same texts; targets, users:
     (n,). Columns method, recall, ndcg, difference (to the exact way) with low and high, p
-    (`p_same`), corrected (by `holm` over all ways) and verdict.
+    (`p_same`), corrected (by `holm` over all ways) and verdict, where need be `differences.gap`.
     """
     ndcg = {
         name: metrics.ndcg(
@@ -42,14 +45,15 @@ def quality(
     }
     rows = []
     for name, values in ndcg.items():
-        apart = significance.interval(values - ndcg[EXACT], users)
+        apart = significance.mean_of((values - ndcg[EXACT])[None], users)
+        why = differences.gap(values, ndcg[EXACT])
         row = {"method": name, "recall": recalls[name].mean() if name in recalls else np.nan}
-        row |= {"ndcg": values.mean(), "difference": apart.mean}
-        row |= {"low": apart.low, "high": apart.high}
+        row |= {"ndcg": values.mean(), "difference": apart.value} | differences.ends(apart, why)
+        row["p"] = np.nan if why else p_same(values, ndcg[EXACT], users)
         same_lists = np.array_equal(lists[name], lists[EXACT])
-        p = np.nan if same_lists else p_same(values, ndcg[EXACT], users)
-        rows.append(row | {"p": p, "verdict": IDENTICAL if same_lists else ""})
-    frame = pd.DataFrame(rows)
+        rows.append(row | {"verdict": IDENTICAL if same_lists else row.pop("gap")})
+    columns = "method recall ndcg difference low high p verdict".split()
+    frame = pd.DataFrame(rows, columns=columns)
     frame.insert(7, "corrected", significance.holm(frame.p))
     return frame.assign(verdict=[row.verdict or verdict(row) for row in frame.itertuples()])
 
@@ -57,20 +61,14 @@ def quality(
 def p_same(values: np.ndarray, exact: np.ndarray, users: np.ndarray) -> float:
     """p-value of "the mean is within ±`rules.SAME` of the exact way's": two one-sided tests.
 
-    values, exact: (n,) NDCG@20. 0 where no example differs; NaN where the exact way has no hit.
+    values, exact: (n,) NDCG@20, which differ (`differences.gap`).
     """
-    if not exact.any():
-        return np.nan
-    if np.array_equal(values, exact):
-        return 0.0
     ratio = significance.ratio_of(np.stack([values - exact, exact])[:, None], users)
     return max(ratio.p_above(-rules.SAME), ratio.p_below(rules.SAME))
 
 
 def verdict(row) -> str:
-    """What a row of `quality` shows whose lists are not identical to the exact ones."""
-    if row.p != row.p:
-        return "missing: a hit of the exact way"
+    """What a row of `quality` shows that has an interval."""
     if row.corrected < LEVEL:
         return SAME
     return significance.Interval(row.difference, row.low, row.high).verdict("better", "worse", OPEN)
@@ -212,8 +210,9 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
     """Every way against the exact one, over the seeds of a study: a row a data set and way.
 
     test: `variants` of scored ranks; seconds: `published_seconds`; measures: `read_measures`.
-    Columns dataset, method, seeds, n, recall, embedded, ndcg, difference with low and high,
-    identical (ranks), writing, grounding and request (seconds, medians of the seeds).
+    Columns dataset, method, seeds, n, recall, embedded, ndcg, difference with low, high and gap
+    (`differences.ends`), identical_ranks, writing, grounding and request (seconds, medians of the
+    seeds).
     """
     rows = []
     for (dataset, method), group in test.groupby(["dataset", "method"], sort=False):
@@ -224,9 +223,12 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
             continue
         users = significance.users_of(apart)
         row = {"dataset": dataset, "method": method}
-        row |= significance.contrast(apart.to_numpy(), users)
+        mean = significance.mean_of(apart.to_numpy(), users)
+        row |= {"seeds": mean.seeds, "n": mean.n, "difference": mean.value}
+        pair = (tables["ndcg"][name].to_numpy() for name in (method, EXACT))
+        row |= differences.ends(mean, differences.gap(*pair))
         row |= {"ndcg": group.ndcg.mean()}
-        row["identical"] = all(
+        row["identical_ranks"] = all(
             tables[name][method].equals(tables[name][EXACT]) for name in ("rank", "ties")
         )
         counted = measures[(measures.dataset == dataset) & (measures.method == method)]
@@ -235,8 +237,25 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
         typical = of_way.groupby("what").seconds.median()
         row |= {name: typical.get(name, np.nan) for name in ("writing", "request")}
         rows.append(row | {"grounding": row["request"] - row["writing"]})
-    columns = "dataset method seeds n recall embedded ndcg difference low high".split()
-    return pd.DataFrame(rows, columns=[*columns, *"identical writing grounding request".split()])
+    columns = "dataset method seeds n recall embedded ndcg difference low high gap".split()
+    ends = "identical_ranks writing grounding request".split()
+    return pd.DataFrame(rows, columns=[*columns, *ends])
+
+
+def alone(table: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
+    """`over_runs` with the writing of requests one by one, where 17a timed it.
+
+    requests: `costs.published`. 15a knows what 03 took an example, in batches and perhaps in part
+    from kept work; so writing and request are replaced, and batched says where they are not.
+    """
+    timed = requests[requests.lm == ""].reindex(columns=["dataset", "method", "writing"])
+    by = timed.set_index(["dataset", "method"]).writing
+    same = table.method.where(table.method == CONSTRAINED, EXACT)
+    one = by.reindex(pd.MultiIndex.from_arrays([table.dataset, same])).to_numpy()
+    one = np.where(table.writing == 0, 0.0, one)  # what writes nothing
+    batched = np.isnan(one)
+    writing = np.where(batched, table.writing, one)
+    return table.assign(writing=writing, request=writing + table.grounding, batched=batched)
 
 
 def half(table: pd.DataFrame) -> dict[str, list[str]]:
@@ -247,7 +266,7 @@ def half(table: pd.DataFrame) -> dict[str, list[str]]:
     found = {}
     for dataset, group in table.groupby("dataset", sort=False):
         limit = group.grounding[group.method == EXACT].max() / 2
-        quick = group[(group.grounding <= limit) & ~group.identical]
+        quick = group[(group.grounding <= limit) & ~group.identical_ranks]
         found[str(dataset)] = quick.method.tolist()
     return found
 
@@ -273,7 +292,7 @@ def q3(test: pd.DataFrame, gains: pd.DataFrame, table: pd.DataFrame) -> list[dic
 def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame) -> list[str]:
     """What 15 shows, a Markdown list item a data set and thing.
 
-    table: `over_runs`; decided: claims of `q3`; largest: columns dataset, method, items, seconds of
+    table: `alone`; decided: claims of `q3`; largest: columns dataset, method, items, seconds of
     a search among as many invented titles.
     """
     lines = []
@@ -281,12 +300,13 @@ def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame)
         one = group.set_index("method")
         share = one.writing[EXACT] / one.request[EXACT]
         stage = "writing the text" if share > 0.5 else "grounding it"
+        what = "an example of a batch" if one.batched[EXACT] else "a request"
         lines.append(
-            f"- {dataset}: a request takes {one.request[EXACT]:.3f} s, and **{stage} dominates**: "
+            f"- {dataset}: {what} takes {one.request[EXACT]:.3f} s, and **{stage} dominates**: "
             f"writing is {share:.1%} of it, so that no cheaper grounding saves more than "
             f"{1 - share:.1%}."
         )
-        free = group[group.identical & (group.method != EXACT)]
+        free = group[group.identical_ranks & (group.method != EXACT)]
         for row in free.itertuples():
             lines.append(
                 f"- {dataset}: **{label(row.method)} loses nothing**: all ranks are identical, and "
@@ -296,13 +316,21 @@ def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame)
         good = verdicts[verdicts.verdict == rules.SUPPORTED]
         said = ", ".join(good.statement.str.removesuffix(" / the exact way − 1"))
         lines.append(
-            f"- {dataset}: of {len(verdicts)} ways in half the time or less, {len(good)} "
+            f"- {dataset}: of {len(verdicts)} ways in half the time or less, writing aside, "
+            f"{len(good)} "
             + (
                 f"are shown to be no worse within {rules.SAME:.0%}: **{said}**."
                 if said
                 else f"**are shown to be no worse** within {rules.SAME:.0%}."
             )
         )
+        alike = one.batched.get(CONSTRAINED) == one.batched[EXACT]
+        if alike and one.writing[CONSTRAINED] > one.writing[EXACT]:
+            lines.append(
+                f"- {dataset}: {label(CONSTRAINED)} **moves the cost into writing**, which takes "
+                f"{one.writing[CONSTRAINED]:.3f} s instead of {one.writing[EXACT]:.3f} s; all in "
+                f"all {one.request[CONSTRAINED]:.3f} s."
+            )
         exact = largest[(largest.dataset == dataset) & (largest.method == EXACT)]
         for row in exact.itertuples():
             lines.append(

@@ -52,7 +52,7 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
     for job in manifests.published_jobs(folder, "02_tune_llm"):
         given = job["parameters"]
         passes = given["n_train"] * given["epochs"] * (1 + len(given["also"]))
-        seconds = job["seconds_of"].get("tuning", np.nan)
+        seconds = evidence.tuning_seconds(job)
         rows.append(
             KEYS | job["keys"] | {"seconds_a_sample": seconds / passes, "tuning_gb": job["peak_gb"]}
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, evidence, rules, significance
+from bigrec_lib.findings import claims, differences, evidence, rules, significance
 from bigrec_lib.findings.significance import Mean, crossed, mean_of, ratio_of, users_of
 from bigrec_lib.method import adapters, metrics
 from bigrec_lib.method.adapters import Update
@@ -99,16 +99,23 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def combination(group: pd.DataFrame, weights: dict[Cell, float]) -> Mean | None:
+def combination(group: pd.DataFrame, weights: dict[Cell, float]) -> tuple[Mean, str] | None:
     """The mean of weighted cells' NDCG@20, in pairs of seeds and examples; None without any.
 
-    group: `cells` of one data set.
+    group: `cells` of one data set. Beside it `differences.gap` of the cells with weights above zero
+    and of those below.
     """
     if not set(weights) <= set(group.cell):
         return None
     tables = crossed(group[group.cell.isin(list(weights))], "ndcg", by="cell")
-    values = sum(weight * tables[cell].to_numpy() for cell, weight in weights.items())
-    return mean_of(values, users_of(tables[next(iter(weights))])) if np.size(values) else None
+    users = users_of(tables[next(iter(weights))])
+    if not len(users):
+        return None
+    ours, theirs = (
+        np.sum([abs(w) * tables[c].to_numpy() for c, w in weights.items() if w * sign > 0], axis=0)
+        for sign in (1, -1)
+    )
+    return mean_of(ours - theirs, users), differences.gap(ours, theirs)
 
 
 def relative(group: pd.DataFrame, cell: Cell) -> Mean | None:
@@ -130,7 +137,7 @@ def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
 
     ranks: `cells` with ndcg. Columns dataset, model, catalogue, prompt; seeds, n, ndcg with low,
     high; relative with relative_low, relative_high; corrected (p of the rule "no worse", by `holm`
-    over all rows) and verdict, by that rule without its guard.
+    over all rows) and verdict, by that rule without its guard, or `differences.gap`.
     """
     rows = []
     for dataset, group in ranks.groupby("dataset", sort=False):
@@ -140,21 +147,28 @@ def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
             row = {"dataset": dataset} | dict(zip(CELL, cell, strict=True))
             row |= {"seeds": mean.seeds, "n": mean.n, "ndcg": mean.value}
             row |= {"low": mean.interval.low, "high": mean.interval.high}
-            ratio = relative(group, cell) if cell != BASE else None
-            if ratio:
-                finding = rules.no_worse(ratio)
-                row |= {"relative": ratio.value, "relative_low": ratio.interval.low}
-                row |= {"relative_high": ratio.interval.high, "p": finding.p}
-                row |= {"favours": finding.favours, "pairs": ratio.seeds}
-            rows.append(row)
-    columns = "seeds n ndcg low high relative relative_low relative_high p favours pairs".split()
-    frame = pd.DataFrame(rows).reindex(columns=["dataset", *CELL, *columns])
+            rows.append(row | (against_base(group, cell) if cell != BASE else {}))
+    columns = "seeds n ndcg low high relative relative_low relative_high p favours pairs gap"
+    frame = pd.DataFrame(rows).reindex(columns=["dataset", *CELL, *columns.split()])
     frame["corrected"] = significance.holm(frame.p.astype(float))
     frame["verdict"] = [
         WORDS[rules.verdict(row.corrected, bool(row.favours), row.pairs)]
         for row in frame.itertuples()
     ]
-    return in_order(frame.drop(columns=["p", "favours", "pairs"]))
+    frame["verdict"] = frame.verdict.where(frame.gap.fillna("") == "", frame.gap)
+    return in_order(frame.drop(columns=["p", "favours", "pairs", "gap"]))
+
+
+def against_base(group: pd.DataFrame, cell: Cell) -> dict:
+    """What `factorial` says of a cell beside BASE: nothing where there is no ratio."""
+    ratio, apart = relative(group, cell), combination(group, {cell: 1.0, BASE: -1.0})
+    if not ratio or not apart:
+        return {}
+    if apart[1]:
+        return {"relative": ratio.value, "gap": apart[1]}
+    finding, ends = rules.no_worse(ratio), ratio.interval
+    row = {"relative": ratio.value, "relative_low": ends.low, "relative_high": ends.high}
+    return row | {"p": finding.p, "favours": finding.favours, "pairs": ratio.seeds, "gap": ""}
 
 
 WORDS = {
@@ -169,18 +183,18 @@ WORDS = {
 def effects(ranks: pd.DataFrame) -> pd.DataFrame:
     """What each factor does to NDCG@20, and how two do together: a row a data set and contrast.
 
-    ranks: `cells` with ndcg. Columns dataset, effect, seeds, n, difference, low, high, p, and
-    corrected (by `holm` over all rows).
+    ranks: `cells` with ndcg. Columns dataset, effect, seeds, n, difference, low, high, p, gap
+    (`differences.ends`) and corrected (by `holm` over all rows).
     """
     rows = []
     for dataset, group in ranks.groupby("dataset", sort=False):
         for name, weights in contrasts(list(dict.fromkeys(group.model))):
-            mean = combination(group, weights)
-            if mean:
+            found = combination(group, weights)
+            if found:
+                mean, why = found
                 row = {"dataset": dataset, "effect": name, "seeds": mean.seeds, "n": mean.n}
-                row |= {"difference": mean.value, "low": mean.interval.low}
-                rows.append(row | {"high": mean.interval.high, "p": mean.p})
-    columns = "dataset effect seeds n difference low high p".split()
+                rows.append(row | {"difference": mean.value} | differences.ends(mean, why))
+    columns = "dataset effect seeds n difference low high p gap".split()
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
@@ -371,9 +385,13 @@ def one_catalogue(effect: str, model: str, effects: pd.DataFrame) -> str:
     """What a catalogue of all domains costs a model, data set by data set."""
     parts = []
     for row in effects[effects.effect == effect].itertuples():
+        if row.gap:
+            parts.append(f"{row.dataset} **{row.gap}**")
+            continue
         apart = significance.Interval(row.difference, row.low, row.high)
-        word = apart.verdict("helps", "costs", "makes no difference that is shown")
-        parts.append(f"{row.dataset} **{word}**, {signed(apart)}")
+        words = ("helps", "costs", "makes no difference that is shown")
+        word = differences.word(apart, row.corrected, *words)
+        parts.append(f"{row.dataset} **{word}**, {differences.signed(apart)}")
     return f"One catalogue for all domains, {model}: {'; '.join(parts)}." if parts else ""
 
 
@@ -391,16 +409,17 @@ def strangers(shares: pd.DataFrame) -> str:
 
 def wording(effects: pd.DataFrame) -> str:
     """For how many models the prompt's wording is shown to matter."""
-    told = [f"catalogue {OWN}: {prompt} − " for prompt in (UNNAMED, WRONG)]
-    kept = [any(part in effect for part in told) for effect in effects.effect]
-    rows = effects[np.array(kept, dtype=bool)]
-    if rows.empty:
-        return ""
-    worse, better = int((rows.high < 0).sum()), int((rows.low > 0).sum())
-    return (
-        f"A prompt that names no domain, or a wrong one: of {len(rows)} comparisons with the usual "
-        f"prompt {worse} are lower and {better} higher, by their intervals."
-    )
+    lines = []
+    for prompt, words in {UNNAMED: "names no domain", WRONG: "names a wrong domain"}.items():
+        rows = effects[effects.effect.str.contains(f"catalogue {OWN}: {prompt} − ", regex=False)]
+        if len(rows):
+            sure = rows[rows.corrected < significance.LEVEL]
+            worse, better = int((sure.difference < 0).sum()), int((sure.difference > 0).sum())
+            lines.append(
+                f"A prompt that {words}: of {len(rows)} comparisons with the usual prompt {worse} "
+                f"are lower and {better} higher, by corrected p-values."
+            )
+    return " ".join(lines)
 
 
 def directions(cosines: pd.DataFrame) -> str:
@@ -415,7 +434,3 @@ def directions(cosines: pd.DataFrame) -> str:
             f"{of_kind[NULL]:.3f}"
         )
     return f"{line}."
-
-
-def signed(apart: significance.Interval) -> str:
-    return f"{apart.mean:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"

@@ -184,8 +184,13 @@ def test_sentences_and_figures(worlds):
         judged((scores, worlds["planted"][1], values.iloc[:0], measures)), rho.iloc[:0],
     )  # fmt: skip
     assert nothing.count("missing") >= 4 and "nan" not in nothing
-    assert len(figures_alignment.ladder(rungs).axes) == 1
-    assert len(figures_alignment.predicting(points, rho).axes) == 7
+    (axis,) = figures_alignment.ladder(rungs).axes
+    assert all(line.get_linestyle() == "None" for line in axis.lines)
+    figure = figures_alignment.predicting(points, rho)
+    assert len(figure.axes) == 7 and figure.get_figwidth() <= figures_alignment.PAGE
+    assert all(axis.xaxis.label.get_size() >= 8 for axis in figure.axes)
+    assert all(tick.get_size() >= 8 for axis in figure.axes for tick in axis.get_xticklabels())
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
     assert len(figures_alignment.outcomes(shares).axes) == 1
 
 

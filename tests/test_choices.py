@@ -248,18 +248,38 @@ def test_table_figure_and_sentences(worlds):
     newest = found[(found.arm == "newest") & (found.budget == 64)].iloc[0]
     assert newest.ndcg_low < newest.ndcg_difference < newest.ndcg_high and newest.ndcg_low > 0
     assert newest.knows == pytest.approx(1, abs=0.1)
+    few = choices.table(ranks, likely[likely.example < 7], gains, seconds)
+    assert (few.n_likelihood == 7).all() and (few.n == N).all()
     bands = choices.bands(ranks, likely)
     assert (bands.draws == 10).all() and (bands.low < bands.high).all()
     figure = figures_selection.quality(found, bands)
     assert len(figure.axes) == 2
     figures_selection.overlap(choices.overlaps(chosen()))
     said = choices.sentences(verdicts(worlds["planted"]), found, choices.variances(ranks, likely))
-    assert len(said) == 4 and said[0].startswith("**Choosing samples helps in places**")
+    assert len(said) == 5 and said[0].startswith("**Choosing samples helps in places**")
+    assert "Newest − at random, 64 samples: NDCG@20 **higher**, +" in said[0]
+    assert said[3].startswith("In **6 of 6** arms")
     assert "Newest" in said[1] and "above chance" in said[1]
     null = worlds["null"]
     table = choices.table(*null, seconds)
     said = choices.sentences(verdicts(null), table, choices.variances(*null[:2]))
     assert said[0].startswith("**No choice of samples is shown to beat chance**")
+
+
+def test_one_seed_decides_nothing_and_what_is_worse_than_chance_is_said(worlds):
+    """Random draws and the arm are swapped: what was better than chance is worse."""
+    frames = []
+    for frame in worlds["planted"]:
+        swapped = frame.arm.replace({"newest": "random", "random": "newest"})
+        kept = frame.assign(arm=swapped)[frame.arm.isin(["newest", "random"]) & (frame.seed == 0)]
+        frames.append(kept[kept.draw == 0])
+    decided = claims.judged(choices.q1(*frames), "13#c", "")
+    seconds = pd.DataFrame(columns=["dataset", "budget", "arm", "selecting", "tuning", "total"])
+    said = choices.sentences(
+        decided, choices.table(*frames, seconds), choices.variances(*frames[:2])
+    )
+    assert said[0].startswith("**Nothing is decided**: of ") and "demonstration" not in said[0]
+    assert "Newest − at random, 64 samples: NDCG@20 **lower**, -" in said[0]
 
 
 def test_every_arm_has_a_name_a_look_and_a_place_among_the_parameters():

@@ -1,6 +1,7 @@
 """What quality costs: fronts by hand, and V2 against planted worlds."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,45 @@ def test_the_front_by_hand():
 )
 def test_training_pays_off_where_requests_make_up_for_it(told, wanted):
     assert costs.pays_off(*told) == wanted
+
+
+@pytest.mark.parametrize(
+    ("rival", "said"),
+    [
+        ((20, 1), "no break-even"),
+        ((100, 1), "after **30 requests**"),
+        ((20, 5), "ahead for **10 requests**"),
+        ((100, 5), "never pays off"),
+    ],
+)
+def test_what_a_conventional_model_costs_beside_bigrec_in_words(rival, said):
+    """BIGRec: 40 seconds of training, 3 of a request."""
+    both = (SimpleNamespace(seconds=s, p50=p) for s, p in (rival, (40, 3)))
+    assert said in costs.break_even(*both)
+
+
+def test_each_front_is_named_and_what_was_not_measured_is_said():
+    rows = pd.DataFrame(
+        {"dataset": list("ddde"), "samples": "few", "ndcg": [0.1, 0.2, 0.15, 0.1],
+         "seconds": [1.0, 5.0, 9.0, 99.0], "p50": [3.0, 3.0, 1.0, 99.0]}
+    )  # fmt: skip
+    found = costs.fronts(rows)
+    assert found.front_of_training.tolist() == [True, True, False, True]
+    assert found.front_of_requests.tolist() == [False, True, True, True]
+    energy, models = costs.said_of(rows)
+    assert "energy" in energy and "all samples" in models
+    assert costs.said_of(rows.assign(joules=1.0, samples="all")) == []
+
+
+def test_rows_of_a_data_set_stand_together():
+    """bigrec-cached joins at the end, as BIGRec's own ranks stand for it."""
+    rows = [(d, "few", m, "", 0.1) for d in ("z", "a") for m in ("markov", "bigrec")]
+    levels = pd.DataFrame(rows, columns=[*costs.KEY, "ndcg"])
+    timed = [(d, "", m, 1.0) for d in ("z", "a") for m in ("markov", "bigrec", "bigrec-cached")]
+    timed = pd.DataFrame(timed, columns=["dataset", "lm", "method", "p50"])
+    found = costs.table(timed, levels, levels.drop(columns="ndcg").assign(seconds=2.0))
+    assert found.dataset.tolist() == ["z"] * 3 + ["a"] * 3
+    assert found.method.tolist() == ["markov", "bigrec", "bigrec-cached"] * 2
 
 
 def change(folder, seconds):

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, evidence, rules, significance
+from bigrec_lib.findings import claims, differences, evidence, rules, significance
 from bigrec_lib.findings.significance import FLOOR, Mean, clustered, mean_of, users_of
 from bigrec_lib.study import manifests, steps
 from bigrec_lib.study.row_keys import PICKED
@@ -223,7 +223,8 @@ def table(
 ) -> pd.DataFrame:
     """A row a data set, budget and arm; ranks, likely, gains: as for `q1`; seconds: `seconds_of`.
 
-    Columns dataset, budget, arm, draws, seeds (of each draw), n; ndcg and likelihood, each with
+    Columns dataset, budget, arm, draws, seeds (of each draw), n and n_likelihood (examples of the
+    one endpoint and of the other); ndcg and likelihood, each with
     _difference to random, _low and _high; gain and knows with _low and _high; selecting, tuning
     and total seconds.
     """
@@ -237,6 +238,8 @@ def table(
                 continue
             row = {"dataset": dataset, "budget": budget, "arm": arm, "draws": own.draw.nunique()}
             row |= {"seeds": own.seed.nunique(), "n": own.example.nunique()}
+            there = likely[(likely.dataset == dataset) & (likely.arm == arm)]
+            row["n_likelihood"] = there[there.budget == budget].example.nunique()
             for metric in ENDPOINTS:
                 level = of[metric].mean(arm, budget)
                 apart = of[metric].against(arm, budget) if arm != RANDOM else None
@@ -370,18 +373,25 @@ def overlaps(chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def sentences(rows: pd.DataFrame, found: pd.DataFrame, spread: pd.DataFrame) -> list[str]:
-    """What 13 shows, four sentences at most. rows: judged claims; found: `table`; spread:
+    """What 13 shows, five sentences at most. rows: judged claims; found: `table`; spread:
     `variances`."""
     if found.empty:
         return [
             "No adapter has learnt chosen samples: `selection` in the study file asks for them."
         ]
-    lines = [counted(rows)]
+    lines = [" ".join(filter(None, (counted(rows), apart_from_chance(rows))))]
     for metric, name in ENDPOINTS.items():
         own = found[found[f"{metric}_difference"].notna()]
         if len(own):
             best = own.loc[own[f"{metric}_difference"].idxmax()]
             lines.append(best_of(best, metric, name, len(own)))
+    known = found[found.knows.notna()]
+    if len(known):
+        lines.append(
+            f"In **{int((known.knows_low > 0).sum())} of {len(known)}** arms and budgets the title "
+            "is likelier after the user's own history than after another user's, by the interval "
+            "of `knows`."
+        )
     at_random = spread[(spread.arm == RANDOM) & (spread.metric == ENDPOINTS[NDCG])]
     for each in at_random[at_random.budget == at_random.budget.max()].head(1).itertuples():
         lines.append(
@@ -397,6 +407,11 @@ def counted(rows: pd.DataFrame) -> str:
     if not len(rows):
         return "There is no arm beside random, so nothing is compared."
     verdicts = rows.verdict.value_counts()
+    if set(verdicts.index) <= {rules.DEMONSTRATION, rules.MISSING}:
+        return (
+            f"**Nothing is decided**: of {len(rows)} comparisons none has the {rules.SEEDS} "
+            "independent draws or seeds that a verdict takes."
+        )
     told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
     word = (
         "**Choosing samples helps in places**"
@@ -404,6 +419,21 @@ def counted(rows: pd.DataFrame) -> str:
         else "**No choice of samples is shown to beat chance**"
     )
     return f"{word}: of {len(rows)} comparisons, {told}."
+
+
+def apart_from_chance(rows: pd.DataFrame) -> str:
+    """The comparisons that leave out zero after correction, whatever the verdict; '' for none."""
+    sure = rows[(rows.rule == "better") & (rows.corrected.astype(float) < significance.LEVEL)]
+    parts = []
+    for row in sure.itertuples():
+        ends = significance.Interval(row.estimate, row.low, row.high)
+        word = ends.verdict("higher", "lower", "")
+        if word:
+            parts.append(
+                f"{row.dataset}, {row.statement}: {row.metric} **{word}**, "
+                f"{differences.signed(ends)}, corrected {claims.p_text(row.corrected)}"
+            )
+    return f"Apart from chance after correction: {'; '.join(parts)}." if parts else ""
 
 
 def best_of(best: pd.Series, metric: str, name: str, n: int) -> str:

@@ -75,7 +75,7 @@ def table(costs: pd.DataFrame, levels: pd.DataFrame, seconds: pd.DataFrame) -> p
     """Quality beside cost: a row of `levels` that was measured, or whose training was timed.
 
     costs: `published`; seconds: `trained`. A request costs the same whatever the samples were. The
-    cached and the constrained BIGRec were tuned as BIGRec is.
+    cached and the constrained BIGRec were tuned as BIGRec is. Rows of a data set stand together.
     """
     tuned = seconds[seconds.method == "bigrec"]
     same = [tuned.assign(method=name) for name in ("bigrec-cached", "bigrec-constrained")]
@@ -85,7 +85,32 @@ def table(costs: pd.DataFrame, levels: pd.DataFrame, seconds: pd.DataFrame) -> p
     found = found.merge(pd.concat([seconds, *same]), "left", on=KEY)
     found = found.merge(costs, "left", on=["dataset", "lm", "method"])
     measured = found.p50.notna() if "p50" in found else found.seconds.notna()
-    return found[measured].reset_index(drop=True)
+    order = {name: place for place, name in enumerate(levels.dataset.unique())}
+    place = found.dataset.map(order)[measured].sort_values(kind="stable")
+    return found.loc[place.index].reset_index(drop=True)
+
+
+def fronts(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with columns front_of_training and front_of_requests: whether nothing beats a row in
+    NDCG@20 and in seconds of training, or of the median request."""
+    found = table.copy()
+    for name, cost in {"front_of_training": "seconds", "front_of_requests": "p50"}.items():
+        by_dataset = [front(group, cost) for _, group in table.groupby("dataset", sort=False)]
+        found[name] = pd.concat(by_dataset) if by_dataset else False
+    return found
+
+
+def said_of(table: pd.DataFrame) -> list[str]:
+    """Which of the things that 17 is about a study has not measured, and how it would."""
+    missing = []
+    if "joules" not in table or table.joules.isna().all():
+        missing.append("missing: energy (no counter could be read on this machine)")
+    if not (table.samples == "all").any():
+        missing.append(
+            "missing: conventional models that learn all samples (`baselines: {full: …}` in the "
+            "study file)"
+        )
+    return missing
 
 
 def front(rows: pd.DataFrame, cost: str) -> pd.Series:
@@ -165,14 +190,31 @@ def sentences(table: pd.DataFrame) -> list[str]:
         lines.append(
             f"- {dataset}: a request of BIGRec takes {bigrec.p50:.2f} s at the median, "
             f"**{times:,.0f} times** as long as one of {name}, the conventional model with the "
-            f"highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {apart})."
+            f"highest NDCG@20 of those timed ({rival.ndcg:.4f}; BIGRec {apart})."
         )
         for cost, what in {"seconds": "training", "p50": "a request"}.items():
             best = front(group, cost)
             word = "lies" if best[own.index[0]] else "does not lie"
             lines.append(f"- {dataset}: BIGRec **{word}** on the front of NDCG@20 over {what}.")
-        n = pays_off(rival.seconds, rival.p50, bigrec.seconds, bigrec.p50)
-        if n == n:
-            said = "never" if n == float("inf") else f"after {n:,.0f} requests" if n else "at once"
-            lines.append(f"- {dataset}: beside BIGRec, training {name} pays off **{said}**.")
+        if rival.seconds == rival.seconds and bigrec.seconds == bigrec.seconds:
+            lines.append(f"- {dataset}: beside BIGRec, {name} {break_even(rival, bigrec)}.")
     return lines
+
+
+def break_even(rival, bigrec) -> str:
+    """From how many requests on a conventional model has cost less than BIGRec, training included.
+
+    rival, bigrec: seconds (of training) and p50 (of a request).
+    """
+    cheap, fast = rival.seconds <= bigrec.seconds, rival.p50 <= bigrec.p50
+    if cheap and fast:
+        return "takes **no longer to train and no longer to answer**, so there is no break-even"
+    if not cheap and not fast:
+        return "takes **longer to train and longer to answer**: it never pays off"
+    if fast:
+        n = pays_off(rival.seconds, rival.p50, bigrec.seconds, bigrec.p50)
+        return (
+            f"takes longer to train, which faster answers make up for after **{n:,.0f} requests**"
+        )
+    n = pays_off(bigrec.seconds, bigrec.p50, rival.seconds, rival.p50)
+    return f"takes less time to train and longer to answer: it is ahead for **{n:,.0f} requests**"

@@ -5,6 +5,7 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bigrec_lib.findings import plots
@@ -376,8 +377,8 @@ def cost(rows: pd.DataFrame) -> plt.Figure:
     """NDCG@20 over seconds of training, and over seconds of 1,000 requests: a row a data set.
 
     rows: columns dataset, samples, method, lm, ndcg, low, high, seconds, p50, p95. Bars reach to
-    the interval of NDCG@20, and from the median request to p95; hollow: trained on all samples. The
-    line is the front: nothing to its left is above it.
+    the interval of NDCG@20, and from the median request to p95; hollow, which the legend says:
+    trained on all samples. The line is the front: nothing to its left is above it.
     """
     panels = list(rows.groupby("dataset", sort=False))
     size = (plots.WIDTH * 1.5, 0.6 + 3.4 * len(panels))
@@ -399,5 +400,9 @@ def cost(rows: pd.DataFrame) -> plt.Figure:
     axes[-1, 0].set(xlabel="seconds of training")
     axes[-1, 1].set(xlabel="seconds of 1,000 requests")
     figure.tight_layout()
-    beside(figure, *axes[0, 0].get_legend_handles_labels())
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    if (rows.samples == "all").any():
+        handles.append(Line2D([], [], ls="", marker="o", color="0.3", markerfacecolor="white"))
+        names.append("hollow: all samples")
+    beside(figure, handles, names)
     return figure

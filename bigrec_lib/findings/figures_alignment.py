@@ -8,11 +8,14 @@ from bigrec_lib.findings import plots
 from bigrec_lib.findings.methods import PALETTE, label
 from bigrec_lib.method import geometry, variants
 
+IN_A_ROW = 4  # panels
+PAGE = 9.0  # inches, the width of a page of the site: text is shown in its true size
+
 
 def ladder(found: pd.DataFrame) -> plt.Figure:
-    """Median rank of the true title by rung, a panel a method, a line a data set.
+    """Median rank of the true title by rung, a panel a method, a mark a data set.
 
-    found: columns dataset, method, rung, median.
+    found: columns dataset, method, rung, median. Rungs have no order, so no line joins them.
     """
     methods = list(dict.fromkeys(found.method))
     figure, axes = plt.subplots(
@@ -27,7 +30,7 @@ def ladder(found: pd.DataFrame) -> plt.Figure:
         ):
             axis.plot(
                 line.rung.map(places), line["median"] + 1, color=colour, marker=marker,
-                markersize=5, label=dataset,
+                markersize=5, linestyle="", label=dataset,
             )  # fmt: skip
         axis.set_xticks(range(len(places)), list(places), rotation=40, ha="right")
         axis.set(title=label(method), yscale="log")
@@ -60,19 +63,24 @@ def outcomes(found: pd.DataFrame) -> plt.Figure:
 def predicting(found: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
     """NDCG@20 of every space over each measure of its geometry, a panel a measure and data set.
 
+    Few panels stand in a row, so that their text can be read at the width of a page.
     found: columns dataset, space, test, and one a measure; rho: columns dataset, what, rho.
     """
     datasets = list(dict.fromkeys(found.dataset))
+    rows = -(-len(geometry.MEASURES) // IN_A_ROW)
     figure, axes = plt.subplots(
-        len(datasets), len(geometry.MEASURES), squeeze=False, sharey="row",
-        figsize=(plots.WIDTH * 2, 1.9 * len(datasets) + 0.4),
+        rows * len(datasets), IN_A_ROW, squeeze=False,
+        figsize=(PAGE, 2.0 * rows * len(datasets) + 0.4),
     )  # fmt: skip
+    axes = axes.reshape(len(datasets), rows * IN_A_ROW)
     correlation = rho.set_index(["dataset", "what"]).rho
     for row, dataset in zip(axes, datasets, strict=True):
         own = found[found.dataset == dataset]
         cosine = own.space.str.contains(f" / {variants.COSINE} / ").to_numpy()
         published = (own.space == variants.PUBLISHED.name).to_numpy()
-        for axis, what in zip(row, geometry.MEASURES, strict=True):
+        for axis in row[len(geometry.MEASURES) :]:
+            axis.remove()
+        for axis, what in zip(row, geometry.MEASURES, strict=False):
             for part, marker in ((~cosine, "o"), (cosine, "^")):
                 axis.scatter(
                     own[what][part], own.test[part], s=14, marker=marker, alpha=0.7,
@@ -83,6 +91,9 @@ def predicting(found: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
             )
             axis.set_title(f"ρ = {correlation[dataset, what]:.2f}", fontsize="small")
             axis.set_xlabel(what)
-        row[0].set_ylabel(f"{dataset}\nNDCG@20")
+        for axis in row[: len(geometry.MEASURES)]:
+            axis.sharey(row[0])
+        for axis in row[: len(geometry.MEASURES) : IN_A_ROW]:
+            axis.set_ylabel(f"{dataset}\nNDCG@20")
     figure.tight_layout()
     return figure

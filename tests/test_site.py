@@ -135,6 +135,14 @@ def test_the_name_of_a_file_that_is_not_there_is_no_link(results, tmp_path):
     assert body.find("a") is None
 
 
+def test_long_names_of_columns_may_break_and_stay_what_they_are():
+    body = BeautifulSoup("<table><tr><th>a_b_c</th><th>x</th></tr></table>", "html.parser")
+    for header in body.find_all("th"):
+        pages.allow_breaks(body, header)
+    first, second = body.find_all("th")
+    assert str(first) == "<th>a_<wbr/>b_<wbr/>c</th>" and str(second) == "<th>x</th>"
+
+
 def test_a_title_that_the_user_had_is_marked(results):
     for card in soup(results / "index.html").select(".example"):
         had = {item.get_text() for item in card.select(".history li")}

@@ -304,6 +304,7 @@ def frame_table(body: BeautifulSoup, table: Tag, text: str) -> None:
             header.name = "td"
         else:
             header["scope"] = "col" if header.find_parent("thead") else "row"
+            allow_breaks(body, header)
     line = body.new_tag("caption")
     line.append(text if text[-1] in ".?!" else f"{text}.")
     below = table.find_next_sibling()
@@ -314,6 +315,15 @@ def frame_table(body: BeautifulSoup, table: Tag, text: str) -> None:
         below.decompose()
     table.insert(0, line)
     table.wrap(frame(body, text))
+
+
+def allow_breaks(body: BeautifulSoup, header: Tag) -> None:
+    """Let a name such as relative_low break after its underscores, so that columns stay narrow."""
+    first, *rest = (header.string or "").split("_")
+    if rest:
+        header.string = first
+        for part in rest:
+            header.extend(["_", body.new_tag("wbr"), part])
 
 
 def mark_text(table: Tag) -> None:

@@ -435,9 +435,8 @@ def apart_from_chance(rows: pd.DataFrame) -> str:
 
 
 def best_of(best: pd.Series, metric: str, name: str, n: int) -> str:
-    apart = significance.Interval(
-        *(best[f"{metric}_{end}"] for end in ("difference", "low", "high"))
-    )
+    ends = (best[f"{metric}_{end}"] for end in ("difference", "low", "high"))
+    apart = significance.Interval(*ends)
     word = apart.verdict("above chance", "below chance", "not told apart from chance")
     return (
         f"{name}: of {n} arms and budgets the best is {LABELS[best.arm]} with {best.budget:,} "

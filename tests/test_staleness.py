@@ -154,7 +154,7 @@ EDITS = [
     (
         "states of texts",
         f"{METHOD}/states.py",
-        edit("ends - 1])", "ends + -1])"),
+        edit("batch.lengths - 1]", "batch.lengths + -1]"),
         "16a",
         "states",
     ),

@@ -413,12 +413,10 @@ def counted(rows: pd.DataFrame) -> str:
             "independent draws or seeds that a verdict takes."
         )
     told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-    word = (
-        "**Choosing samples helps in places**"
-        if verdicts.get(rules.SUPPORTED, 0)
-        else "**No choice of samples is shown to beat chance**"
-    )
-    return f"{word}: of {len(rows)} comparisons, {told}."
+    word = "No choice of samples is shown to beat chance"
+    if verdicts.get(rules.SUPPORTED, 0):
+        word = "Choosing samples helps in places"
+    return f"**{word}**: of {len(rows)} comparisons, {told}."
 
 
 def apart_from_chance(rows: pd.DataFrame) -> str:
@@ -437,8 +435,8 @@ def apart_from_chance(rows: pd.DataFrame) -> str:
 
 
 def best_of(best: pd.Series, metric: str, name: str, n: int) -> str:
-    low, high = best[f"{metric}_low"], best[f"{metric}_high"]
-    apart = significance.Interval(best[f"{metric}_difference"], low, high)
+    ends = (best[f"{metric}_{end}"] for end in ("difference", "low", "high"))
+    apart = significance.Interval(*ends)
     word = apart.verdict("above chance", "below chance", "not told apart from chance")
     return (
         f"{name}: of {n} arms and budgets the best is {LABELS[best.arm]} with {best.budget:,} "

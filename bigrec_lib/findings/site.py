@@ -27,7 +27,7 @@ FOLDER = "site"
 ASSETS = ("style.css", "site.js")
 PRINTED = 150  # dots per inch of the figures among results: `plots.style`
 STEP = re.compile(r"(?P<of>.+)\.(?P<notebook>\d\d[a-z]?_\w+)")
-RUN = re.compile(r"(?P<dataset>.+)\.n(?P<n>\d+)-s(?P<seed>\d+)")
+RUN = re.compile(r"(?P<dataset>.+)\.n(?P<n>\d+)-s(?P<seed>\d+)(?:-as-(?P<setting>.+))?")
 
 
 def write(results: Path, jobs: list[str]) -> list[Path]:
@@ -180,6 +180,7 @@ def link_of(page: pages.Page) -> dict[str, str]:
     run = RUN.fullmatch(step["of"]) if step else None
     dataset = (run["dataset"] if run else step["of"]) if step else ""
     seen = f"{int(run['n']):,} samples, seed {run['seed']}" if run else ""
+    seen += f", {run['setting']}" if run and run["setting"] else ""
     return {
         "job": page.name,
         "href": f"{FOLDER}/{quote(page.name)}.html",

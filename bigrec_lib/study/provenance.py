@@ -24,7 +24,7 @@ from bigrec_lib.files import StudyError, sha256, write_json
 
 PACKAGE = Path(__file__).parent.parent
 WINGS = ("method", "findings")  # whose code a result follows from ...
-WRITERS = ("study.steps", "study.cost_job", "study.results")  # ... with what hands it data and writes what it gives
+WRITERS = ("study.steps", "study.cost_job", "study.results")  # ... with what feeds and writes it
 
 
 class UnresolvedImport(StudyError):

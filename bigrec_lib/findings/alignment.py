@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.findings import claims, differences, significance
+from bigrec_lib.findings import claims, differences, prose, significance
 from bigrec_lib.findings.claims import PERSONAL, compared, difference, per_dataset, personal
 from bigrec_lib.findings.evidence import plain_runs
 from bigrec_lib.findings.methods import label, minus
@@ -295,7 +295,7 @@ def sentences(
         apart = significance.Interval(row.difference, row.low, row.high)
         words = ("better than", "worse than", "not told apart from")
         word = differences.word(apart, row.corrected, *words)
-        shown = row.gap or f"{word} BIGRec, {differences.signed(apart)}"
+        shown = row.gap or f"{word} BIGRec, {prose.signed(apart)}"
         said.append(f"{row.dataset}: {shown} (n = {row.n})")
     lines.append(f"**The LLM's own ranking**: {'; '.join(said) or 'missing'}.")
     said = [

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, differences, evidence, rules, significance
+from bigrec_lib.findings import claims, evidence, prose, rules, significance
 from bigrec_lib.findings.significance import FLOOR, Mean, clustered, mean_of, users_of
 from bigrec_lib.study import manifests, steps
 from bigrec_lib.study.row_keys import PICKED
@@ -429,7 +429,7 @@ def apart_from_chance(rows: pd.DataFrame) -> str:
         if word:
             parts.append(
                 f"{row.dataset}, {row.statement}: {row.metric} **{word}**, "
-                f"{differences.signed(ends)}, corrected {claims.p_text(row.corrected)}"
+                f"{prose.signed(ends)}, corrected {claims.p_text(row.corrected)}"
             )
     return f"Apart from chance after correction: {'; '.join(parts)}." if parts else ""
 

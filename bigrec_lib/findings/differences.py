@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bigrec_lib.findings import prose
 from bigrec_lib.findings.significance import LEVEL, Interval, Mean
 
 NEITHER, NOTHING, ONE = "neither has a hit", "nothing differs", "only one of the two has a hit"
@@ -49,10 +50,5 @@ def ahead(name: str, row) -> str:
     said = word(apart, row.corrected, "ahead of", "behind", "not told apart from")
     if said == "behind":
         apart = Interval(-apart.mean, -apart.high, -apart.low)
-    shown = f"by {apart}" if said != "not told apart from" else signed(apart)
+    shown = f"by {apart}" if said != "not told apart from" else prose.signed(apart)
     return f"is **{said}** {name}, {shown}"
-
-
-def signed(apart: Interval) -> str:
-    """A difference with its interval, signs shown."""
-    return f"{apart.mean:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"

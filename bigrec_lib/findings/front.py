@@ -11,6 +11,7 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import analyses, evidence, rules, worked
 from bigrec_lib.findings.alts import listed
+from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.methods import METHODS, label
 from bigrec_lib.findings.questions import QUESTIONS
 from bigrec_lib.findings.significance import LEVEL, Interval
@@ -44,7 +45,7 @@ MEANINGS = {
     "shows what these runs gave.",
     rules.MISSING: "what the comparison needs was not run.",
 }
-NOTHING, NO_HIT = "nothing differs", "too few hits: one side has none"
+NO_HIT = "too few hits: one side has none"
 KINDS = ("popularity", "statistic", "network", "last")
 OTHERS = [method.name for method in METHODS if method.kind in KINDS]
 """What learns without an LLM: the conventional models, on every step or targets only, and

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, differences, evidence, rules, significance
+from bigrec_lib.findings import claims, differences, evidence, prose, rules, significance
 from bigrec_lib.findings.significance import Mean, crossed, mean_of, ratio_of, users_of
 from bigrec_lib.method import adapters, metrics
 from bigrec_lib.method.adapters import Update
@@ -391,7 +391,7 @@ def one_catalogue(effect: str, model: str, effects: pd.DataFrame) -> str:
         apart = significance.Interval(row.difference, row.low, row.high)
         words = ("helps", "costs", "makes no difference that is shown")
         word = differences.word(apart, row.corrected, *words)
-        parts.append(f"{row.dataset} **{word}**, {differences.signed(apart)}")
+        parts.append(f"{row.dataset} **{word}**, {prose.signed(apart)}")
     return f"One catalogue for all domains, {model}: {'; '.join(parts)}." if parts else ""
 
 

@@ -170,8 +170,8 @@ def make_adapter(llm: LLM, folder: Path) -> None:
 
 
 def load(folder: str, quantisation: str, dtype: str, device: str, adapter: Path | None = None):
-    """An LLM as a GPU has it: on a CPU, too, layers of 4 and 8 bit stay packed."""
-    if device != "cpu" or quantisation == "none":
+    """An LLM whose layers of 4 and 8 bit stay packed, however much room there is."""
+    if quantisation == "none":
         return llms.load_llm(folder, quantisation, dtype, device, adapter)
     from transformers import AutoModelForCausalLM
 
@@ -179,6 +179,7 @@ def load(folder: str, quantisation: str, dtype: str, device: str, adapter: Path 
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
+            device_map=device,
             quantization_config=llms.quantisation_config(quantisation, dtype),
         )
     if adapter:

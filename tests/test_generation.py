@@ -121,7 +121,7 @@ def test_who_is_done_makes_room_for_the_next(tiny_llm, common_token, monkeypatch
     ],
 )
 def test_prompts_are_read_by_powers_of_two(lengths, expected):
-    parts = generation.neighbours(lengths)
+    parts = generation.neighbours(lengths, 1536)
     assert [part.stop - part.start for part in parts] == expected
     assert [at for part in parts for at in range(len(lengths))[part]] == list(range(len(lengths)))
 

@@ -288,9 +288,14 @@ def forbidden(nodes: Tensor, depths: Tensor, trie: Trie, logits: Tensor) -> Tens
     nodes: (R, B, 2) int64. depths: (R,) int64.
     """
     mask = torch.full_like(logits, -torch.inf)
-    for row, (of_prompt, depth) in enumerate(zip(nodes.tolist(), depths.tolist(), strict=True)):
-        for beam, node in enumerate(of_prompt):
-            mask[row, beam, trie.children(node, depth)] = 0
+    allowed = [
+        trie.children(node, depth)
+        for of_prompt, depth in zip(nodes.tolist(), depths.tolist(), strict=True)
+        for node in of_prompt
+    ]
+    beam = np.repeat(np.arange(len(allowed)), [len(tokens) for tokens in allowed])
+    token = np.concatenate(allowed)
+    mask.flatten(0, 1)[tuple(torch.from_numpy(each).to(mask.device) for each in (beam, token))] = 0
     return mask
 
 

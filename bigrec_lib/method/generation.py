@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from bigrec_lib.method.llm import LLM
 
-PREFILL = 1536  # prompt tokens read at once, about
+PREFILL = 1536  # prompt tokens that a CPU reads at once, about; a GPU reads 16 times as many
 PORTION = 4  # batches that are searched, stored and resumed as a whole
 
 
@@ -269,7 +269,8 @@ class Batch:
         least = self.prefix.get_seq_length() + max(lengths, default=0)
         self.keep(kept.nonzero().flatten(), least)
         free = (~self.tree.lineage.any(2).any(1)).nonzero().flatten()
-        for part in neighbours(lengths):
+        at_once = PREFILL if self.model.device.type == "cpu" else 16 * PREFILL
+        for part in neighbours(lengths, at_once):
             self.enter(free[part], coming[part])
 
     def keep(self, rows: Tensor, least: int) -> None:
@@ -295,16 +296,16 @@ class Batch:
         self.tree.follow(parents)
 
 
-def neighbours(lengths: Sequence[int]) -> list[slice]:
+def neighbours(lengths: Sequence[int], room: int) -> list[slice]:
     """Which prompts to read together, by their lengths, longest first so that they need little
-    padding: as many as PREFILL has room for, rounded down to a power of two.
+    padding: as many as `room` tokens hold, rounded down to a power of two.
 
-    >>> neighbours([500, 500, 500, 400, 90])  # three have room
+    >>> neighbours([500, 500, 500, 400, 90], 1536)  # three have room
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     parts, start = [], 0
     while start < len(lengths):
-        most = min(max(1, PREFILL // lengths[start]), len(lengths) - start)
+        most = min(max(1, room // lengths[start]), len(lengths) - start)
         end = start + 2 ** (most.bit_length() - 1)
         parts.append(slice(start, end))
         start = end

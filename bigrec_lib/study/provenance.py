@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -299,6 +300,15 @@ def git(project: Path, *words: str) -> str | None:
     return done.stdout.strip()
 
 
+def gpus() -> list[str]:
+    """The names of this machine's NVIDIA GPUs."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    return [] if done.returncode else done.stdout.strip().splitlines()
+
+
 def environment(project: Path) -> dict[str, object]:
     """Host, Python, package versions and git commit of this process.
 
@@ -306,7 +316,7 @@ def environment(project: Path) -> dict[str, object]:
     """
     changes = git(project, "status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")
     return {
-        "host": f"{platform.system()} {platform.machine()}",
+        "host": ", ".join([f"{platform.system()} {platform.machine()}", *gpus()]),
         "python": platform.python_version(),
         "packages": {
             name: metadata.version(name)

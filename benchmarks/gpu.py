@@ -425,6 +425,9 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     left_out: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
+        if not tiny and (folder := cached(args.model)):
+            place = Path(scratch) / "default"
+            rows += measured(str(folder), args.model, place, sizes, titles, device, args.quick)
         for name, shape in list(shapes.items())[: 1 if args.quick else None]:
             place = Path(scratch) / name
             gb = needed(shape, "none")
@@ -436,9 +439,6 @@ def main() -> None:
             if not found:
                 found = checks(str(place / "llm"), titles, place / "adapter", sizes, device, place)
             shutil.rmtree(place)
-        if not tiny and (folder := cached(args.model)):
-            place = Path(scratch) / "default"
-            rows += measured(str(folder), args.model, place, sizes, titles, device, args.quick)
     ok = all(result["ok"] for result in found.values())
     for line in left_out:
         print(f"left out: {line}")

@@ -122,6 +122,25 @@ def strip_docstrings(tree: ast.AST) -> None:
             node.body = [part for part in node.body if not is_text(part)]  # type: ignore[attr-defined]
 
 
+def written(part: object) -> str:
+    """A syntax tree as `ast.dump` of Python 3.11 writes it, in whatever version reads it.
+
+    >>> written(ast.parse("def f(): return None").body[0]).endswith("decorator_list=[])")
+    True
+    """
+    if isinstance(part, list):
+        return f"[{', '.join(map(written, part))}]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = [
+        f"{name}={written(value)}"
+        for name, value in ast.iter_fields(part)
+        if not (value is None and getattr(type(part), name, "") is None)
+        and not (value == [] and name == "type_params")  # a field since 3.12
+    ]
+    return f"{type(part).__name__}({', '.join(fields)})"
+
+
 def is_text(statement: ast.AST) -> bool:
     return (
         isinstance(statement, ast.Expr)
@@ -177,7 +196,7 @@ def uses_of(code: Module, name: str) -> tuple[tuple[str, str], ...]:
 @cache
 def dumps_of(code: Module, name: str) -> tuple[str, ...]:
     """The syntax trees of the definition of a name as text; '' for what runs at import."""
-    return tuple(ast.dump(part) for part in code.parts(name))
+    return tuple(written(part) for part in code.parts(name))
 
 
 def reached(start: list[tuple[str, str]]) -> dict[str, set[str]]:
@@ -238,7 +257,7 @@ def sources(notebook: Path) -> dict[str, str]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     code = Module("\n".join(text for kind, text in texts if kind == "code"), notebook.name)
-    told = [text for kind, text in texts if kind != "code"] + [ast.dump(code.tree)]
+    told = [text for kind, text in texts if kind != "code"] + [written(code.tree)]
     own = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     uses = [use for statement in code.tree.body for use in code.uses(statement)]
     start = [use for use in uses if use[0] != notebook.name]

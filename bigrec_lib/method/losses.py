@@ -115,14 +115,10 @@ class Data:
 
 
 def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: bool) -> Data:
-    """Encode samples, and find out how many first tokens they share, if they may.
-
-    A GPU reads them with every sample: a pass of their own would cost it more than they do.
-    """
+    """Encode samples, and find out how many first tokens they share, if they may."""
     encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
     longest = max(len(sample.ids) for sample in encoded)
-    on_cpu = llm.device.type == "cpu"
-    share = may_share and on_cpu and not cache_problem(llm.model, longest)
+    share = may_share and not cache_problem(llm.model, longest)
     return Data(encoded, shared_tokens(encoded) if share else 0)
 
 

@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 
 from bigrec_lib.files import differing, sha256
-from bigrec_lib.study import expansion, manifests, publish
+from bigrec_lib.study import expansion, manifests, provenance, publish
 from bigrec_lib.study.parameters import TuneLLM
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
@@ -100,9 +100,10 @@ def earlier_jobs() -> list[dict]:
 def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> tuple[float | None, bool]:
     """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
 
-    Runs on the same data are preferred. True beside an estimate from other LLMs, where the job's
-    own never ran: matrix products take most of the time, so it grows with the parameters. None if
-    the notebook never ran, or an LLM's name does not tell how large it is.
+    Runs on a machine of this kind and on the same data are preferred. True beside an estimate from
+    other LLMs, where the job's own never ran: matrix products take most of the time, so it grows
+    with the parameters. None if the notebook never ran, or an LLM's name does not tell how large
+    it is.
     """
     given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
     drawn = {
@@ -125,6 +126,7 @@ def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> tuple[float
         same = [m for m in same if named_size(model) and named_size(m["parameters"]["model"])]
     else:
         same = own
+    same = [m for m in same if m["host"] == provenance.host()] or same
     for name in ("full", "dataset"):
         wanted = getattr(job, name, None)
         same = [m for m in same if m["parameters"].get(name, wanted) == wanted] or same

@@ -223,12 +223,12 @@ def on_same_layers(updates: Sequence[Update]) -> list[Update]:
     every = {name: factors for update in updates for name, factors in update.layers.items()}
     zeros = {name: (torch.zeros_like(a), torch.zeros_like(b)) for name, (a, b) in every.items()}
     return [
-        Update(dict(sorted((zeros | update.layers).items())), update.config | targets(every))
+        Update(dict(sorted((zeros | update.layers).items())), update.config | named_targets(every))
         for update in updates
     ]
 
 
-def targets(layers: Iterable[str]) -> dict[str, list[str]]:
+def named_targets(layers: Iterable[str]) -> dict[str, list[str]]:
     """PEFT's word for which layers have an adapter, by the last parts of their names."""
     return {"target_modules": sorted({name.rpartition(".")[2] for name in layers})}
 

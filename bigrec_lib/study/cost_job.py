@@ -2,7 +2,8 @@
 
     python -m bigrec_lib.study.cost_job '<parameters of 17a as JSON>' <contestant>
 
-prints a `services.Cost` as JSON in its last line, with the most memory that the process took.
+prints a `services.Cost` as JSON in its last line, with the most memory that the process took;
+for TUNING, the seconds of the run's tuning.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,13 +25,15 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, prepared
 from bigrec_lib.study import manifests, provenance
-from bigrec_lib.study.parameters import MeasureCost
+from bigrec_lib.study.parameters import MeasureCost, TuneLLM
 from bigrec_lib.study.parameters_steps import Baseline
 
 if TYPE_CHECKING:
     from bigrec_lib.method.services import Service
 
 BIGREC = ("bigrec", "bigrec-cached", "bigrec-constrained")
+TUNING = "tuning"  # no contestant: how long the LLM's tuning takes
+STEPS = 16  # of it that are timed
 
 
 def contestants(p: MeasureCost) -> list[str]:
@@ -115,6 +119,27 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
         yield services.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)
 
 
+def tuning_seconds(p: MeasureCost) -> float:
+    """Seconds that the run's tuning takes on this machine, from STEPS of its steps.
+
+    02 may have run on another machine, or beside other jobs. Each pass over a step's samples takes
+    what it takes in the tuning itself; the first one counts for nothing.
+    """
+    from bigrec_lib.method import llm, tuning
+    from bigrec_lib.study import steps
+
+    of_02 = TuneLLM.model_validate(manifests.read(p.tuning)["parameters"] | {"root": p.root})
+    base = llm.load_llm(p.model, p.quantisation, p.dtype, p.device)
+    learnt, held_out = steps.tuning_samples(of_02, base.tokenizer)
+    some = learnt[: of_02.batch_size * (STEPS + 1)]
+    settings = tuning.Tuning(**of_02.settings | {"epochs": 1})
+    with tempfile.TemporaryDirectory() as folder:
+        log = tuning.tune(base, some, held_out[:1], settings, Path(folder))
+    first = of_02.batch_size if len(log) > 1 else 0  # its samples
+    each = (log.seconds.iloc[-1] - log.seconds.iloc[0] * (first > 0)) / (len(some) - first)
+    return float(each * len(learnt) * of_02.epochs)
+
+
 def training(p: MeasureCost) -> dict[str, float]:
     """Seconds of training what was chosen, as names and numbers: 'sasrec-ce, training'.
 
@@ -123,9 +148,10 @@ def training(p: MeasureCost) -> dict[str, float]:
     from bigrec_lib.method import baselines
 
     found: dict[str, float] = {}
+    tuned = measured(p, TUNING)["seconds"]
     for name in contestants(p):
         if name in BIGREC:
-            found[f"{name}, training"] = manifests.read(p.tuning)["seconds_of"]["tuning"]
+            found[f"{name}, training"] = tuned
         elif name != "popularity":
             tried = baselines.tried(p.baselines / "networks" / name)
             found[f"{name}, training"] = tried[baselines.best_of(name, tried)]["seconds"]
@@ -170,6 +196,9 @@ def main(told: str, contestant: str) -> None:
 
     p = MeasureCost.model_validate(json.loads(told))
     torch.set_num_threads(p.threads)
+    if contestant == TUNING:
+        print(json.dumps({"seconds": tuning_seconds(p)}))
+        return
     opened = (bigrec if contestant in BIGREC else conventional)(p, contestant)
     found = services.measure(opened, p.requests, p.batches)
     print(json.dumps(found.shown() | {"peak_gb": provenance.peak_memory_gb()}))

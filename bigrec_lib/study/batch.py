@@ -27,6 +27,7 @@ from bigrec_lib.study import (
     new,
     plan,
     publish,
+    resume,
     runner,
     schema,
     studies,
@@ -161,6 +162,8 @@ def run_study(name: str, *options: str) -> None:
     with only_one(name):
         wait_for_orphans(name)
         tidy(name)
+        if studies.load(name).from_results:
+            take_up(planned)
         fetch_assets(planned)
         states = plan.states(planned)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
@@ -176,6 +179,16 @@ def run_study(name: str, *options: str) -> None:
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
+
+
+def take_up(planned: dict[str, Parameters]) -> None:
+    """Take from the results what they hold of adapters and titles, and is not in `runs/`."""
+    taken = resume.take_up(planned)
+    for key in plan.lacked(planned):
+        remove(planned[key].output)
+        taken = [name for name in taken if name != key]
+    if taken:
+        print(f"taken from the results: {len(taken)} jobs of 02 and 03", file=sys.stderr)
 
 
 def run_jobs(

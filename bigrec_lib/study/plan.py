@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 
 from bigrec_lib.files import differing, sha256
-from bigrec_lib.study import expansion, manifests, provenance, publish
+from bigrec_lib.study import expansion, manifests, provenance, publish, resume
 from bigrec_lib.study.parameters import TuneLLM
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
@@ -64,6 +64,9 @@ def changes(job: Parameters) -> str:
     """What differs between a finished job and the same job today; '' for nothing."""
     was = manifests.read(job.output)
     now = manifests.identity(job)
+    lacking = resume.lacks(job)
+    if lacking is not None:
+        was["sources"], now["sources"] = map(resume.of_method, (was["sources"], now["sources"]))
     was["parameters"] = manifests.with_defaults(job, was["parameters"])
     told = [
         f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
@@ -72,18 +75,44 @@ def changes(job: Parameters) -> str:
         for part in now
         for name in differing(was[part], now[part])
     ]
-    told += [f"{file} is gone" for file in was["outputs"] if not (job.output / file).exists()]
+    gone = [file for file in was["outputs"] if not (job.output / file).exists()]
+    told += [f"{file} is gone" for file in gone if file not in (lacking or [])]
     return told[0] + (f" and {len(told) - 1} more" if told[1:] else "") if told else ""
 
 
 def unkept(job: Parameters) -> str:
-    """Why a finished job has no executed notebook of its own; '' if it has one."""
+    """Why a finished job has no executed notebook of its own; '' if it has one, or needs none."""
+    if resume.lacks(job) is not None:
+        return ""
     path = publish.executed(job)
     if not path.exists():
         return f"{path.name} is gone"
     told = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
     same = told.get("manifest") == sha256(job.output / manifests.NAME)
     return "" if same else "its executed notebook is of another run"
+
+
+def lacked(planned: dict[str, Parameters]) -> list[str]:
+    """Tunings that were taken from the results without their adapter, though what reads it has to
+    run."""
+    weights = f"adapter/{publish.WEIGHTS}"
+    without = {
+        job.output: key for key, job in planned.items() if weights in (resume.lacks(job) or [])
+    }
+    read = [
+        folder
+        for job in planned.values()
+        if not without.keys().isdisjoint(job.inputs.values()) and must_run(job)
+        for folder in job.inputs.values()
+    ]
+    return [key for folder, key in without.items() if folder in read]
+
+
+def must_run(job: Parameters) -> bool:
+    """Whether a job has to run, whatever comes of inputs that are not there yet."""
+    folders = (job.output, *job.inputs.values())
+    there = [(folder / manifests.NAME).exists() for folder in folders]
+    return bool(why_again(job)) if all(there) else not there[0]
 
 
 def earlier_jobs() -> list[dict]:

@@ -11,10 +11,8 @@ from toy import batch
 from bigrec_lib.files import sha256
 
 TAKE_UP = """
-from bigrec_lib.files import remove
 from bigrec_lib.study import batch, expansion, studies
-planned = expansion.jobs("toy", studies.load("toy"))
-batch.take_up(planned)
+batch.take_up("toy", expansion.jobs("toy", studies.load("toy")))
 """
 RUN, PICKED = "runs/toy/toy/n16-s0", "runs/toy/toy/n8-s0-as-picked.random.0"
 
@@ -24,6 +22,8 @@ def clone(project, tmp_path):
     """What a clone of the project holds."""
     folder = tmp_path / "clone"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs"))
+    study = folder / "studies/toy.yaml"
+    study.write_text(study.read_text() + "from_results: true\n")
     return folder
 
 
@@ -37,6 +37,9 @@ def test_adapters_and_titles_are_taken_from_the_results(project, clone):
     for run in (RUN, PICKED):
         for split in ("valid", "test"):
             name = f"{run}/generations/beams/{split}.parquet"
+            assert sha256(clone / name) == sha256(project / name)
+        rows = [f"{PICKED}/tuning/values.parquet", f"{PICKED}/tuning/measures.csv"]
+        for name in (name for name in rows if (project / name).exists()):
             assert sha256(clone / name) == sha256(project / name)
         for step in ("tuning", "generations"):
             name = f"{run}/{step}/manifest.json"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib.method import l2, metrics, reweighting, sweeps
+from bigrec_lib.method import grounding, l2, metrics, reweighting, sweeps
 from bigrec_lib.method.reweighting import ReweightingError
 
 GRIDS = {"authors": reweighting.GAMMAS, "popularity": reweighting.WHOLE}
@@ -145,6 +145,31 @@ def test_what_the_product_leaves_open_is_measured_and_every_rank_is_that_of_floa
         wanted = by_definition(logs, targets, weights, gamma, seen)
         assert rank[:, column].tolist() == wanted[0].tolist()
         assert ties[:, column].tolist() == wanted[1].tolist()
+
+
+def test_a_target_ties_with_itself_whatever_its_distance():
+    rng = np.random.default_rng(7)
+    found, targets = rng.random((2000, 60)), rng.integers(0, 60, 2000)
+    weights, grid = rng.random(60), np.array([0.0, 0.5, 3.0])
+    rank, ties = reweighting.ranks_of_distances(found, targets, weights, grid)
+    assert not ties.any()
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    for column, gamma in enumerate(grid):
+        assert rank[:, column].tolist() == by_definition(logs, targets, weights, gamma)[0].tolist()
+
+
+def test_vectors_in_float64_far_from_0_keep_their_ranks():
+    rng = np.random.default_rng(8)
+    queries, vectors = rng.standard_normal((60, 8)) + 1e6, rng.standard_normal((200, 8)) + 1e6
+    targets, weights = rng.integers(0, 200, 60), np.round(rng.random(200), 2)
+    rank, _ = reweighting.ranks(queries, vectors, targets, weights, np.array([0.0, 1.0]))
+    found = np.sqrt(np.square(queries[:, None] - vectors).sum(2))
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    for column, gamma in enumerate((0.0, 1.0)):
+        assert rank[:, column].tolist() == by_definition(logs, targets, weights, gamma)[0].tolist()
+    assert grounding.ranks(queries, vectors, targets)["rank"].tolist() == rank[:, 0].tolist()
 
 
 @settings(max_examples=300, deadline=None)

@@ -149,10 +149,10 @@ def products(
     give or take error.
     """
     shift = mean(vectors)
-    left = queries.float() - shift  # (n, d)
+    left = (queries - shift).float()  # (n, d)
     left_norms = left.square().sum(1, keepdim=True).double()  # (n, 1)
     for start in range(0, len(vectors), COLUMNS):
-        right = vectors[start : start + COLUMNS].float() - shift  # (m, d)
+        right = (vectors[start : start + COLUMNS] - shift).float()  # (m, d)
         norms = right.square().sum(1)  # (m,)
         error = rounding(queries.shape[1]) * (left_norms.sqrt() + norms.max().sqrt()).square()
         for low in range(0, len(queries), ROWS):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from bigrec_lib.method import grounding, l2
 
-SWEPT = 35_000_000  # distances at a time, 140 MB
+SWEPT = 35_000_000  # distances at a time, 140 MB, beside some blocks of columns
 CELLS = 2**14  # of a grid; the authors' has steps of a 9,900th of its last γ
 DOUBTFUL = 0.09  # a larger share of uncertainty in D - min D is not even bounded
 
@@ -124,14 +124,13 @@ def count_some(
     to leave out, which are then infinitely far; nearer, ties: as in `count`, changed in place.
     """
     cells = cells_of(grid)
-    with np.errstate(divide="ignore"):
-        own_logs = np.log(found.goal) - of_targets(before, targets)
+    own_logs = logarithms(found.goal) - of_targets(before, targets)
     own = own_logs, strengths(of_targets(weights, targets))
     row, column = out
     for columns, apart in found.blocks:
         here = (column >= columns.start) & (column < columns.stop)
         apart[row[here], column[here] - columns.start] = torch.inf
-        logs = apart.clamp(min=0).log_().numpy()
+        logs = logarithms(apart.clamp(min=0).numpy())
         logs -= before[:, columns]
         strength = strengths(weights[:, columns])
         unsure = np.empty(logs.shape, dtype=np.bool_)
@@ -139,11 +138,16 @@ def count_some(
         count(logs, strength, *own, *certainty, grid, cells, nearer, ties)
         some, of_block = unsure.nonzero()
         if len(some):
-            with np.errstate(divide="ignore"):
-                exact = np.log(found.exactly(some, columns.start + of_block))
+            exact = logarithms(found.exactly(some, columns.start + of_block))
             exact -= of_pairs(before[:, columns], some, of_block)
             pull = of_pairs(strength, some, of_block)
             count_pairs(some, exact, pull, *own, grid, cells, nearer, ties)
+
+
+def logarithms(distances: np.ndarray) -> np.ndarray:
+    """log(D - min D), -inf at 0: by one library throughout, so that equal distances stay equal."""
+    with np.errstate(divide="ignore"):
+        return np.log(distances)
 
 
 @njit(parallel=True, cache=True)
@@ -229,7 +233,8 @@ def crossing(a, b, grid, cells):
         return 0
     if grid[-1] * b < a:
         return len(grid)
-    place = cells[int(a / b / grid[-1] * (len(cells) - 1))]
+    last = len(cells) - 1
+    place = cells[min(int(a / b / grid[-1] * last), last)]
     while grid[place - 1] * b >= a:
         place -= 1
     while grid[place] * b < a:

@@ -162,8 +162,7 @@ def run_study(name: str, *options: str) -> None:
     with only_one(name):
         wait_for_orphans(name)
         tidy(name)
-        if studies.load(name).from_results:
-            take_up(planned)
+        take_up(name, planned)
         fetch_assets(planned)
         states = plan.states(planned)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
@@ -181,14 +180,20 @@ def run_study(name: str, *options: str) -> None:
     print(f"results: {results.relative_to(ROOT)}/")
 
 
-def take_up(planned: dict[str, Parameters]) -> None:
-    """Take from the results what they hold of adapters and titles, and is not in `runs/`."""
-    taken = resume.take_up(planned)
-    for key in plan.lacked(planned):
+def take_up(name: str, planned: dict[str, Parameters]) -> None:
+    """Take from the results what they hold of adapters and titles, if the study says so.
+
+    A tuning that was taken without its adapter is given up again where a job needs it.
+    """
+    taken = resume.take_up(planned) if studies.load(name).from_results else []
+    again = plan.lacked(planned)
+    for key in again:
         remove(planned[key].output)
-        taken = [name for name in taken if name != key]
-    if taken:
-        print(f"taken from the results: {len(taken)} jobs of 02 and 03", file=sys.stderr)
+    if kept := len(set(taken) - set(again)):
+        print(f"taken from the results: {kept} jobs of 02 and 03", file=sys.stderr)
+    if again:
+        print(f"to be tuned again, as jobs need adapters that are not published: "
+              f"{', '.join(again)}", file=sys.stderr)  # fmt: skip
 
 
 def run_jobs(
@@ -281,7 +286,9 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     if command.command == "study":
         run_study(name, *(options or ("--cores", "all")))
     elif command.command == "plan":
-        print(plan.table(plan.states(checked(name))))
+        planned = checked(name)
+        take_up(name, planned)
+        print(plan.table(plan.states(planned)))
     elif command.command == "new":
         new.begin(name, command.data, command.titles, command.columns)
     elif command.command == "verify":

@@ -9,6 +9,7 @@ for TUNING, the seconds of the run's tuning.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import StudyError
@@ -52,7 +54,8 @@ def measured(p: MeasureCost, contestant: str) -> dict:
     Raises StudyError with the end of what it said if it fails.
     """
     told = json.dumps(p.model_dump())
-    pinned = {name: str(p.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    pinned = {name: str(p.threads) for name in names}
     done = subprocess.run(
         [sys.executable, "-m", "bigrec_lib.study.cost_job", told, contestant],
         env=os.environ | pinned,
@@ -122,8 +125,8 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
 def tuning_seconds(p: MeasureCost) -> float:
     """Seconds that the run's tuning takes on this machine, from STEPS of its steps.
 
-    02 may have run on another machine, or beside other jobs. Each pass over a step's samples takes
-    what it takes in the tuning itself; the first one counts for nothing.
+    02 may have run on another machine, or beside other jobs. As 02's own seconds, these include
+    all validations but the last, and no general stage (`instructions`) before.
     """
     from bigrec_lib.method import llm, tuning
     from bigrec_lib.study import steps
@@ -131,13 +134,17 @@ def tuning_seconds(p: MeasureCost) -> float:
     of_02 = TuneLLM.model_validate(manifests.read(p.tuning)["parameters"] | {"root": p.root})
     base = llm.load_llm(p.model, p.quantisation, p.dtype, p.device)
     learnt, held_out = steps.tuning_samples(of_02, base.tokenizer)
-    some = learnt[: of_02.batch_size * (STEPS + 1)]
-    settings = tuning.Tuning(**of_02.settings | {"epochs": 1})
+    most = of_02.batch_size * STEPS // 2
+    some, few = learnt[:: max(1, len(learnt) // most)][:most], held_out[: of_02.batch_size]
+    settings = tuning.Tuning(**of_02.settings | {"epochs": 2, "patience": 0})
     with tempfile.TemporaryDirectory() as folder:
-        log = tuning.tune(base, some, held_out[:1], settings, Path(folder))
-    first = of_02.batch_size if len(log) > 1 else 0  # its samples
-    each = (log.seconds.iloc[-1] - log.seconds.iloc[0] * (first > 0)) / (len(some) - first)
-    return float(each * len(learnt) * of_02.epochs)
+        log = tuning.tune(base, some, few, settings, Path(folder))
+    each = np.diff(log.seconds, prepend=0)
+    begins = len(log) // 2  # the step after the validation
+    step = np.delete(each, [0, begins]).mean() if len(log) > 2 else each[0]
+    validation = max(0.0, each[begins] - step) * len(held_out) / len(few)
+    taken = step * len(learnt) / of_02.batch_size * of_02.epochs
+    return float(taken + validation * (math.ceil(of_02.epochs) - 1))
 
 
 def training(p: MeasureCost) -> dict[str, float]:

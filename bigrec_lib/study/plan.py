@@ -6,10 +6,11 @@ import json
 import re
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from bigrec_lib.files import differing, sha256
 from bigrec_lib.study import expansion, manifests, provenance, publish, resume
-from bigrec_lib.study.parameters import TuneLLM
+from bigrec_lib.study.parameters import GroundToItems, TuneLLM
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
 from bigrec_lib.study.parameters_runs import TunedParameters
@@ -66,7 +67,7 @@ def changes(job: Parameters) -> str:
     now = manifests.identity(job)
     lacking = resume.lacks(job)
     if lacking is not None:
-        was["sources"], now["sources"] = map(resume.of_method, (was["sources"], now["sources"]))
+        was["sources"], now["sources"] = map(resume.of_code, (was["sources"], now["sources"]))
     was["parameters"] = manifests.with_defaults(job, was["parameters"])
     told = [
         f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
@@ -99,13 +100,21 @@ def lacked(planned: dict[str, Parameters]) -> list[str]:
     without = {
         job.output: key for key, job in planned.items() if weights in (resume.lacks(job) or [])
     }
-    read = [
+    read = {
         folder
         for job in planned.values()
-        if not without.keys().isdisjoint(job.inputs.values()) and must_run(job)
-        for folder in job.inputs.values()
-    ]
+        if not without.keys().isdisjoint(folders_read(job)) and must_run(job)
+        for folder in folders_read(job)
+    }
     return [key for folder, key in without.items() if folder in read]
+
+
+def folders_read(job: Parameters) -> set[Path]:
+    """What a job reads of other jobs; 04 embeds with the adapter if it is asked to."""
+    folders = set(job.inputs.values())
+    if isinstance(job, GroundToItems) and job.embedder == "tuned" and job.n_train:
+        folders.add(job.tuning)
+    return folders
 
 
 def must_run(job: Parameters) -> bool:

@@ -188,8 +188,8 @@ class Study(Part):
     )
     from_results: bool = Field(
         default=False,
-        description="adapters and titles that results/<study> holds are taken from there where "
-        "runs/<study> has them not, and not made again",
+        description="adapters and titles that runs/<study> lacks are taken from results/<study>, "
+        "where it holds them, and not made again",
     )
     later: list[str] = Field(
         default=[],

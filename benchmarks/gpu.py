@@ -2,10 +2,10 @@
 
     python benchmarks/gpu.py [--quick] [--json FILE] [--model NAME]
 
-It needs PyTorch, transformers, peft, accelerate and bitsandbytes, no hub and no data: LLMs of the
-shapes of LLaMA-7B and TinyLlama-1.1B are made on the spot, of random weights, with titles of random
-words. The default LLM takes part where it is cached. What does not fit the device is left out, and
-said so. Checked, on the smaller LLM:
+It needs PyTorch, transformers, peft, accelerate, bitsandbytes and numba, no hub and no data: LLMs
+of the shapes of LLaMA-7B and TinyLlama-1.1B are made on the spot, of random weights, with titles of
+random words. The default LLM takes part where it is cached. What does not fit the device is left
+out, and said so. Checked, on the smaller LLM:
 
 tuning      in 4 and 8 bit, the losses of the same steps as on a CPU
 search      in float32, the beams of `generate`; in 4 bit, with the adapter apart, their scores

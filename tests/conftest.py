@@ -11,7 +11,7 @@ import pytest
 from toy import batch, make_project, make_tiny_llm, write_ml_100k
 
 PROJECT = {"test_batch", "test_faults", "test_machine", "test_notebooks", "test_staleness"}
-PROJECT |= {"test_spaces_notebooks"}
+PROJECT |= {"test_spaces_notebooks", "test_resume"}
 """Files whose tests use the fixture `project`."""
 
 

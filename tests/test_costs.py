@@ -125,6 +125,24 @@ def test_a_tuning_that_was_only_read_again_took_as_long_as_its_steps(tmp_path):
     assert costs.within(folder, valid, "films", 128) == ("", "")
 
 
+def test_a_tuning_takes_what_17a_timed_whatever_machine_02_ran_on(tmp_path):
+    folder = toy_results.write(tmp_path, world="null")
+    valid = evidence.read_scores(folder, "valid")
+    told = json.loads((folder / "manifests.json").read_text())
+    before = costs.trained(folder, valid)
+    run = {"dataset": "films", "run": "n128-s0", "n_train": 128}
+    timed = {"bigrec, p50": 2.0, "bigrec, training": 63.0, "gru4rec-ce, training": 9.0}
+    told["jobs"]["films.cost"] = {"notebook": "17a_measure_cost", "facts": {"disk": {}}}
+    told["jobs"]["films.cost"] |= {"keys": KEYS | run, "seconds_of": timed}
+    (folder / "manifests.json").write_text(json.dumps(told))
+    after = costs.trained(folder, valid)
+    own = (after.method == "bigrec") & (after.dataset == "films") & (after.lm == "")
+    assert after.seconds[own].tolist() == [63.0]
+    pd.testing.assert_frame_equal(after[~own], before[~own])  # those of 06 count the whole grid
+    change(folder, {"gru4rec-ce": 63.1, "sasrec-ce": 62.9})
+    assert costs.within(folder, valid, "films", 128) == ("sasrec-ce", "few")
+
+
 def test_quality_and_cost_come_together(tmp_path):
     folder = toy_results.write(tmp_path)
     told = json.loads((folder / "manifests.json").read_text())

@@ -61,7 +61,7 @@ def test_the_self_test_is_green(tmp_path):
 
 
 def test_it_needs_little_beyond_torch_and_transformers():
-    absent = "bm25s faiss gguf matplotlib nbformat numba papermill pydantic seaborn snakemake"
+    absent = "bm25s faiss gguf matplotlib nbformat papermill pydantic seaborn snakemake"
     code = f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r})); import gpu"
     command = [sys.executable, "-c", code]
     env = os.environ | {"PYTHONPATH": f"{BENCHMARKS}{os.pathsep}{BENCHMARKS.parent}"}

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib.method import grounding, prepared
+from bigrec_lib.method import grounding, l2, prepared
 from bigrec_lib.method.grounding import GroundingError
 
 
@@ -43,8 +43,8 @@ def test_ranks_are_those_of_float64_whatever_the_blocks(d, monkeypatch):
     wanted = oracle(queries, vectors, targets)
     assert wanted[:, 1].any() and len(set(wanted[:, 0])) > 20
     for rows, columns in ((1024, 4096), (7, 33)):
-        monkeypatch.setattr(grounding, "ROWS", rows)
-        monkeypatch.setattr(grounding, "COLUMNS", columns)
+        monkeypatch.setattr(l2, "ROWS", rows)
+        monkeypatch.setattr(l2, "COLUMNS", columns)
         assert grounding.ranks(queries, vectors, targets).to_numpy().tolist() == wanted.tolist()
 
 
@@ -81,17 +81,30 @@ def test_distances_are_exact_and_an_equal_vector_is_at_0():
 
 
 def test_the_smallest_square_is_exact_and_duplicates_share_it(monkeypatch):
-    monkeypatch.setattr(grounding, "COLUMNS", 33)
+    monkeypatch.setattr(l2, "COLUMNS", 33)
     queries, vectors, _ = adversarial(4096)
     wanted = np.stack([np.square(q.astype(np.float64) - vectors).sum(1) for q in queries])
     nearest = wanted.min(1, keepdims=True)
     given = (torch.from_numpy(queries), torch.from_numpy(vectors), torch.zeros(len(queries)))
-    found, low = grounding.squared_distances(*given)
-    found = np.hstack([part for _, part in grounding.blocks(found, len(queries))])
+    found, low = l2.squared_distances(*given)
+    found = np.hstack([part for _, part in l2.blocks(found, len(queries))])
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=0)
     np.testing.assert_allclose(low[:, None], nearest, rtol=1e-12, atol=0)
     assert ((found == low[:, None].numpy()) == (wanted == nearest)).all()
     assert (wanted == nearest).sum() > len(queries) and (nearest > 0).any()
+
+
+@pytest.mark.parametrize("d", [8, 576, 4096])
+def test_a_rough_square_is_wrong_by_less_than_it_says_and_the_smallest_is_exact(d, monkeypatch):
+    monkeypatch.setattr(l2, "ROWS", 7)
+    monkeypatch.setattr(l2, "COLUMNS", 33)
+    queries, vectors, _ = adversarial(d)
+    wanted = np.stack([np.square(q.astype(np.float64) - vectors).sum(1) for q in queries])
+    rough = l2.rough_squares(torch.from_numpy(queries), torch.from_numpy(vectors))
+    scores = np.hstack([part.double() for _, part in l2.blocks(rough.scores, len(queries))])
+    wrong = np.abs(scores + rough.norms.numpy()[:, None] - wanted)
+    assert (wrong <= rough.error.numpy()[:, None]).all() and wrong.max() > 0
+    np.testing.assert_allclose(rough.lowest, wanted.min(1), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("d", [8, 576, 4096])
@@ -176,7 +189,7 @@ def test_all_beams_rank_and_list_as_plain_loops_do_whatever_the_blocks(monkeypat
     by_beam = np.sqrt(np.square(queries[:, :, None].astype(np.float64) - vectors).sum(3))
     wanted = keys_by_loops(by_beam, scores)
     for columns in (4096, 7):
-        monkeypatch.setattr(grounding, "COLUMNS", columns)
+        monkeypatch.setattr(l2, "COLUMNS", columns)
         ranks, lists = grounding.all_beams(queries, vectors, scores, targets, 8)
         for way in WAYS:
             own = wanted[way][np.arange(25), targets][:, None]
@@ -188,7 +201,7 @@ def test_all_beams_rank_and_list_as_plain_loops_do_whatever_the_blocks(monkeypat
 
 
 def test_namesakes_of_the_target_tie_with_it_under_all_beams(monkeypatch):
-    monkeypatch.setattr(grounding, "COLUMNS", 33)
+    monkeypatch.setattr(l2, "COLUMNS", 33)
     queries, vectors, targets = adversarial(576)
     targets %= 50  # titles with an exact duplicate, and a near one that is no tie
     beams = np.stack([queries, np.roll(queries, 1, axis=0)], axis=1)

@@ -1,12 +1,14 @@
 """Loading: what comes out of quantisation, and what is refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from toy import fresh_adapter, make_tiny_llm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method.llm import LLM, Dropout, fingerprint, load_llm
+from bigrec_lib.method.llm import LLM, Dropout, fingerprint, load_llm, may_unpack
 
 
 def test_a_folder_loads_in_the_dtype_asked_for(tiny_llm):
@@ -112,6 +114,15 @@ def test_an_adapter_for_more_layers_than_the_model_has_is_refused(tmp_path, tiny
 def test_a_folder_without_an_adapter_is_named(tmp_path, tiny_llm):
     with pytest.raises(StudyError, match="adapter_model.safetensors is missing"):
         load_llm(str(tiny_llm), adapter=tmp_path)
+
+
+@pytest.mark.parametrize(("gpu_gb", "fits"), [(8.0, True), (7.9, False)])
+def test_a_gpu_unpacks_what_an_eighth_of_it_holds(tiny_llm, monkeypatch, gpu_gb, fits):
+    model = load_llm(str(tiny_llm)).model
+    whole = sum(weight.numel() * 2 for weight in model.parameters())  # bytes, in bfloat16
+    gpu = SimpleNamespace(total_memory=gpu_gb * whole)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    assert may_unpack(model, "cuda:0") == fits and may_unpack(model, "cpu")
 
 
 def test_int8_on_a_cpu_is_turned_back_once(tiny_llm):

@@ -2,12 +2,13 @@
 
 import pytest
 
-from bigrec_lib.study import parameters, plan
+from bigrec_lib.study import parameters, plan, provenance
 
 
-def tuning(model, n_train, seconds=None):
+def tuning(model, n_train, seconds=None, host=None):
     job = parameters.TuneLLM(study="toy", dataset="d", model=model, n_train=n_train, epochs=2)
-    return {"notebook": job.notebook, "parameters": job.model_dump(), "seconds": seconds}
+    made = {"notebook": job.notebook, "parameters": job.model_dump(), "seconds": seconds}
+    return made | {"host": host or provenance.host()}
 
 
 def estimated(model, n_train, earlier):
@@ -25,6 +26,12 @@ def test_another_llm_tells_by_its_parameters():
     assert estimated("b/huge-7b", 20, earlier) == (pytest.approx(2 * 7.0 * 70), True)
     assert estimated("no-size-in-its-name", 20, earlier) == (None, False)
     assert estimated("b/huge-7b", 20, []) == (None, False)
+
+
+def test_a_machine_of_another_kind_tells_only_where_no_other_does():
+    fast = tuning("small-100m", 10, 1.0, host="Linux x86_64, NVIDIA H200")
+    assert estimated("small-100m", 10, [fast])[0] == pytest.approx(1.0)
+    assert estimated("small-100m", 10, [fast, tuning("small-100m", 10, 7.0)])[0] == 7.0
 
 
 def test_what_is_scaled_is_marked():

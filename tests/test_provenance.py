@@ -1,7 +1,9 @@
 """Code counts where it is used, without comments and docstrings; no name is lost on the way."""
 
+import ast
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,29 @@ def test_a_copy_of_the_project_has_the_same_hashes(tmp_path, monkeypatch):
     provenance.load.cache_clear()
     assert provenance.sources(path) == here
     provenance.load.cache_clear()
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="compares with Python 3.11's own dump")
+def test_code_is_written_down_as_by_python_3_11():
+    """So that every version of Python finds the same hashes, and nothing gets stale by it."""
+    for path in [*provenance.PACKAGE.rglob("*.py"), *Path(__file__).parent.glob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert provenance.written(tree) == ast.dump(tree), path
+
+
+def test_a_field_that_later_versions_add_changes_nothing():
+    (function,) = ast.parse("def f(x: int = 1, *, y): return f'{x!r:>3}{None}'").body
+    plain = provenance.written(function)
+    function.type_params = []
+    function._fields = (*type(function)._fields, "type_params")
+    assert provenance.written(function) == plain and "type_params" not in plain
+
+
+def test_the_gpu_of_a_machine_is_named(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho NVIDIA H200")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert provenance.host.__wrapped__().endswith(", NVIDIA H200")
+    tool.write_text("#!/bin/sh\nexit 9")
+    assert "NVIDIA" not in provenance.host.__wrapped__()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigrec_lib.method import grounding, metrics, reweighting
+from bigrec_lib.method import grounding, l2, metrics, reweighting, sweeps
 from bigrec_lib.method.reweighting import ReweightingError
 
 GRIDS = {"authors": reweighting.GAMMAS, "popularity": reweighting.WHOLE}
@@ -105,8 +105,8 @@ def test_the_nearest_stays_first_and_a_row_without_distances_ties_throughout():
 
 
 def test_ranks_from_embeddings_are_those_of_the_formula(monkeypatch):
-    monkeypatch.setattr(reweighting, "SWEPT", 11 * 40)  # blocks of 8, 8 and 7 rows
-    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    monkeypatch.setattr(sweeps, "SWEPT", 11 * 40)  # blocks of 8, 8 and 7 rows
+    monkeypatch.setattr(l2, "COLUMNS", 7)
     rng = np.random.default_rng(1)
     queries, vectors = rng.standard_normal((23, 6)), rng.standard_normal((40, 6))
     targets = rng.integers(0, 40, 23)
@@ -120,9 +120,73 @@ def test_ranks_from_embeddings_are_those_of_the_formula(monkeypatch):
     assert not ties.any()
 
 
+def test_what_the_product_leaves_open_is_measured_and_every_rank_is_that_of_float64(monkeypatch):
+    """Copies of titles moved by less than an fp32 product can tell, and weights as close."""
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((400, 576)).astype(np.float32)
+    vectors[200:] = vectors[:200] + rng.standard_normal((200, 576)).astype(np.float32) * 1e-6
+    targets = rng.integers(0, 400, 60)
+    queries = vectors[targets] + rng.standard_normal((60, 576)).astype(np.float32)
+    weights = np.round(rng.random(400), 2)
+    weights[200:] = weights[:200]
+    measured = []
+    original = sweeps.count_pairs
+    monkeypatch.setattr(
+        sweeps, "count_pairs", lambda row, *rest: (measured.append(len(row)), original(row, *rest))
+    )
+    rank, ties = reweighting.ranks(queries, vectors, targets, weights, reweighting.GAMMAS)
+    assert 60 < sum(measured) < 0.2 * 60 * 400
+    apart = queries[:, None].astype(np.float64) - vectors
+    found = np.sqrt(np.square(apart).sum(2))
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    seen = [np.empty(0)] * 60
+    for column, gamma in enumerate(reweighting.GAMMAS):
+        wanted = by_definition(logs, targets, weights, gamma, seen)
+        assert rank[:, column].tolist() == wanted[0].tolist()
+        assert ties[:, column].tolist() == wanted[1].tolist()
+
+
+def test_a_target_ties_with_itself_whatever_its_distance():
+    rng = np.random.default_rng(7)
+    found, targets = rng.random((2000, 60)), rng.integers(0, 60, 2000)
+    weights, grid = rng.random(60), np.array([0.0, 0.5, 3.0])
+    rank, ties = reweighting.ranks_of_distances(found, targets, weights, grid)
+    assert not ties.any()
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    for column, gamma in enumerate(grid):
+        assert rank[:, column].tolist() == by_definition(logs, targets, weights, gamma)[0].tolist()
+
+
+def test_vectors_in_float64_far_from_0_keep_their_ranks():
+    rng = np.random.default_rng(8)
+    queries, vectors = rng.standard_normal((60, 8)) + 1e6, rng.standard_normal((200, 8)) + 1e6
+    targets, weights = rng.integers(0, 200, 60), np.round(rng.random(200), 2)
+    rank, _ = reweighting.ranks(queries, vectors, targets, weights, np.array([0.0, 1.0]))
+    found = np.sqrt(np.square(queries[:, None] - vectors).sum(2))
+    with np.errstate(divide="ignore"):
+        logs = np.log(found - found.min(1, keepdims=True))
+    for column, gamma in enumerate((0.0, 1.0)):
+        assert rank[:, column].tolist() == by_definition(logs, targets, weights, gamma)[0].tolist()
+    assert grounding.ranks(queries, vectors, targets)["rank"].tolist() == rank[:, 0].tolist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sets(st.floats(0, 100), min_size=1, max_size=30),
+    st.floats(-20, 20),
+    st.floats(0, 5, exclude_min=True) | st.just(0.0),
+)
+def test_a_crossing_is_found_wherever_the_grid_has_its_numbers(gammas, a, b):
+    grid = np.array(sorted(gammas))
+    found = sweeps.crossing(a, b, grid, sweeps.cells_of(grid))
+    assert found == (grid * b < a).sum()
+
+
 def test_scores_with_their_signs_changed_are_distances(monkeypatch):
-    monkeypatch.setattr(reweighting, "SWEPT", 11 * 40)  # blocks of 8, 8 and 7 rows
-    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    monkeypatch.setattr(sweeps, "SWEPT", 11 * 40)  # blocks of 8, 8 and 7 rows
+    monkeypatch.setattr(l2, "COLUMNS", 7)
     rng = np.random.default_rng(5)
     scores = rng.standard_normal((23, 40)).astype(np.float32)
     targets, weights = rng.integers(0, 40, 23), rng.random((23, 40))
@@ -144,8 +208,8 @@ def test_scores_with_their_signs_changed_are_distances(monkeypatch):
 
 @pytest.mark.parametrize("per_row", [False, True])
 def test_what_was_seen_is_left_out_of_ranks_from_embeddings(per_row, monkeypatch):
-    monkeypatch.setattr(reweighting, "SWEPT", 11 * 40)
-    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    monkeypatch.setattr(sweeps, "SWEPT", 11 * 40)
+    monkeypatch.setattr(l2, "COLUMNS", 7)
     rng = np.random.default_rng(6)
     queries, vectors = rng.standard_normal((23, 6)), rng.standard_normal((40, 6))
     vectors[30:], weights = vectors[:10], rng.random((23, 40) if per_row else 40)
@@ -266,7 +330,7 @@ def test_pairs_are_the_best_of_each_row_of_the_grid():
 
 
 def test_candidates_with_one_vector_tie_wherever_they_stand_in_the_catalogue(monkeypatch):
-    monkeypatch.setattr(grounding, "COLUMNS", 7)
+    monkeypatch.setattr(l2, "COLUMNS", 7)
     rng = np.random.default_rng(3)
     queries, vectors = rng.standard_normal((9, 300)) + 40, rng.standard_normal((30, 300)) + 40
     vectors[[5, 29]] = vectors[11]

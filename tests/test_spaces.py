@@ -166,6 +166,30 @@ def test_an_llm_with_the_average_adapter_computes_with_the_mean_of_the_updates(
     )
 
 
+def test_a_layer_that_one_adapter_lacks_counts_as_zero(tiny_llm, tuned, tmp_path):
+    """One domain may have tuned more layers than another."""
+    llm = load_llm(str(tiny_llm), dtype="float32")
+    wide = fresh_adapter(llm, rank=2, alpha=6, target_modules=("q_proj", "up_proj"))
+    for weight in wide.parameters():
+        if weight.requires_grad:
+            weight.data.normal_(std=0.3)
+    adapters.save_adapter(wide, tmp_path / "wide")
+    read = [adapters.read_update(tuned[0]), adapters.read_update(tmp_path / "wide")]
+    same = adapters.on_same_layers(read)
+    adapters.save_update(adapters.mean_update(same), tmp_path / "mean")
+    mean = whole_updates(adapters.read_update(tmp_path / "mean"))
+    wholes = [whole_updates(update) for update in read]
+    assert set(mean) == set(wholes[0]) | set(wholes[1])
+    for name, found in mean.items():
+        expected = sum(whole[name] for whole in wholes if name in whole) / 2
+        assert torch.allclose(found, expected, rtol=0, atol=1e-15)
+    fresh = load_llm(str(tiny_llm), dtype="float32")
+    with_adapter(fresh.model, tmp_path / "mean")  # fits: every layer has its place
+    found = adapters.cosines(*same)
+    missing = {name for name in mean if not all(name in whole for whole in wholes)}
+    assert {name for name, value in found.items() if np.isnan(value)} == missing
+
+
 def test_the_average_is_that_of_peft(tiny_llm, tuned):
     """PEFT's own way to put adapters side by side."""
     from peft import PeftModel

@@ -235,12 +235,13 @@ def compare(frame: pd.DataFrame, pairs: list[tuple[str, str]], value: str) -> pd
     """
     rows = []
     for (dataset, n_train), group in frame.groupby(["dataset", "n_train"], sort=False):
+        of_method = dict(list(group.groupby("method", sort=False)))
         for pair in pairs:
-            lacking = [method for method in pair if method not in set(group.method)]
+            lacking = [method for method in pair if method not in of_method]
             gap = f"missing: {', '.join(lacking)}" if lacking else ""
             found = NOTHING
             if not gap:
-                tables = crossed(group[group.method.isin(pair)], value)
+                tables = crossed(pd.concat([of_method[method] for method in pair]), value)
                 differences = tables[pair[0]].to_numpy() - tables[pair[1]].to_numpy()
                 gap = "" if differences.size else "missing: a seed and examples in common"
                 if differences.size:

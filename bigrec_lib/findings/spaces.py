@@ -300,7 +300,8 @@ def compared_updates(updates: dict[tuple[str, int], Update]) -> pd.DataFrame:
 def mean_cosines(compared: pd.DataFrame) -> dict[str, dict[str, float]]:
     """kind -> module ('' for all layers together) -> mean cosine of the pairs and layers."""
     found: dict[str, dict[str, float]] = {}
-    for (kind, module), cosine in compared.groupby(["kind", "module"]).cosine.mean().items():
+    known = compared.dropna(subset="cosine")  # of two updates, both of which change the layer
+    for (kind, module), cosine in known.groupby(["kind", "module"]).cosine.mean().items():
         found.setdefault(str(kind), {})[str(module)] = round(float(cosine), 6)
     return found
 

@@ -26,6 +26,7 @@ likelihood     the exact likelihood of every title: what the LLM itself would ra
 portions       many prompts into a file: cut, stored, resumed
 embedding      texts -> vectors, cached by content
 states         texts -> vectors of several layers, last token or mean
+l2             squared L2 distances, exact, or by one product with a bound on its rounding
 grounding      step 2: exact L2 ranks over the whole catalogue
 bm25           step 2 as GPT4Rec has it: the titles that share words with a text
 finders        which title a text stands for, by the text alone
@@ -35,6 +36,7 @@ spaces         titles of several data sets as one catalogue
 metrics        ranks -> HR, NDCG
 geometry       what a space of vectors is like, each measure with a null; titles changed ever more
 variants       step 2 from the same texts in other spaces, by other beams
+sweeps         ranks at every γ in one pass over the distances
 reweighting    popularity and collaborative weights; every γ in one pass
 contenders     what ranks an example again at any γ without the whole catalogue
 windows        samples in numbers, for models that know no titles

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,6 +216,21 @@ def read_update(folder: Path) -> Update:
         raise StudyError(f"{folder} holds more than LoRA's A and B: it has no plain weight update")
     layers = {name: (weights[name + ends[0]], weights[name + ends[1]]) for name in names}
     return Update(layers, config)
+
+
+def on_same_layers(updates: Sequence[Update]) -> list[Update]:
+    """The updates, with factors of zeros for each layer that only others of them change."""
+    every = {name: factors for update in updates for name, factors in update.layers.items()}
+    zeros = {name: (torch.zeros_like(a), torch.zeros_like(b)) for name, (a, b) in every.items()}
+    return [
+        Update(dict(sorted((zeros | update.layers).items())), update.config | named_targets(every))
+        for update in updates
+    ]
+
+
+def named_targets(layers: Iterable[str]) -> dict[str, list[str]]:
+    """PEFT's word for which layers have an adapter, by the last parts of their names."""
+    return {"target_modules": sorted({name.rpartition(".")[2] for name in layers})}
 
 
 def mean_update(updates: Sequence[Update]) -> Update:

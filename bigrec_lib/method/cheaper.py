@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import grounding
+from bigrec_lib.method import grounding, l2
 from bigrec_lib.method.finders import Finder, Grams, Words
 
 BLOCK = 256  # titles whose rows are worked out together
@@ -64,7 +64,7 @@ class Scan:
     def __init__(self, vectors: np.ndarray, k: int):
         self.vectors = grounding.checked(vectors, "vectors").float()  # (I, d)
         self.k = k
-        self.shift = grounding.mean(self.vectors)
+        self.shift = l2.mean(self.vectors)
         self.centred = self.vectors - self.shift
         self.norms = self.centred.square().sum(1)  # (I,)
         self.longest = self.norms.max().sqrt()
@@ -77,11 +77,11 @@ class Scan:
         whole = torch.from_numpy(query)
         left = whole - self.shift
         score = torch.addmv(self.norms, self.centred, left, alpha=-2)
-        error = grounding.rounding(len(left)) * (left.norm() + self.longest).square()
+        error = l2.rounding(len(left)) * (left.norm() + self.longest).square()
         limit = score.kthvalue(min(self.k, len(score))).values + 2 * error
         near = (score <= limit).nonzero().flatten()
         row = torch.zeros_like(near)
-        far = grounding.squared_distance(whole[None], row, self.vectors, near).sqrt_()
+        far = l2.squared_distance(whole[None], row, self.vectors, near).sqrt_()
         return near[far.argsort(stable=True)[: self.k]].numpy()
 
     def add(self, title: str, vector: np.ndarray) -> None:
@@ -113,7 +113,7 @@ class Rows:
         self.scan.add(title, vector)
         new = torch.from_numpy(vector)[None]
         count = len(self.scan.vectors)
-        to_new = grounding.squared_distance(
+        to_new = l2.squared_distance(
             new, torch.zeros(count, dtype=torch.int64), self.scan.vectors, torch.arange(count)
         ).sqrt_()
         self.lists, self.far = merged(self.lists, self.far, to_new[:-1].numpy(), self.k)
@@ -231,7 +231,7 @@ class Indexed:
 
         faiss.omp_set_num_threads(1)
         self.k = k
-        self.shift = grounding.mean(grounding.checked(vectors, "vectors")).numpy()
+        self.shift = l2.mean(grounding.checked(vectors, "vectors")).numpy()
         self.index = build(vectors - self.shift)
 
     def ground(self, text: str, vector: Vector) -> np.ndarray:
@@ -376,9 +376,7 @@ def recall(lists: np.ndarray, queries: np.ndarray, vectors: np.ndarray) -> np.nd
     n, k = lists.shape
     _, far = grounding.nearest(queries, vectors, k)
     row, column = torch.arange(n).repeat_interleave(k), torch.from_numpy(lists.ravel())
-    of_list = grounding.squared_distance(
-        torch.from_numpy(queries), row, torch.from_numpy(vectors), column
-    )
+    of_list = l2.squared_distance(torch.from_numpy(queries), row, torch.from_numpy(vectors), column)
     return (of_list.sqrt_().numpy().reshape(n, k) <= far[:, -1:]).mean(1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bigrec_lib.method import grounding, reweighting
+from bigrec_lib.method import grounding, reweighting, sweeps
 
 
 def contenders(
@@ -49,8 +49,7 @@ def table(
         for row in some[(some >= block.start) & (some < block.stop)]:
             logs = logs_of[row - block.start]
             pulls = {
-                name: reweighting.strengths(w if w.ndim == 1 else w[row])
-                for name, w in weights.items()
+                name: sweeps.strengths(w if w.ndim == 1 else w[row]) for name, w in weights.items()
             }
             few = contenders(logs, pulls, gammas, k)
             ends = vectors[[logs.argmin(), logs.argmax()]].astype(np.float64)

@@ -15,7 +15,7 @@ fp64, from differences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import prompts
-
-ROWS = 2048  # queries in one matrix product
-COLUMNS = 1024  # candidates in one matrix product
-UNIT = 2.0**-24  # rounding of fp32
+from bigrec_lib.method import l2, prompts
 
 
 class GroundingError(StudyError):
@@ -49,75 +45,10 @@ def distances(queries, vectors, targets: np.ndarray | None = None) -> np.ndarray
     goal = torch.zeros(len(queries), dtype=torch.float64)
     if targets is not None:
         wanted = checked_targets(targets, len(queries), len(vectors))
-        goal = squared_distance(queries, torch.arange(len(queries)), vectors, wanted)
-    squares, _ = squared_distances(queries, vectors, goal)
-    parts = [squared for _, squared in blocks(squares, len(queries))]
+        goal = l2.squared_distance(queries, torch.arange(len(queries)), vectors, wanted)
+    squares, _ = l2.squared_distances(queries, vectors, goal)
+    parts = [squared for _, squared in l2.blocks(squares, len(queries))]
     return torch.cat(parts, dim=1).sqrt_().numpy()
-
-
-def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared L2 distances in fp64, (n * I,) as `blocks` reads them, and each row's smallest (n,).
-
-    goal: (n,) squared distances that matter. Near them, near 0 and near the smallest, where the
-    rounding of the product would show, the distance is taken from differences: equal ones come out
-    equal.
-    """
-    shift = mean(vectors).double()
-    left = queries - shift  # (n, d)
-    left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
-    squares = torch.empty(len(queries) * len(vectors), dtype=torch.float64)
-    lowest = torch.empty(-(-len(vectors) // COLUMNS), len(queries), dtype=torch.float64)
-    slack = torch.zeros(len(queries), dtype=torch.float64)
-
-    def exactly(squared: Tensor, near: Tensor, columns: slice) -> None:
-        """Measure again the pairs of a mask (n, m)."""
-        row, column = near.nonzero(as_tuple=True)
-        squared[row, column] = squared_distance(queries, row, vectors, columns.start + column)
-
-    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
-        right = vectors[columns] - shift  # (m, d)
-        scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
-        torch.addmm(scale, left, right.T, alpha=-2, out=squared)
-        scale *= 1e-6
-        near = (squared < scale) | ((squared - goal[:, None]).abs_() < scale)
-        exactly(squared, near, columns)
-        torch.amin(squared, 1, out=low)
-        torch.maximum(slack, scale.amax(1), out=slack)
-    limit = lowest.amin(0) + slack
-    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
-        if (low < limit).any():
-            exactly(squared, squared < limit[:, None], columns)
-            torch.amin(squared, 1, out=low)
-    return squares, lowest.amin(0)
-
-
-def blocks(squares: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """The parts of what `squared_distances` gives: some columns, and their squares (rows, m)."""
-    for start in range(0, len(squares) // rows, COLUMNS):
-        columns = slice(start, start + COLUMNS)
-        yield columns, squares[start * rows : columns.stop * rows].view(rows, -1)
-
-
-def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tensor) -> Tensor:
-    """Squared L2 distance of pairs (query, candidate), (P,) float64, from differences.
-
-    The one definition of an exact distance: equal vectors give equal numbers.
-    """
-    squares = torch.empty(len(row), dtype=torch.float64)
-    step = max(1, 2**18 // queries.shape[1])  # fits the processor's cache
-    for start in range(0, len(row), step):
-        pairs = slice(start, start + step)
-        difference = queries[row[pairs]].double() - vectors[column[pairs]].double()
-        squares[pairs] = difference.square_().sum(1)
-    return squares
-
-
-def mean(vectors: Tensor) -> Tensor:
-    """The mean (d,) float32 of some 4,000 vectors, taken evenly from all.
-
-    Any shift leaves distances as they are; one near the mean keeps the rounding small.
-    """
-    return vectors[:: -(-len(vectors) // 4096)].float().mean(0)
 
 
 # ------------------------------------------------------------------------------------ ranks
@@ -130,22 +61,22 @@ def ranks(
 
     queries: (n, d), vectors: (I, d), arrays or tensors of floats (bf16 tensors too); targets:
     (n,) candidate numbers. seen: candidates to leave out, per query; the target always stays in.
-    Memory besides the arguments: a few blocks of ROWS x COLUMNS.
+    Memory besides the arguments: a few blocks of l2.ROWS x l2.COLUMNS.
     Raises GroundingError for values that are not finite, other shapes, or unknown targets.
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     same_width(queries, vectors)
     targets = checked_targets(targets, len(queries), len(vectors))
-    goal = squared_distance(queries, torch.arange(len(queries)), vectors, targets)  # (n,) fp64
+    goal = l2.squared_distance(queries, torch.arange(len(queries)), vectors, targets)  # (n,) fp64
     nearer, ties = torch.zeros((2, len(queries)), dtype=torch.int64)
 
     def settle(row: Tensor, column: Tensor, sign: int) -> None:
         """Count pairs by their exact distance."""
-        exact = squared_distance(queries, row, vectors, column)
+        exact = l2.squared_distance(queries, row, vectors, column)
         nearer.index_add_(0, row, sign * (exact < goal[row]).long())
         ties.index_add_(0, row, sign * (exact == goal[row]).long())
 
-    for rows, start, score, norms, error in products(queries, vectors):
+    for rows, start, score, norms, error in l2.products(queries, vectors):
         low, high = ((goal[rows, None] - norms + sign * error).float() for sign in (-1, 1))
         below = (score < low).sum(1)
         unsure = ((score <= high).sum(1) > below).nonzero().flatten()
@@ -156,37 +87,6 @@ def ranks(
     if seen is not None:
         settle(*left_out(seen, targets), -1)
     return frame(nearer, ties - 1)  # the target ties with itself
-
-
-def products(
-    queries: Tensor, vectors: Tensor
-) -> Iterator[tuple[slice, int, Tensor, Tensor, Tensor]]:
-    """Squared distances in fp32, block by block: (rows, first column, score, norms, error).
-
-    score: (r, m) float32, norms and error: (r, 1) float64; the squared distance is score + norms,
-    give or take error.
-    """
-    shift = mean(vectors)
-    left = queries.float() - shift  # (n, d)
-    left_norms = left.square().sum(1, keepdim=True).double()  # (n, 1)
-    for start in range(0, len(vectors), COLUMNS):
-        right = vectors[start : start + COLUMNS].float() - shift  # (m, d)
-        norms = right.square().sum(1)  # (m,)
-        error = rounding(queries.shape[1]) * (left_norms.sqrt() + norms.max().sqrt()).square()
-        for low in range(0, len(queries), ROWS):
-            rows = slice(low, low + ROWS)
-            score = torch.addmm(norms, left[rows], right.T, alpha=-2)
-            yield rows, start, score, left_norms[rows], error[rows]
-
-
-def rounding(d: int) -> float:
-    """A bound on the fp32 error of |x|² - 2 q·x, as a share of (|q| + |x|)².
-
-    The roundings of a dot product of d terms are a random walk that ends within √d / 3 UNIT |q||x|
-    (one standard deviation, at its worst: all terms of one sign). Twelve of them are allowed, and
-    some units for the norms and the centring; |q||x| <= (|q| + |x|)² / 4.
-    """
-    return (2 * d**0.5 + 8) * UNIT
 
 
 def left_out(seen: Sequence[np.ndarray], targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -360,7 +260,7 @@ def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray
     limit = np.partition(rough, k - 1, axis=1)[:, k - 1 : k] * (1 + 1e-6)  # rounds by less
     row, column = np.nonzero(rough <= limit)
     pairs = queries, torch.from_numpy(row), vectors, torch.from_numpy(column)
-    far = squared_distance(*pairs).sqrt_().numpy()
+    far = l2.squared_distance(*pairs).sqrt_().numpy()
     top = smallest(row, far, k)
     return column[top].reshape(-1, k), far[top].reshape(-1, k)
 
@@ -404,8 +304,8 @@ def checked(vectors, name: str) -> Tensor:
     vectors = torch.as_tensor(vectors)
     if vectors.ndim != 2 or not len(vectors):
         raise GroundingError(f"{name} must be a matrix with a row each, not {tuple(vectors.shape)}")
-    for start in range(0, len(vectors), COLUMNS):
-        total = vectors[start : start + COLUMNS].sum(1, dtype=torch.float32)
+    for start in range(0, len(vectors), l2.COLUMNS):
+        total = vectors[start : start + l2.COLUMNS].sum(1, dtype=torch.float32)
         if not total.isfinite().all():
             row = start + int((~total.isfinite()).nonzero()[0])
             raise GroundingError(f"row {row} of {name} holds NaN or infinity: embed it again")

@@ -7,9 +7,7 @@ exactly if
 
     a < γ b     with  a = log D̂_j - log D̂_t,   b = log(1 + W_j) - log(1 + W_t).
 
-That is the definition of "nearer" used here, in fp64. As γ grows each candidate overtakes the
-target, or falls behind it, at most once. One pass finds the place on the grid where that happens,
-and a cumulative sum over these places gives the target's rank at every γ.
+That is the definition of "nearer" used here, in fp64; `sweeps` counts by it at every γ in one pass.
 
 The nearest candidate has D̂ = 0 and stays at 0: reweighting cannot displace it.
 """
@@ -20,20 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
-from numba import njit, prange
-from torch import Tensor
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import grounding, metrics
+from bigrec_lib.method import grounding, metrics, sweeps
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
 FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity where it is not alone
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
 THIN = np.r_[np.arange(10) / 10, 1:5, 5, 7, 10, 15, 20, 30, 40, 50, 70, 99]  # for lists, (24,)
 BLOCK = 2**22  # distances at a time where whole rows are sorted, 32 MB
-SWEPT = 35_000_000  # distances at a time in a sweep, 280 MB
 
 
 class ReweightingError(StudyError):
@@ -87,12 +81,7 @@ def log_distances(distances: np.ndarray) -> np.ndarray:
 def reweighted(logs: np.ndarray, weights: np.ndarray, gamma: float) -> np.ndarray:
     """log D̃ (n, I) from log D̂ (n, I) and W, (I,) or (n, I). Apply it again for a second W."""
     checked_weights(weights, logs.shape)
-    return logs - gamma * strengths(weights)
-
-
-Logs = tuple[Tensor, Iterator[tuple[slice, Tensor]]]
-"""log D̂, but for a constant of each row, which no rank depends on: those of some examples' targets
-(n,), and block by block of all candidates, some columns and theirs (n, m)."""
+    return logs - gamma * sweeps.strengths(weights)
 
 
 def ranks(
@@ -109,7 +98,7 @@ def ranks(
     queries: (N, d); vectors: (I, d); targets: (N,); weights: W, (I,) or (N, I); gammas: (G,).
     before: γ log(1 + W) of weights that have been applied already, (I,) or (N, I).
     seen: candidates to leave out, per query; the target always stays in. D̂ stays what it is.
-    Memory besides the arguments: SWEPT distances.
+    Memory besides the arguments: `sweeps.SWEPT` distances.
     Raises ReweightingError for no queries, bad weights or gammas, GroundingError for bad vectors.
     """
     checked_split(queries)
@@ -118,17 +107,11 @@ def ranks(
     grounding.same_width(queries, vectors)
     wanted = grounding.checked_targets(targets, len(queries), len(vectors))
 
-    def logs_of(rows: slice) -> Logs:
-        some = queries[rows]
-        goal = grounding.squared_distance(some, torch.arange(len(some)), vectors, wanted[rows])
-        squares, lowest = grounding.squared_distances(some, vectors, goal)
-        low = lowest.sqrt_()
-        blocks = grounding.blocks(squares, len(some))
-        logs = ((columns, above(block.sqrt_(), low[:, None])) for columns, block in blocks)
-        return above(goal.sqrt_(), low), logs
+    def measure(rows: slice) -> sweeps.Measured:
+        return sweeps.of_vectors(queries[rows], vectors, wanted[rows])
 
     shape = len(queries), len(vectors)
-    return sweep(logs_of, shape, wanted.numpy(), weights, gammas, before, seen)
+    return swept(measure, shape, wanted.numpy(), weights, gammas, before, seen)
 
 
 def ranks_of_distances(
@@ -147,24 +130,14 @@ def ranks_of_distances(
     checked_split(distances)
     wanted = grounding.checked_targets(targets, *distances.shape).numpy()
 
-    def logs_of(rows: slice) -> Logs:
-        some = checked_distances(distances[rows])
-        goal = torch.from_numpy(of_targets(some, wanted[rows]))
-        found = torch.from_numpy(some)
-        low = found.amin(1)
-        blocks = found.split(grounding.COLUMNS, dim=1)
-        starts = range(0, found.shape[1], grounding.COLUMNS)
-        logs = (
-            (slice(start, start + grounding.COLUMNS), above(block.contiguous(), low[:, None]))
-            for start, block in zip(starts, blocks, strict=True)
-        )
-        return above(goal, low), logs
+    def measure(rows: slice) -> sweeps.Measured:
+        return sweeps.of_distances(checked_distances(distances[rows]), wanted[rows])
 
-    return sweep(logs_of, distances.shape, wanted, weights, gammas, before, seen)
+    return swept(measure, distances.shape, wanted, weights, gammas, before, seen)
 
 
-def sweep(
-    logs_of: Callable[[slice], Logs],
+def swept(
+    measure: Callable[[slice], sweeps.Measured],
     shape: tuple[int, int],
     targets: np.ndarray,
     weights: np.ndarray,
@@ -172,128 +145,12 @@ def sweep(
     before: np.ndarray | None,
     seen: Sequence[np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank and ties of each target at every γ, (N, G) int32 each; arguments as in `ranks`.
-
-    logs_of: what measures some of the examples, as many as fit into memory. shape: (N, I).
-    """
+    """`sweeps.sweep` with its arguments checked; arguments as in `ranks`."""
     checked_weights(weights, shape)
     grid = checked_gammas(gammas)
-    weights = np.atleast_2d(weights)
-    before = np.zeros((1, shape[1])) if before is None else np.atleast_2d(before)
-    seen = [np.empty(0)] * shape[0] if seen is None else seen
-    nearer, ties = np.zeros((2, shape[0], len(grid) + 1), dtype=np.int32)
-    parts = -(-shape[0] * shape[1] // SWEPT)
-    with tqdm(total=shape[0], desc="γ sweep", unit="example") as bar:
-        for numbers in np.array_split(np.arange(shape[0]), min(parts, shape[0])):
-            rows = slice(numbers[0], numbers[-1] + 1)
-            some = targets[rows]
-            out = grounding.left_out(seen[rows], torch.from_numpy(some))
-            applied = of_rows(weights, rows), of_rows(before, rows)
-            count_some(logs_of(rows), some, *applied, out, grid, nearer[rows], ties[rows])
-            bar.update(len(numbers))
-    return totals(nearer, ties)
-
-
-def count_some(
-    logs: Logs,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    before: np.ndarray,
-    out: tuple[Tensor, Tensor],
-    grid: np.ndarray,
-    nearer: np.ndarray,
-    ties: np.ndarray,
-) -> None:
-    """Apply `count` to the whole catalogue for examples whose distances fit into memory.
-
-    weights, before: (n, I), or (1, I) if they serve all examples; out: pairs (example, candidate)
-    to leave out; the others as in `count`. What is left out is infinitely far.
-    """
-    own, blocks = logs
-    own_logs = own.numpy() - of_targets(before, targets)
-    own_strength = strengths(of_targets(weights, targets))
-    row, column = out
-    for columns, block in blocks:
-        here = (column >= columns.start) & (column < columns.stop)
-        block[row[here], column[here] - columns.start] = torch.inf
-        pulled = block.numpy()
-        pulled -= before[:, columns]
-        strength = strengths(weights[:, columns])
-        count(pulled, strength, own_logs, own_strength, grid, nearer, ties)
-
-
-def strengths(weights: np.ndarray) -> np.ndarray:
-    """log(1 + W) in float64."""
-    return np.log1p(np.asarray(weights, dtype=np.float64))
-
-
-def above(distances: Tensor, low: Tensor) -> Tensor:
-    """log(D - min D) of `Logs`, in the place of the distances."""
-    return distances.sub_(low).clamp_(min=0).log_()
-
-
-def of_rows(matrix: np.ndarray, rows: slice) -> np.ndarray:
-    """Rows of a matrix with one row an example, or the one row that serves all."""
-    return matrix if len(matrix) == 1 else matrix[rows]
-
-
-def of_targets(matrix: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """What a matrix, or the one row that serves all, says about each example's target (n,)."""
-    return matrix[np.arange(len(targets)) if len(matrix) > 1 else 0, targets]
-
-
-@njit(parallel=True, cache=True)
-def count(logs, strength, own_logs, own_strength, grid, nearer, ties):
-    """Count candidates that are nearer than the target, or tie with it, by the γ of each change.
-
-    logs: (n, m) log D̂ and strength: (n, m) or (1, m) log(1 + W) of some candidates; own_logs,
-    own_strength: (n,) those of the targets; grid: (G,).
-    nearer, ties: (n, G + 1) int32, changed in place: how many more there are than at the γ before.
-    """
-    for i in prange(len(logs)):
-        row = strength[i] if len(strength) > 1 else strength[0]
-        for j in range(len(row)):
-            a = logs[i, j] - own_logs[i]
-            b = row[j] - own_strength[i]
-            if np.isnan(a) or (a == 0 and b == 0):  # both at D̂ = 0, or equal in everything
-                ties[i, 0] += 1
-                continue
-            falls = b < 0  # nearer below a crossing point, instead of beyond it
-            if falls:
-                a, b = -a, -b
-            low = crossing(a, b, grid)
-            high = low
-            while high < len(grid) and grid[high] * b == a:
-                high += 1
-            ties[i, low] += 1
-            ties[i, high] -= 1
-            if falls:
-                nearer[i, 0] += 1
-                nearer[i, low] -= 1
-            else:
-                nearer[i, high] += 1
-
-
-@njit(cache=True)
-def crossing(a, b, grid):
-    """The number of γ of the grid with γ b < a, for b >= 0."""
-    if grid[0] * b >= a:
-        return 0
-    low, high = 1, len(grid)
-    if grid[-1] * b < a:
-        return high
-    while low < high:
-        middle = (low + high) // 2
-        if grid[middle] * b < a:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def totals(nearer: np.ndarray, ties: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks and ties (n, G) from their steps (n, G + 1); the target does not tie with itself."""
-    return nearer.cumsum(1, dtype=np.int32)[:, :-1], ties.cumsum(1, dtype=np.int32)[:, :-1] - 1
+    before = np.zeros(shape[1]) if before is None else before
+    given = np.atleast_2d(weights), grid, np.atleast_2d(before), seen
+    return sweeps.sweep(measure, shape, targets, *given)
 
 
 def nearest(
@@ -305,7 +162,9 @@ def nearest(
     """
     before = np.zeros(len(vectors)) if before is None else before
     lists = [
-        grounding.first(reweighted(logs - of_rows(np.atleast_2d(before), rows), pull, gamma), k)
+        grounding.first(
+            reweighted(logs - sweeps.of_rows(np.atleast_2d(before), rows), pull, gamma), k
+        )
         for rows, logs, pull in logs_and_weights(queries, vectors, weights)
     ]
     return np.concatenate(lists)
@@ -319,7 +178,7 @@ def logs_and_weights(
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         logs = log_distances(grounding.distances(queries[rows], vectors))
-        yield rows, logs, of_rows(np.atleast_2d(weights), rows)
+        yield rows, logs, sweeps.of_rows(np.atleast_2d(weights), rows)
 
 
 def own_or_theirs(
@@ -402,7 +261,8 @@ def pairs(
     rows = []
     for first in FEW:
         curve = curves(
-            *ranks(queries, vectors, targets, liked, gammas, first * strengths(popular)), gammas
+            *ranks(queries, vectors, targets, liked, gammas, first * sweeps.strengths(popular)),
+            gammas,
         )
         second = choose(curve, "NDCG", 20)
         value = curve.query("gamma == @second and metric == 'NDCG' and k == 20").value.item()

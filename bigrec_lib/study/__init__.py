@@ -19,6 +19,7 @@ studies              study files: read, and refused
 data                 a study's data before anything runs: there, readable, enough
 notebook             execute one, and record it
 publish              runs/<study> -> results/<study>
+resume               what 02 and 03 made, taken from the results
 explorer             the page on which single examples are seen, and lists follow γ
 cards                adapters, published with their model cards
 recommender          from titles to items in one call, with what a study has published

@@ -27,6 +27,7 @@ from bigrec_lib.study import (
     new,
     plan,
     publish,
+    resume,
     runner,
     schema,
     studies,
@@ -161,6 +162,7 @@ def run_study(name: str, *options: str) -> None:
     with only_one(name):
         wait_for_orphans(name)
         tidy(name)
+        take_up(name, planned)
         fetch_assets(planned)
         states = plan.states(planned)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
@@ -176,6 +178,22 @@ def run_study(name: str, *options: str) -> None:
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
+
+
+def take_up(name: str, planned: dict[str, Parameters]) -> None:
+    """Take from the results what they hold of adapters and titles, if the study says so.
+
+    A tuning that was taken without its adapter is given up again where a job needs it.
+    """
+    taken = resume.take_up(planned) if studies.load(name).from_results else []
+    again = plan.lacked(planned)
+    for key in again:
+        remove(planned[key].output)
+    if kept := len(set(taken) - set(again)):
+        print(f"taken from the results: {kept} jobs of 02 and 03", file=sys.stderr)
+    if again:
+        print(f"to be tuned again, as jobs need adapters that are not published: "
+              f"{', '.join(again)}", file=sys.stderr)  # fmt: skip
 
 
 def run_jobs(
@@ -268,7 +286,9 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     if command.command == "study":
         run_study(name, *(options or ("--cores", "all")))
     elif command.command == "plan":
-        print(plan.table(plan.states(checked(name))))
+        planned = checked(name)
+        take_up(name, planned)
+        print(plan.table(plan.states(planned)))
     elif command.command == "new":
         new.begin(name, command.data, command.titles, command.columns)
     elif command.command == "verify":

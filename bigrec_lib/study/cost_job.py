@@ -2,15 +2,18 @@
 
     python -m bigrec_lib.study.cost_job '<parameters of 17a as JSON>' <contestant>
 
-prints a `services.Cost` as JSON in its last line, with the most memory that the process took.
+prints a `services.Cost` as JSON in its last line, with the most memory that the process took;
+for TUNING, the seconds of the run's tuning.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,18 +21,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, prepared
 from bigrec_lib.study import manifests, provenance
-from bigrec_lib.study.parameters import MeasureCost
+from bigrec_lib.study.parameters import MeasureCost, TuneLLM
 from bigrec_lib.study.parameters_steps import Baseline
 
 if TYPE_CHECKING:
     from bigrec_lib.method.services import Service
 
 BIGREC = ("bigrec", "bigrec-cached", "bigrec-constrained")
+TUNING = "tuning"  # no contestant: how long the LLM's tuning takes
+STEPS = 16  # of it that are timed
 
 
 def contestants(p: MeasureCost) -> list[str]:
@@ -48,7 +54,8 @@ def measured(p: MeasureCost, contestant: str) -> dict:
     Raises StudyError with the end of what it said if it fails.
     """
     told = json.dumps(p.model_dump())
-    pinned = {name: str(p.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    pinned = {name: str(p.threads) for name in names}
     done = subprocess.run(
         [sys.executable, "-m", "bigrec_lib.study.cost_job", told, contestant],
         env=os.environ | pinned,
@@ -115,6 +122,31 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
         yield services.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)
 
 
+def tuning_seconds(p: MeasureCost) -> float:
+    """Seconds that the run's tuning takes on this machine, from STEPS of its steps.
+
+    02 may have run on another machine, or beside other jobs. As 02's own seconds, these include
+    all validations but the last, and no general stage (`instructions`) before.
+    """
+    from bigrec_lib.method import llm, tuning
+    from bigrec_lib.study import steps
+
+    of_02 = TuneLLM.model_validate(manifests.read(p.tuning)["parameters"] | {"root": p.root})
+    base = llm.load_llm(p.model, p.quantisation, p.dtype, p.device)
+    learnt, held_out = steps.tuning_samples(of_02, base.tokenizer)
+    most = of_02.batch_size * STEPS // 2
+    some, few = learnt[:: max(1, len(learnt) // most)][:most], held_out[: of_02.batch_size]
+    settings = tuning.Tuning(**of_02.settings | {"epochs": 2, "patience": 0})
+    with tempfile.TemporaryDirectory() as folder:
+        log = tuning.tune(base, some, few, settings, Path(folder))
+    each = np.diff(log.seconds, prepend=0)
+    begins = len(log) // 2  # the step after the validation
+    step = np.delete(each, [0, begins]).mean() if len(log) > 2 else each[0]
+    validation = max(0.0, each[begins] - step) * len(held_out) / len(few)
+    taken = step * len(learnt) / of_02.batch_size * of_02.epochs
+    return float(taken + validation * (math.ceil(of_02.epochs) - 1))
+
+
 def training(p: MeasureCost) -> dict[str, float]:
     """Seconds of training what was chosen, as names and numbers: 'sasrec-ce, training'.
 
@@ -123,9 +155,10 @@ def training(p: MeasureCost) -> dict[str, float]:
     from bigrec_lib.method import baselines
 
     found: dict[str, float] = {}
+    tuned = measured(p, TUNING)["seconds"]
     for name in contestants(p):
         if name in BIGREC:
-            found[f"{name}, training"] = manifests.read(p.tuning)["seconds_of"]["tuning"]
+            found[f"{name}, training"] = tuned
         elif name != "popularity":
             tried = baselines.tried(p.baselines / "networks" / name)
             found[f"{name}, training"] = tried[baselines.best_of(name, tried)]["seconds"]
@@ -170,6 +203,9 @@ def main(told: str, contestant: str) -> None:
 
     p = MeasureCost.model_validate(json.loads(told))
     torch.set_num_threads(p.threads)
+    if contestant == TUNING:
+        print(json.dumps({"seconds": tuning_seconds(p)}))
+        return
     opened = (bigrec if contestant in BIGREC else conventional)(p, contestant)
     found = services.measure(opened, p.requests, p.batches)
     print(json.dumps(found.shown() | {"peak_gb": provenance.peak_memory_gb()}))

@@ -6,10 +6,11 @@ import json
 import re
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from bigrec_lib.files import differing, sha256
-from bigrec_lib.study import expansion, manifests, publish
-from bigrec_lib.study.parameters import TuneLLM
+from bigrec_lib.study import expansion, manifests, provenance, publish, resume
+from bigrec_lib.study.parameters import GroundToItems, TuneLLM
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
 from bigrec_lib.study.parameters_runs import TunedParameters
@@ -64,6 +65,9 @@ def changes(job: Parameters) -> str:
     """What differs between a finished job and the same job today; '' for nothing."""
     was = manifests.read(job.output)
     now = manifests.identity(job)
+    lacking = resume.lacks(job)
+    if lacking is not None:
+        was["sources"], now["sources"] = map(resume.of_code, (was["sources"], now["sources"]))
     was["parameters"] = manifests.with_defaults(job, was["parameters"])
     told = [
         f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
@@ -72,18 +76,52 @@ def changes(job: Parameters) -> str:
         for part in now
         for name in differing(was[part], now[part])
     ]
-    told += [f"{file} is gone" for file in was["outputs"] if not (job.output / file).exists()]
+    gone = [file for file in was["outputs"] if not (job.output / file).exists()]
+    told += [f"{file} is gone" for file in gone if file not in (lacking or [])]
     return told[0] + (f" and {len(told) - 1} more" if told[1:] else "") if told else ""
 
 
 def unkept(job: Parameters) -> str:
-    """Why a finished job has no executed notebook of its own; '' if it has one."""
+    """Why a finished job has no executed notebook of its own; '' if it has one, or needs none."""
+    if resume.lacks(job) is not None:
+        return ""
     path = publish.executed(job)
     if not path.exists():
         return f"{path.name} is gone"
     told = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
     same = told.get("manifest") == sha256(job.output / manifests.NAME)
     return "" if same else "its executed notebook is of another run"
+
+
+def lacked(planned: dict[str, Parameters]) -> list[str]:
+    """Tunings that were taken from the results without their adapter, though what reads it has to
+    run."""
+    weights = f"adapter/{publish.WEIGHTS}"
+    without = {
+        job.output: key for key, job in planned.items() if weights in (resume.lacks(job) or [])
+    }
+    read = {
+        folder
+        for job in planned.values()
+        if not without.keys().isdisjoint(folders_read(job)) and must_run(job)
+        for folder in folders_read(job)
+    }
+    return [key for folder, key in without.items() if folder in read]
+
+
+def folders_read(job: Parameters) -> set[Path]:
+    """What a job reads of other jobs; 04 embeds with the adapter if it is asked to."""
+    folders = set(job.inputs.values())
+    if isinstance(job, GroundToItems) and job.embedder == "tuned" and job.n_train:
+        folders.add(job.tuning)
+    return folders
+
+
+def must_run(job: Parameters) -> bool:
+    """Whether a job has to run, whatever comes of inputs that are not there yet."""
+    folders = (job.output, *job.inputs.values())
+    there = [(folder / manifests.NAME).exists() for folder in folders]
+    return bool(why_again(job)) if all(there) else not there[0]
 
 
 def earlier_jobs() -> list[dict]:
@@ -100,9 +138,10 @@ def earlier_jobs() -> list[dict]:
 def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> tuple[float | None, bool]:
     """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
 
-    Runs on the same data are preferred. True beside an estimate from other LLMs, where the job's
-    own never ran: matrix products take most of the time, so it grows with the parameters. None if
-    the notebook never ran, or an LLM's name does not tell how large it is.
+    Runs on a machine of this kind and on the same data are preferred. True beside an estimate from
+    other LLMs, where the job's own never ran: matrix products take most of the time, so it grows
+    with the parameters. None if the notebook never ran, or an LLM's name does not tell how large
+    it is.
     """
     given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
     drawn = {
@@ -125,6 +164,7 @@ def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> tuple[float
         same = [m for m in same if named_size(model) and named_size(m["parameters"]["model"])]
     else:
         same = own
+    same = [m for m in same if m["host"] == provenance.host()] or same
     for name in ("full", "dataset"):
         wanted = getattr(job, name, None)
         same = [m for m in same if m["parameters"].get(name, wanted) == wanted] or same

@@ -319,8 +319,13 @@ def git(project: Path, *words: str) -> str | None:
     return done.stdout.strip()
 
 
+@cache
+def host() -> str:
+    """The kind of this machine: its system and processor, and the names of NVIDIA GPUs."""
+    return ", ".join([f"{platform.system()} {platform.machine()}", *gpus()])
+
+
 def gpus() -> list[str]:
-    """The names of this machine's NVIDIA GPUs."""
     if not shutil.which("nvidia-smi"):
         return []
     asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -335,7 +340,7 @@ def environment(project: Path) -> dict[str, object]:
     """
     changes = git(project, "status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")
     return {
-        "host": ", ".join([f"{platform.system()} {platform.machine()}", *gpus()]),
+        "host": host(),
         "python": platform.python_version(),
         "packages": {
             name: metadata.version(name)

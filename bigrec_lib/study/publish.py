@@ -184,6 +184,15 @@ def moved(text: str) -> str:
     return text.replace("](../", "](../../../")
 
 
+def back(text: str) -> str:
+    """What `moved` made, as it was.
+
+    >>> back(moved("[a](../docs/glossary.md)"))
+    '[a](../docs/glossary.md)'
+    """
+    return text.replace("](../../../", "](../")
+
+
 def pending(results: Path, analyses: list[Analysis]) -> bool:
     """Whether finished analyses have yet to be published as they are."""
     published = manifests.read_published(results)

@@ -186,6 +186,11 @@ class Study(Part):
         description="parameters of 03_generate_titles for all but the main runs of the study's own "
         "LLM, such as fewer test examples (n_test)",
     )
+    from_results: bool = Field(
+        default=False,
+        description="adapters and titles that runs/<study> lacks are taken from results/<study>, "
+        "where it holds them, and not made again",
+    )
     later: list[str] = Field(
         default=[],
         description="keys that wait: their jobs are checked, and run once the key stands here no "

@@ -1,0 +1,171 @@
+"""Squared L2 distances: exact ones, and those of one fp32 product with a bound on its rounding.
+
+Subtracting the mean title changes no distance, but makes the numbers small, so that one product
+decides almost every comparison. What it leaves open is measured in fp64, from differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+ROWS = 2048  # queries in one matrix product
+COLUMNS = 1024  # candidates in one matrix product
+UNIT = 2.0**-24  # rounding of fp32
+
+
+def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared L2 distances in fp64, (n * I,) as `blocks` reads them, and each row's smallest (n,).
+
+    goal: (n,) squared distances that matter. Near them, near 0 and near the smallest, where the
+    rounding of the product would show, the distance is taken from differences: equal ones come out
+    equal.
+    """
+    shift = mean(vectors).double()
+    left = queries - shift  # (n, d)
+    left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
+    squares = torch.empty(len(queries) * len(vectors), dtype=torch.float64)
+    lowest = torch.empty(-(-len(vectors) // COLUMNS), len(queries), dtype=torch.float64)
+    slack = torch.zeros(len(queries), dtype=torch.float64)
+
+    def exactly(squared: Tensor, near: Tensor, columns: slice) -> None:
+        """Measure again the pairs of a mask (n, m)."""
+        row, column = near.nonzero(as_tuple=True)
+        squared[row, column] = squared_distance(queries, row, vectors, columns.start + column)
+
+    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
+        right = vectors[columns] - shift  # (m, d)
+        scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
+        torch.addmm(scale, left, right.T, alpha=-2, out=squared)
+        scale *= 1e-6
+        near = (squared < scale) | ((squared - goal[:, None]).abs_() < scale)
+        exactly(squared, near, columns)
+        torch.amin(squared, 1, out=low)
+        torch.maximum(slack, scale.amax(1), out=slack)
+    limit = lowest.amin(0) + slack
+    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
+        if (low < limit).any():
+            exactly(squared, squared < limit[:, None], columns)
+            torch.amin(squared, 1, out=low)
+    return squares, lowest.amin(0)
+
+
+def blocks(squares: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """The parts of what `squared_distances` gives: some columns, and their squares (rows, m)."""
+    for start in range(0, len(squares) // rows, COLUMNS):
+        columns = slice(start, start + COLUMNS)
+        yield columns, squares[start * rows : columns.stop * rows].view(rows, -1)
+
+
+@dataclass(frozen=True)
+class Rough:
+    """Squared L2 distances by one fp32 product: score + norm, give or take error.
+
+    scores: (n * I,) float32, as `blocks` reads them. norms, error: (n,) float64.
+    lowest: (n,) float64, each row's smallest squared distance, exact.
+    """
+
+    scores: Tensor
+    norms: Tensor
+    error: Tensor
+    lowest: Tensor
+
+
+def rough_squares(queries: Tensor, vectors: Tensor) -> Rough:
+    """Measure queries (n, d) against vectors (I, d)."""
+    n = len(queries)
+    scores = torch.empty(n * len(vectors), dtype=torch.float32)
+    norms, error = torch.zeros((2, n), dtype=torch.float64)
+    least = torch.full((n,), torch.inf, dtype=torch.float64)
+    of_columns = {columns.start: block for columns, block in blocks(scores, n)}
+    for rows, start, score, of_rows, wrong in products(queries, vectors):
+        of_columns[start][rows] = score
+        norms[rows] = of_rows[:, 0]
+        error[rows] = torch.maximum(error[rows], wrong[:, 0])
+        least[rows] = torch.minimum(least[rows], score.amin(1).double())
+    limit = (least + 2 * error).float().nextafter(torch.tensor(torch.inf))  # of what may be nearest
+    lowest = torch.full((n,), torch.inf, dtype=torch.float64)
+    for start, block in of_columns.items():
+        row, column = (block <= limit[:, None]).nonzero(as_tuple=True)
+        exact = squared_distance(queries, row, vectors, start + column)
+        lowest.scatter_reduce_(0, row, exact, "amin")
+    return Rough(scores, norms, error, lowest)
+
+
+def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tensor) -> Tensor:
+    """Squared L2 distance of pairs (query, candidate), (P,) float64, from differences.
+
+    The one definition of an exact distance: equal vectors give equal numbers.
+    """
+    squares = np.empty(len(row))
+    step = max(1, 2**22 // queries.shape[1])  # of the values that are copied
+    for start in range(0, len(row), step):
+        pairs = slice(start, start + step)
+        left, first = readable(queries, row[pairs])
+        right, second = readable(vectors, column[pairs])
+        add_squares(left, first, right, second, squares[pairs])
+    return torch.from_numpy(squares)
+
+
+def readable(vectors: Tensor, row: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """An array, and where in it these rows are: all vectors, or in bfloat16 and the like a copy."""
+    if vectors.dtype in (torch.float32, torch.float64):
+        return vectors.numpy(), row.numpy()
+    return vectors[row].float().numpy(), np.arange(len(row))
+
+
+@njit(parallel=True, fastmath={"reassoc", "contract"}, cache=True)
+def add_squares(left, first, right, second, squares):
+    """squares[p] = |left[first[p]] - right[second[p]]|², summed in float64; left (n, d), right
+    (m, d), the others (P,)."""
+    for pair in prange(len(first)):
+        one, other = left[first[pair]], right[second[pair]]
+        total = 0.0
+        for k in range(len(one)):
+            apart = np.float64(one[k]) - np.float64(other[k])
+            total += apart * apart
+        squares[pair] = total
+
+
+def mean(vectors: Tensor) -> Tensor:
+    """The mean (d,) float32 of some 4,000 vectors, taken evenly from all.
+
+    Any shift leaves distances as they are; one near the mean keeps the rounding small.
+    """
+    return vectors[:: -(-len(vectors) // 4096)].float().mean(0)
+
+
+def products(
+    queries: Tensor, vectors: Tensor
+) -> Iterator[tuple[slice, int, Tensor, Tensor, Tensor]]:
+    """Squared distances in fp32, block by block: (rows, first column, score, norms, error).
+
+    score: (r, m) float32, norms and error: (r, 1) float64; the squared distance is score + norms,
+    give or take error.
+    """
+    shift = mean(vectors)
+    left = (queries - shift).float()  # (n, d)
+    left_norms = left.square().sum(1, keepdim=True).double()  # (n, 1)
+    for start in range(0, len(vectors), COLUMNS):
+        right = (vectors[start : start + COLUMNS] - shift).float()  # (m, d)
+        norms = right.square().sum(1)  # (m,)
+        error = rounding(queries.shape[1]) * (left_norms.sqrt() + norms.max().sqrt()).square()
+        for low in range(0, len(queries), ROWS):
+            rows = slice(low, low + ROWS)
+            score = torch.addmm(norms, left[rows], right.T, alpha=-2)
+            yield rows, start, score, left_norms[rows], error[rows]
+
+
+def rounding(d: int) -> float:
+    """A bound on the fp32 error of |x|² - 2 q·x, as a share of (|q| + |x|)².
+
+    The roundings of a dot product of d terms are a random walk that ends within √d / 3 UNIT |q||x|
+    (one standard deviation, at its worst: all terms of one sign). Twelve of them are allowed, and
+    some units for the norms and the centring; |q||x| <= (|q| + |x|)² / 4.
+    """
+    return (2 * d**0.5 + 8) * UNIT

@@ -67,9 +67,10 @@ def forest(rows: pd.DataFrame, xlabel: str) -> plt.Figure:
         axis.axvline(0, color="0.5", linewidth=1, linestyle="--")
         for y in at[~there]:
             axis.text(0, y, " missing", va="center", fontsize="small", color="0.4")
-        axis.set(title=panel, xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
+        axis.set(title=panel, ylim=(len(names) - 0.4, -0.6))
         axis.set_yticks(at, names)
         axis.xaxis.set_major_locator(MaxNLocator(4))
+    figure.supxlabel(xlabel, fontsize="medium")
     figure.tight_layout()
     return figure
 

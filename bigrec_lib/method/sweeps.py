@@ -55,12 +55,22 @@ def of_vectors(queries: Tensor, vectors: Tensor, targets: Tensor) -> Measured:
         return (l2.squared_distance(*pairs).sqrt_() - low[row]).numpy()
 
     def blocks() -> Iterator[tuple[slice, Tensor]]:
+        norms, least = rough.norms.numpy(), low.numpy()
         for columns, scores in l2.blocks(rough.scores, len(queries)):
-            squares = scores.double().add_(rough.norms[:, None])
-            yield columns, squares.clamp_(min=0).sqrt_().sub_(low[:, None])
+            apart = np.empty(scores.shape)
+            beyond(scores.numpy(), norms, least, apart)
+            yield columns, torch.from_numpy(apart)
 
     goal = exactly(np.arange(len(queries)), targets.numpy())
     return Measured(low.numpy(), goal, blocks(), rough.error.numpy(), exactly)
+
+
+@njit(parallel=True, cache=True)
+def beyond(scores, norms, low, apart):
+    """apart = D - min D (n, m), from scores (n, m), norms and low (n,) as `l2.Rough` has them."""
+    for i in prange(len(scores)):
+        for j in range(scores.shape[1]):
+            apart[i, j] = np.sqrt(max(scores[i, j] + norms[i], 0.0)) - low[i]
 
 
 def of_distances(distances: np.ndarray, targets: np.ndarray) -> Measured:
@@ -130,7 +140,7 @@ def count_some(
     for columns, apart in found.blocks:
         here = (column >= columns.start) & (column < columns.stop)
         apart[row[here], column[here] - columns.start] = torch.inf
-        logs = logarithms(apart.clamp(min=0).numpy())
+        logs = rough_logarithms(apart) if found.error.any() else logarithms(apart.numpy())
         logs -= before[:, columns]
         strength = strengths(weights[:, columns])
         unsure = np.empty(logs.shape, dtype=np.bool_)
@@ -150,6 +160,11 @@ def logarithms(distances: np.ndarray) -> np.ndarray:
         return np.log(distances)
 
 
+def rough_logarithms(distances: Tensor) -> np.ndarray:
+    """`logarithms` in the last digit only about, on all cores: for distances with an error."""
+    return distances.clamp(min=0).log_().numpy()
+
+
 @njit(parallel=True, cache=True)
 def count(
     logs, strength, own_logs, own_strength, apart, low, error, unsure, grid, cells, nearer, ties
@@ -162,12 +177,24 @@ def count(
     the γ before. unsure: (n, m) bool, changed in place: pairs that are not counted, for what their
     error may do.
     """
+    first, last = grid[0], grid[-1]
     for i in prange(len(logs)):
         row = strength[i] if len(strength) > 1 else strength[0]
+        always = 0  # most are nearer at every γ of the grid, or at none
         for j in range(len(row)):
             a, b = logs[i, j] - own_logs[i], row[j] - own_strength[i]
-            doubt = uncertainty(apart[i, j], low[i], error[i]) if error[i] > 0 else 0.0
-            unsure[i, j] = not tally(a, b, doubt, grid, cells, nearer[i], ties[i])
+            falls = b < 0  # nearer below a crossing point, instead of beyond it
+            if falls:
+                a, b = -a, -b
+            doubt = uncertainty(apart[i, j], low[i], error[i])
+            unsure[i, j] = False
+            if a - doubt > last * b:
+                always += falls
+            elif a + doubt < first * b:
+                always += not falls
+            else:
+                unsure[i, j] = not tally(a, b, falls, doubt, grid, cells, nearer[i], ties[i])
+        nearer[i, 0] += always
 
 
 @njit(cache=True)
@@ -176,7 +203,10 @@ def count_pairs(row, logs, strength, own_logs, own_strength, grid, cells, nearer
     for pair in range(len(row)):
         i = row[pair]
         a, b = logs[pair] - own_logs[i], strength[pair] - own_strength[i]
-        tally(a, b, 0.0, grid, cells, nearer[i], ties[i])
+        falls = b < 0
+        if falls:
+            a, b = -a, -b
+        tally(a, b, falls, 0.0, grid, cells, nearer[i], ties[i])
 
 
 @njit(cache=True)
@@ -187,6 +217,8 @@ def uncertainty(apart, low, error):
     D is wrong by at most error / (1.9 D) if error < 0.1 D², and log x by at most 1.1 times the
     share of x that is wrong if that is below DOUBTFUL.
     """
+    if error == 0:
+        return 0.0
     distance = apart + low
     if apart <= 0 or error >= 0.1 * distance * distance:
         return np.inf
@@ -195,17 +227,15 @@ def uncertainty(apart, low, error):
 
 
 @njit(cache=True)
-def tally(a, b, doubt, grid, cells, nearer, ties):
+def tally(a, b, falls, doubt, grid, cells, nearer, ties):
     """Add one candidate to the counts (G + 1,) of its example; False, and nothing added, if another
-    a within `doubt` would be counted differently."""
+    a within `doubt` would be counted differently. b >= 0: both have changed their signs where it
+    `falls` behind the target as γ grows."""
     if doubt == np.inf:
         return False
     if np.isnan(a) or (a == 0 and b == 0):  # both at D̂ = 0, or equal in everything
         ties[0] += doubt == 0
         return doubt == 0
-    falls = b < 0  # nearer below a crossing point, instead of beyond it
-    if falls:
-        a, b = -a, -b
     low = crossing(a, b, grid, cells)
     if doubt > 0:
         if low > 0 and grid[low - 1] * b >= a - doubt:
@@ -234,7 +264,7 @@ def crossing(a, b, grid, cells):
     if grid[-1] * b < a:
         return len(grid)
     last = len(cells) - 1
-    place = cells[min(int(a / b / grid[-1] * last), last)]
+    place = cells[min(int(a * last / (b * grid[-1])), last)]
     while grid[place - 1] * b >= a:
         place -= 1
     while grid[place] * b < a:

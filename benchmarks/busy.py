@@ -11,7 +11,7 @@ themselves. All ways take turns within a round.
 The fair time is the quiet time of the default, times what an equal share for every busy thread
 leaves us: on two cores, one other process makes it 1.5 times as long, two make it twice as long. A
 polite process (of niceness 19) counts like any other: the scheduler prefers us, but every short
-wait of ours lets it in. `quiet_cost` is how much longer the batch's way (`runner.WAITING`) takes
+wait of ours lets it in. `quiet_cost` is how much longer the batch (`environment.WAITING`) takes
 than the default when quiet, as a share; `busy_over_fair` its time beside others over the fair time.
 Each is that of the worst of the kinds of work, and of the busy machines for the latter; all seconds
 are medians.
@@ -34,12 +34,12 @@ import pandas as pd
 from common import arguments, finish
 from tqdm import tqdm
 
-from bigrec_lib.study import runner
+from bigrec_lib.study import environment
 
 MODEL = "smollm2-135m-instruct"
 WAYS: dict[str, dict[str, str]] = {
     "default": {},
-    "batch": runner.WAITING,
+    "batch": environment.WAITING,
     "passive": {"OMP_WAIT_POLICY": "passive"},
 }
 LOADS: dict[str, tuple[int, ...]] = {  # niceness of each busy process

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from bigrec_lib.files import write_json
+from bigrec_lib.study import environment
 
 if TYPE_CHECKING:
     from bigrec_lib.method.beams import Search
@@ -25,6 +28,7 @@ Calls = list[tuple[int, int]]  # vectors through the layers, and through the hea
 def arguments(description: str, model: str = "") -> argparse.Namespace:
     """The options every benchmark takes: `quick` (under a minute) and `json` (a path or None).
 
+    Begins the process anew unless it has the variables that a batch sets for its own.
     model: the default of the option `model`, for those that time an LLM.
     """
     parser = argparse.ArgumentParser(description=description)
@@ -32,7 +36,11 @@ def arguments(description: str, model: str = "") -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     if model:
         parser.add_argument("--model", default=model, help=f"LLM to time; otherwise {model}")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if not environment.MEMORY.keys() & os.environ.keys():
+        environment.settle()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return given
 
 
 def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -1,5 +1,5 @@
-"""How threads wait: the batch's processes are told, results do not depend on it, and the benchmark
-beside busy processes counts rightly and leaves none behind."""
+"""The batch's processes are told how to wait and to keep memory, which changes no result; and the
+benchmark beside busy processes counts rightly and leaves none behind."""
 
 import os
 import subprocess
@@ -10,13 +10,14 @@ import nbformat
 import pandas as pd
 import pytest
 
-from bigrec_lib.study import batch, notebook, runner
+from bigrec_lib.study import batch, environment, notebook
 
-VARIABLES = ("OMP_WAIT_POLICY", *runner.WAITING)
+WAITING = ("OMP_WAIT_POLICY", *environment.WAITING)
+VARIABLES = (*WAITING, *environment.MEMORY)
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
+def unset(monkeypatch):
     """No such variables before a test, and after it what there was."""
     for name in VARIABLES:
         monkeypatch.setenv(name, "")
@@ -32,27 +33,27 @@ def busy(monkeypatch):
     return busy
 
 
-def test_the_kernels_of_a_batch_are_told_how_to_wait(tmp_path, capfd):
+def test_the_kernels_of_a_batch_are_told_how_to_wait_and_to_keep_memory(tmp_path, capfd):
     assert batch.main(["schema"]) == 0
-    code = "import os; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+    code = f"import os; print({{name: os.environ.get(name) for name in {VARIABLES}}})"
     source = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbformat.write(source, tmp_path / "one.ipynb")
     notebook.execute(tmp_path / "one.ipynb", tmp_path / "done.ipynb", {}, tmp_path / "log")
     (cell,) = nbformat.read(tmp_path / "done.ipynb", 4).cells
-    assert cell.outputs[0].text == f"{runner.WAITING['GOMP_SPINCOUNT']} None\n"
+    told = {"OMP_WAIT_POLICY": None} | environment.WAITING | environment.MEMORY
+    assert cell.outputs[0].text == f"{told}\n"
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_users_own_way_to_wait_stays(monkeypatch, name):
-    monkeypatch.setenv(name, "passive")
+def test_a_users_own_variable_stays_and_those_beside_it_are_not_set(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
     assert batch.main(["schema"]) == 0
-    assert {each: os.environ.get(each) for each in VARIABLES if each in os.environ} == {
-        name: "passive"
-    }
+    beside = WAITING if name in WAITING else environment.MEMORY
+    assert {each: os.environ[each] for each in beside if each in os.environ} == {name: "7"}
 
 
 @pytest.mark.slow
-def test_results_do_not_depend_on_how_threads_wait():
+def test_results_do_not_depend_on_how_threads_wait_or_who_keeps_memory():
     code = """
 import hashlib, torch
 torch.manual_seed(0)
@@ -64,7 +65,7 @@ print(torch.get_num_threads(), hashlib.sha256(w.grad.numpy().tobytes()).hexdiges
     usual = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     said = {
         subprocess.check_output([sys.executable, "-c", code], env=usual | way, text=True)
-        for way in ({}, runner.WAITING, {"OMP_WAIT_POLICY": "passive"})
+        for way in ({}, environment.WAITING | environment.MEMORY, {"OMP_WAIT_POLICY": "passive"})
     }
     assert len(said) == 1 and said.pop().startswith("2 ")
 
@@ -109,7 +110,7 @@ def test_a_server_waits_in_its_own_way_and_leaves_ours_alone(busy, monkeypatch, 
             self.connection = given["args"][0]
 
         def start(self):
-            started.append({name: os.environ.get(name) for name in VARIABLES})
+            started.append({name: os.environ.get(name) for name in WAITING})
             self.connection.send(0.0)
 
         def join(self):

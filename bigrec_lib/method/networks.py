@@ -265,7 +265,10 @@ def train(
             begin(model, vectors)
         model.to(device)
         optimiser = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         curve: list[dict] = []
         best, best_epoch, state = -1.0, 0, model.state_dict()

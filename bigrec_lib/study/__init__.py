@@ -17,6 +17,7 @@ schema               what a study file may say
 expansion            the jobs that a study file asks for, and what each waits for
 studies              study files: read, and refused
 data                 a study's data before anything runs: there, readable, enough
+environment          what a batch tells its processes: threads, how they wait, who keeps memory
 notebook             execute one, and record it
 publish              runs/<study> -> results/<study>
 resume               what 02 and 03 made, taken from the results

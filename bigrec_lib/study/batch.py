@@ -22,6 +22,7 @@ from bigrec_lib.method import assets
 from bigrec_lib.study import (
     cards,
     data,
+    environment,
     expansion,
     manifests,
     new,
@@ -317,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some characters
             stream.reconfigure(errors="replace")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
-    runner.set_waiting()
+    environment.settle()
     sys.modules.setdefault(GRAMMAR, None)  # type: ignore[arg-type]
     # kernels and further processes run this library, whichever one is installed
     path = [str(ROOT), os.environ.get("PYTHONPATH")]

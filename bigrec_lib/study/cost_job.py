@@ -26,7 +26,7 @@ import pandas as pd
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, prepared
-from bigrec_lib.study import manifests, provenance
+from bigrec_lib.study import environment, manifests, provenance
 from bigrec_lib.study.parameters import MeasureCost, TuneLLM
 from bigrec_lib.study.parameters_steps import Baseline
 
@@ -54,8 +54,7 @@ def measured(p: MeasureCost, contestant: str) -> dict:
     Raises StudyError with the end of what it said if it fails.
     """
     told = json.dumps(p.model_dump())
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    pinned = {name: str(p.threads) for name in names}
+    pinned = dict.fromkeys(environment.THREADS, str(p.threads))
     done = subprocess.run(
         [sys.executable, "-m", "bigrec_lib.study.cost_job", told, contestant],
         env=os.environ | pinned,

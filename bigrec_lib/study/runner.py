@@ -11,14 +11,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bigrec_lib.files import StudyError, atomic, locked, sha256, write_text
-from bigrec_lib.study import expansion, jobs, manifests, notebook, plan, publish, steps, studies
+from bigrec_lib.study import (
+    environment,
+    expansion,
+    jobs,
+    manifests,
+    notebook,
+    plan,
+    publish,
+    steps,
+    studies,
+)
 from bigrec_lib.study.parameters import GenerateTitles, TuneLLM
 from bigrec_lib.study.parameters_checks import Parameters
 from bigrec_lib.study.studies import ROOT
 
 WORD = "BIGREC_BATCH"  # environment variable that tells jobs which batch they belong to
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-WAITING = {"GOMP_SPINCOUNT": "2000"}  # of 300,000: chosen by benchmarks/busy.py
 
 
 def marker(name: str, job: str) -> Path:
@@ -38,7 +46,7 @@ def run_notebook(name: str, key: str) -> None:
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
     with held(name, key), reported(name, key):
         needs = study.resources_of(job.notebook)
-        set_threads(needs.threads)
+        environment.set_threads(needs.threads)
         if plan.why_again(job):
             if isinstance(job, TuneLLM) and needs.processes > 1:
                 tune_in_processes(name, job, needs.processes)
@@ -72,7 +80,7 @@ def run_shard(name: str, key: str, shard: int) -> None:
     if not isinstance(job, GenerateTitles):
         raise StudyError(f"{job.job} does not generate titles: it has no shards")
     with held(name, key), reported(name, key):
-        set_threads(study.resources_of(job.notebook).threads)
+        environment.set_threads(study.resources_of(job.notebook).threads)
         generate_shard(job, shard, shards)
         write_text("", marker(name, key))
 
@@ -151,19 +159,3 @@ def progress(name: str) -> str:
     left = {key: seconds for key, seconds in todo.items() if not marker(name, key).exists()}
     time_left = f", {plan.about(sum(map(float, left.values())))} left" if all(left.values()) else ""
     return f" ({len(todo) - len(left)} of {len(todo)} jobs done{time_left})"
-
-
-def set_threads(count: int) -> None:
-    """Fix the threads of this process's children, whatever else runs: rounding depends on them."""
-    if count:
-        os.environ.update(dict.fromkeys(THREADS, str(count)))
-
-
-def set_waiting() -> None:
-    """Have threads of this process's children sleep soon when there is nothing to do.
-
-    By default they spin for milliseconds, and burn what the thread that they wait for would need
-    beside another process. Results do not depend on it. A user's own setting stays.
-    """
-    if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
-        os.environ.update(WAITING)

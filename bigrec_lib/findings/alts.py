@@ -21,6 +21,15 @@ def listed(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
+def counted(n: int, what: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "seed"), counted(1024, "sample")
+    ('1 seed', '1,024 samples')
+    """
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
 def interval(row, value: str = "value") -> str:
     """A row's mean with the ends `low` and `high`."""
     return str(Interval(getattr(row, value), row.low, row.high))

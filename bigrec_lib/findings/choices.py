@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, evidence, prose, rules, significance
+from bigrec_lib.findings import alts, claims, evidence, prose, rules, significance
 from bigrec_lib.findings.significance import FLOOR, Mean, clustered, mean_of, users_of
 from bigrec_lib.study import manifests, steps
 from bigrec_lib.study.row_keys import PICKED
@@ -396,8 +396,8 @@ def sentences(rows: pd.DataFrame, found: pd.DataFrame, spread: pd.DataFrame) -> 
     for each in at_random[at_random.budget == at_random.budget.max()].head(1).itertuples():
         lines.append(
             f"NDCG@20 of {each.budget:,} random samples of {each.dataset} has a standard deviation "
-            f"of {number(each.of_draws)} between draws and of {number(each.of_seeds)} between "
-            f"seeds that tune on one draw ({each.draws} draw(s), {each.seeds} seed(s))."
+            f"of {number(each.of_draws)} between {alts.counted(each.draws, 'draw')} and of "
+            f"{number(each.of_seeds)} between {alts.counted(each.seeds, 'seed')} on one draw."
         )
     return lines
 

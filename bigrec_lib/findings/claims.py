@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import write_text
-from bigrec_lib.findings import rules, significance
+from bigrec_lib.findings import alts, rules, significance
 from bigrec_lib.findings.evidence import (
     comparator,
     injected_model,
@@ -81,7 +81,7 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
     frame.loc[quiet, "reason"] = [would_take(each) for each in frame[quiet].itertuples()]
     few = frame.verdict == rules.DEMONSTRATION
     frame.loc[few, "reason"] = [
-        f"{each.seeds} seed(s): nothing is decided with fewer than {rules.SEEDS}"
+        f"{alts.counted(each.seeds, 'seed')}: nothing is decided with fewer than {rules.SEEDS}"
         for each in frame[few].itertuples()
     ]
     return frame[COLUMNS]

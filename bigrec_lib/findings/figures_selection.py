@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from bigrec_lib.findings import plots
+from bigrec_lib.findings import alts, plots
 from bigrec_lib.findings.choices import ENDPOINTS, LABELS, RANDOM
 from bigrec_lib.findings.methods import PALETTE, Colour
 
@@ -82,7 +82,7 @@ def draw_band(axis: plt.Axes, band, shade: str) -> None:
     axis.axhspan(band.low, band.high, color=shade, alpha=0.6, linewidth=0)
     axis.axhline(band.mean, color="0.45", linewidth=0.8, linestyle="--")
     axis.text(
-        1.01, band.mean, f"{band.draws} draw(s)\nof {band.budget:,}", va="center",
+        1.01, band.mean, f"{alts.counted(band.draws, 'draw')}\nof {band.budget:,}", va="center",
         fontsize="x-small", color="0.3", transform=axis.get_yaxis_transform(),
     )  # fmt: skip
 

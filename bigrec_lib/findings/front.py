@@ -10,7 +10,7 @@ import pandas as pd
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import analyses, evidence, rules, worked
-from bigrec_lib.findings.alts import listed
+from bigrec_lib.findings.alts import counted, listed
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.methods import METHODS, label
 from bigrec_lib.findings.questions import QUESTIONS
@@ -336,10 +336,6 @@ def held(levels: list[Level]) -> str:
         if names
     ]
     return f"Its mean NDCG@20 is {listed(said)}." if said else ""
-
-
-def counted(n: int, what: str) -> str:
-    return f"{n} {what}" + "s" * (n != 1)
 
 
 def contents(folder: Path) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import evidence, leaderboard, prose, significance, training_sizes
+from bigrec_lib.findings import alts, evidence, leaderboard, prose, significance, training_sizes
 from bigrec_lib.findings.analyses import mean_of_rows
 from bigrec_lib.findings.significance import Interval, mean_of
 from bigrec_lib.method import metrics
@@ -216,7 +216,8 @@ def sentences(trends: pd.DataFrame, found: pd.DataFrame, across: pd.DataFrame) -
         what = "tuned" if row.tuned else "as it is"
         lines.append(
             f"{row.dataset}, {what}: NDCG@20 **{word}** with the size of the LLM, by {slope} per "
-            f"tenfold parameters ({row.llms} LLMs, {row.seeds} seed(s), n = {row.n:,})."
+            f"tenfold parameters ({row.llms} LLMs, {alts.counted(row.seeds, 'seed')}, "
+            f"n = {row.n:,})."
         )
     words = ("know their users", "do worse than for others", "are not shown to know their users")
     tuned = found[found.tuned & found.gain.notna()]

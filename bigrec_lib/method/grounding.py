@@ -46,9 +46,7 @@ def distances(queries, vectors, targets: np.ndarray | None = None) -> np.ndarray
     if targets is not None:
         wanted = checked_targets(targets, len(queries), len(vectors))
         goal = l2.squared_distance(queries, torch.arange(len(queries)), vectors, wanted)
-    squares, _ = l2.squared_distances(queries, vectors, goal)
-    parts = [squared for _, squared in l2.blocks(squares, len(queries))]
-    return torch.cat(parts, dim=1).sqrt_().numpy()
+    return l2.squared_distances(queries, vectors, goal).sqrt_().numpy()
 
 
 # ------------------------------------------------------------------------------------ ranks
@@ -210,10 +208,14 @@ def interleaved(by_beam: np.ndarray) -> np.ndarray:
     The first of each list in the order of the beams, then the second of each, and so on; a
     candidate stands where it appears first.
     """
-    from scipy.stats import rankdata
-
+    order = by_beam.argsort(axis=2)
+    ascending = np.take_along_axis(by_beam, order, axis=2)
+    farther = np.diff(ascending, axis=2, prepend=-np.inf) > 0
+    firsts = np.where(farther, np.arange(by_beam.shape[2]), 0)
+    firsts = np.maximum.accumulate(firsts, axis=2)  # candidates as near as each other share a place
+    places = np.empty_like(order)
+    np.put_along_axis(places, order, firsts, axis=2)
     beams = by_beam.shape[1]
-    places = rankdata(by_beam, method="min", axis=2).astype(np.int64) - 1  # (n, B, I)
     return (places * beams + np.arange(beams)[:, None]).min(axis=1)
 
 

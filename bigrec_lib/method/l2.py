@@ -17,46 +17,52 @@ from torch import Tensor
 ROWS = 2048  # queries in one matrix product
 COLUMNS = 1024  # candidates in one matrix product
 UNIT = 2.0**-24  # rounding of fp32
+SHARE = 1e-6  # of two squared lengths, within which a squared distance in fp64 is measured again
 
 
-def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared L2 distances in fp64, (n * I,) as `blocks` reads them, and each row's smallest (n,).
+def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> Tensor:
+    """Squared L2 distances (n, I) in fp64.
 
-    goal: (n,) squared distances that matter. Near them, near 0 and near the smallest, where the
-    rounding of the product would show, the distance is taken from differences: equal ones come out
-    equal.
+    goal: (n,) squared distances that matter. Near them, near 0 and near a row's smallest, where
+    the rounding of the product would show, the distance is taken from differences: equal ones come
+    out equal.
     """
     shift = mean(vectors).double()
     left = queries - shift  # (n, d)
-    left_norms = torch.linalg.vector_norm(left, dim=1, keepdim=True).square()  # (n, 1)
-    squares = torch.empty(len(queries) * len(vectors), dtype=torch.float64)
-    lowest = torch.empty(-(-len(vectors) // COLUMNS), len(queries), dtype=torch.float64)
-    slack = torch.zeros(len(queries), dtype=torch.float64)
+    lengths = left.square().sum(1), torch.empty(len(vectors), dtype=torch.float64)
+    squares = torch.empty(len(queries), len(vectors), dtype=torch.float64)
 
-    def exactly(squared: Tensor, near: Tensor, columns: slice) -> None:
-        """Measure again the pairs of a mask (n, m)."""
-        row, column = near.nonzero(as_tuple=True)
-        squared[row, column] = squared_distance(queries, row, vectors, columns.start + column)
+    def measure(close: Tensor) -> None:
+        """Measure again the pairs of a mask (n, I)."""
+        row, column = close.nonzero(as_tuple=True)
+        squares[row, column] = squared_distance(queries, row, vectors, column)
 
-    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
+    for start in range(0, len(vectors), COLUMNS):
+        columns = slice(start, start + COLUMNS)
         right = vectors[columns] - shift  # (m, d)
-        scale = left_norms + torch.linalg.vector_norm(right, dim=1).square()  # (n, m)
-        torch.addmm(scale, left, right.T, alpha=-2, out=squared)
-        scale *= 1e-6
-        near = (squared < scale) | ((squared - goal[:, None]).abs_() < scale)
-        exactly(squared, near, columns)
-        torch.amin(squared, 1, out=low)
-        torch.maximum(slack, scale.amax(1), out=slack)
-    limit = lowest.amin(0) + slack
-    for (columns, squared), low in zip(blocks(squares, len(queries)), lowest, strict=True):
-        if (low < limit).any():
-            exactly(squared, squared < limit[:, None], columns)
-            torch.amin(squared, 1, out=low)
-    return squares, lowest.amin(0)
+        lengths[1][columns] = right.square().sum(1)
+        both = lengths[0][:, None] + lengths[1][columns]
+        torch.addmm(both, left, right.T, alpha=-2, out=squares[:, columns])
+    close = torch.empty(squares.shape, dtype=torch.bool)
+    find_close(*(each.numpy() for each in (squares, *lengths, goal, close)))
+    measure(close)
+    slack = SHARE * (lengths[0] + lengths[1].amax())
+    measure(squares < (squares.amin(1) + slack)[:, None])
+    return squares
+
+
+@njit(parallel=True, cache=True)
+def find_close(squares, of_queries, of_vectors, goal, close):
+    """Which squares (n, I) are near 0 or near their goal (n,), for the lengths of the vectors."""
+    for row in prange(len(squares)):
+        for column in range(squares.shape[1]):
+            slack = SHARE * (of_queries[row] + of_vectors[column])
+            square = squares[row, column]
+            close[row, column] = square < slack or abs(square - goal[row]) < slack
 
 
 def blocks(squares: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """The parts of what `squared_distances` gives: some columns, and their squares (rows, m)."""
+    """The parts of `Rough.scores`: some columns, and their scores (rows, m)."""
     for start in range(0, len(squares) // rows, COLUMNS):
         columns = slice(start, start + COLUMNS)
         yield columns, squares[start * rows : columns.stop * rows].view(rows, -1)

@@ -258,9 +258,11 @@ def nearest(queries, vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """`nearest` for queries whose distances to all candidates fit into memory."""
-    rough = distances(queries, vectors)
-    limit = np.partition(rough, k - 1, axis=1)[:, k - 1 : k] * (1 + 1e-6)  # rounds by less
-    row, column = np.nonzero(rough <= limit)
+    rough = l2.rough_squares(queries, vectors)
+    scores = torch.cat([some for _, some in l2.blocks(rough.scores, len(queries))], 1).numpy()
+    kth = np.partition(scores, k - 1, axis=1)[:, k - 1 : k]
+    limit = kth + 2 * rough.error.numpy()[:, None]  # of what may be among the first k
+    row, column = np.nonzero(scores <= limit)
     pairs = queries, torch.from_numpy(row), vectors, torch.from_numpy(column)
     far = l2.squared_distance(*pairs).sqrt_().numpy()
     top = smallest(row, far, k)

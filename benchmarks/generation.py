@@ -1,10 +1,10 @@
 """Beam search of this project against Hugging Face `generate`, and against the hardware.
 
-    python benchmarks/generation.py [--quick] [--json FILE] [--model NAME]
+    python benchmarks/generation.py [--quick] [--json FILE] [--model NAME] [--data READER]
 
 SmolLM2-135M, or the LLM named, with a LoRA adapter (tuned once, kept in the cache folder), 4 beams,
-bfloat16, prompts of ML-100K; with BIGREC_GAMES=folder those of Amazon games (interactions.tsv.gz,
-titles.tsv.gz) instead. All alternatives take turns within a round, so they share the load:
+bfloat16, prompts of ML-100K; with `--data amazon2018-game` those of games, whose titles are longer.
+All alternatives take turns within a round, so they share the load:
 
 engine       bigrec_lib.method.generation
 generate     `generate` on the same prompts sorted by length, with the same limit, at its best batch
@@ -15,9 +15,7 @@ floor        only the matrix products with the model's weights that the engine m
              included, on ones
 """
 
-import gzip
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +30,6 @@ from tqdm import tqdm
 
 from bigrec_lib.method import assets, generation, prompts, readers, samples, sequences, tuning
 from bigrec_lib.method.beams import Rules, Search, answer_tokens, room_for
-from bigrec_lib.method.corpus import clean_title
 from bigrec_lib.method.llm import LLM, load_llm
 from bigrec_lib.method.samples import Sample
 from bigrec_lib.study.parameters import TuneLLM
@@ -42,61 +39,35 @@ MODEL = "smollm2-135m-instruct"
 SIZES = (1, 8, 16, 32)
 
 
-def movies() -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Examples by split, and titles, of ML-100K."""
-    corpus = readers.load("ml-100k")
+def data(reader: str) -> tuple[str, dict[str, pd.DataFrame], list[str]]:
+    """The domain of a data set, its examples by split, its titles."""
+    corpus = readers.load(reader)
     parts = sequences.split(sequences.examples(corpus))
-    return {name: part.to_pandas() for name, part in parts.items()}, corpus.items.title.tolist()
+    frames = {name: part.to_pandas() for name, part in parts.items()}
+    return corpus.domain, frames, corpus.items.title.tolist()
 
 
-def games(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Examples by split, and titles, of Amazon games: up to 10 items before each."""
-
-    def table(name):
-        with gzip.open(folder / name, "rt", encoding="utf-8") as stream:
-            return pd.read_csv(stream, sep="\t", quoting=3, dtype=str, keep_default_na=False)
-
-    titles = table("titles.tsv.gz")
-    number = {asin: row for row, asin in enumerate(titles.asin)}
-    rows: dict[str, list] = {"train": [], "valid": [], "test": []}
-    for _, of_user in table("interactions.tsv.gz").groupby("user", sort=True):
-        items = [number[asin] for asin in of_user.asin]
-        for place, split in enumerate(of_user.split):
-            if place:
-                rows[split].append((items[max(0, place - 10) : place], items[place]))
-    frames = {
-        name: pd.DataFrame(each, columns=["history", "target"]) for name, each in rows.items()
-    }
-    return frames, titles.title.map(clean_title).tolist()
-
-
-def data() -> tuple[str, dict[str, pd.DataFrame], list[str]]:
-    """The data set's name, its examples by split, its titles."""
-    folder = os.environ.get("BIGREC_GAMES")
-    return ("games", *games(Path(folder))) if folder else ("movies", *movies())
-
-
-def drawn(llm: LLM, split: str, count: int) -> list[Sample]:
+def drawn(llm: LLM, reader: str, split: str, count: int) -> list[Sample]:
     """Random examples of a split, the same every time."""
-    name, parts, titles = data()
+    domain, parts, titles = data(reader)
     frame = parts[split].sample(count, random_state=0)
-    return samples.samples(frame, titles, prompts.domain(name), llm.tokenizer, 512)
+    return samples.samples(frame, titles, prompts.domain(domain), llm.tokenizer, 512)
 
 
-def tune(model: str, folder: Path, count: int) -> None:
+def tune(model: str, reader: str, folder: Path, count: int) -> None:
     """Make the adapter. Runs in a process of its own, so that its memory is not counted here."""
     llm = load_llm(model)
-    train, valid = drawn(llm, "train", count), drawn(llm, "valid", 32)
+    train, valid = drawn(llm, reader, "train", count), drawn(llm, reader, "valid", 32)
     tuning.tune(llm, train, valid, tuning.Tuning(**TuneLLM().settings), folder)
 
 
-def prepared(model: str, quick: bool) -> Path:
+def prepared(model: str, reader: str, quick: bool) -> Path:
     """The folder of the adapter, tuned before if it is not there."""
     count = 64 if quick else 512
-    folder = assets.cache_dir() / "benchmarks" / model.replace("/", "--") / f"{data()[0]}-{count}"
+    folder = assets.cache_dir() / "benchmarks" / model.replace("/", "--") / f"{reader}-{count}"
     if not (folder / "log.csv").exists():
         child = multiprocessing.get_context("spawn").Process(
-            target=tune, args=(model, folder, count)
+            target=tune, args=(model, reader, folder, count)
         )
         child.start()
         child.join()
@@ -251,18 +222,18 @@ def merging(llm: LLM, exact: LLM, some: list[Sample]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0], MODEL)
-    adapter = prepared(args.model, args.quick)
+    args = arguments(__doc__.splitlines()[0], MODEL, "ml-100k")
+    adapter = prepared(args.model, args.data, args.quick)
     llm = load_llm(args.model, adapter=adapter)
-    name, _, titles = data()
-    tested = drawn(llm, "test", 16 if args.quick else 256)
+    _, _, titles = data(args.data)
+    tested = drawn(llm, args.data, "test", 16 if args.quick else 256)
     texts = [sample.prompt for sample in tested]
     limit = room_for(answer_tokens(llm.tokenizer, titles))
     search = Search(max_new_tokens=limit, beams=4, batch_size=32)
     few = texts[: 8 if args.quick else 64]
     result: dict[str, object] = {
         "model": args.model,
-        "data": name,
+        "data": args.data,
         "prompts": len(few),
         "max_new_tokens": limit,
     }

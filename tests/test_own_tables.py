@@ -149,10 +149,8 @@ def test_unpaired_quotes_take_no_row_away(tmp_path):
     put(tmp_path / "log.csv", lines([*rows, ("u", "9", 9, '"Killers, The')], ",", TABLE_HEAD))
     with pytest.raises(DataError, match=r"log.csv, line \d+: .*must end with a quote"):
         readers.load("table", str(tmp_path / "log.csv"))
-    put(tmp_path / "split" / "titles.tsv.gz", 'asin\ttitle\n1\t"Heat\n2\tFargo"\n')
-    text = "user\tasin\tpos\tsplit\nu\t1\t1\ttrain\nu\t2\t2\ttest\n"
-    put(tmp_path / "split" / "interactions.tsv.gz", text)
-    corpus = readers.load("amazon-games-2018-split", str(tmp_path / "split"))
+    put(tmp_path / "two.tsv", 'user\titem\ttime\ttitle\nu\t1\t1\t"Heat\nu\t2\t2\tFargo"\n')
+    corpus = readers.load("table", str(tmp_path / "two.tsv"))
     assert corpus.items.title.tolist() == ["'Heat", "Fargo'"]
 
 

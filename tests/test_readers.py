@@ -35,7 +35,6 @@ from toy_datasets import (
     write_csv,
     write_frame,
     write_seqrec,
-    write_split,
     write_tables,
 )
 
@@ -64,8 +63,7 @@ def test_every_native_format_gives_the_same_corpus(tmp_path, name, packed):
     assert corpus.domain == DOMAINS.get(reader, "movies") and corpus.unit == "s"
     assert corpus.drops["repeated interactions"] == 1
     assert corpus.drops.get("listed items without a review", 1) == 1
-    interactions = corpus.interactions
-    assert ("split" in interactions) == (name == "amazon-games-2018-split")
+    assert "split" not in corpus.interactions
 
 
 def test_a_study_takes_every_name_of_the_registry():
@@ -261,7 +259,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DataError, match="unknown data set 'ml-1'"):
         readers.load("ml-1")
     with pytest.raises(DataError, match="cannot be fetched: set data_path"):
-        readers.load("amazon-games-2018-split")
+        readers.load("amazon-2018")
     with pytest.raises(DataError, match="no folder or zip .*absent"):
         readers.load("ml-100k", str(tmp_path / "absent"))
     with pytest.raises(DataError, match="no file of ratings in .*u.data, ratings.dat"):
@@ -307,10 +305,9 @@ def test_other_bad_files_are_named(tmp_path):
     write_csv(tmp_path / "csv", FILMS, [])
     with pytest.raises(DataError, match=r"ratings.csv holds no rows"):
         readers.load("ml-20m", str(tmp_path / "csv"))
-    write_split(tmp_path / "split", FILMS, EVENTS)
-    put(tmp_path / "split" / "interactions.tsv.gz", "user\tasin\tpos\tsplit\nu\t9\t1\tdev\n")
+    put(tmp_path / "log.csv", "user,item,time,title,part\nu,9,1,Heat,dev\n")
     with pytest.raises(DataError, match="unknown split 'dev'"):
-        readers.load("amazon-games-2018-split", str(tmp_path / "split"))
+        readers.load("table", str(tmp_path / "log.csv"), columns={"split": "part"})
     for line, message in [
         ('{"reviewerID": "u"}', "line 1: asin is None"),
         ('{"reviewerID": ["u"], "asin": "9"}', r"line 1: reviewerID is \['u'\]"),
@@ -369,10 +366,6 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
         archive.write(tmp_path / "data" / "u.data", "u.data")
     with pytest.raises(DataError, match=r"u.data unpacks to far more than its size"):
         readers.load("ml-100k", path)
-    write_split(tmp_path / "split", FILMS, EVENTS)
-    put(tmp_path / "split" / "interactions.tsv.gz", bomb)
-    with pytest.raises(DataError, match=r"interactions.tsv.gz unpacks to far more"):
-        readers.load("amazon-games-2018-split", str(tmp_path / "split"))
     write_amazon(tmp_path / "amazon", FILMS, EVENTS)
     put(tmp_path / "amazon" / "Movies_and_TV_5.json.gz", " " * 1_000_000)
     with pytest.raises(DataError, match=r"Movies_and_TV_5.json.gz unpacks to far more"):

@@ -185,13 +185,6 @@ def write_2023(folder, films, events):
     write_amazon(folder, films, events, "2023", "jsonl")
 
 
-def write_split(folder, films, events):
-    rows = [(user, item, time, "train") for user, item, _, time in events]
-    put(folder / "interactions.tsv.gz", lines(rows, "\t", ["user", "asin", "pos", "split"]))
-    rows = [(item, full(*film)) for item, film in films.items()]
-    put(folder / "titles.tsv.gz", lines(rows, "\t", ["asin", "title"]))
-
-
 NATIVE = {
     "ml-100k": ("ml-100k", write_100k),
     "ml-100k of RecBole": ("ml-100k", write_recbole),
@@ -205,14 +198,15 @@ NATIVE = {
     "amazon-2014": ("amazon-2014", write_2014),
     "amazon-2018": ("amazon-2018", write_amazon),
     "amazon-2023": ("amazon-2023", write_2023),
-    "amazon-games-2018-split": ("amazon-games-2018-split", write_split),
     "movielens-1m": ("movielens-1m", write_seqrec),
     "amazon2018-game": ("amazon2018-game", write_seqrec),
     "food": ("food", write_seqrec),
     "seqrec": ("seqrec", write_seqrec),
 }
-DOMAINS = {"amazon-games-2018-split": "games", "amazon2018-game": "games", "food": "recipes"} | {
-    "seqrec": "items"
+DOMAINS = {
+    "amazon2018-game": "games",
+    "food": "recipes",
+    "seqrec": "items",
 }  # reader -> domain, where it is not movies
 
 

@@ -199,23 +199,6 @@ def check_summary(source: Source, file: str, counts: dict[str, int]) -> None:
         )
 
 
-def read_amazon_games_split(source: Source) -> Raw:
-    """Amazon Video Games 2018 (5-core) with a given split: interactions and titles, gzipped TSV.
-
-    As derived from the data of DEALRec (SIGIR 2024): ratings of 4 and 5, an order per user, no
-    times, and a cut at global times that the labels hold.
-    """
-    columns = {"user": "user", "item": "asin", "time": "pos", "split": "split"}
-    reviews, titles = "interactions.tsv.gz", "titles.tsv.gz"
-    return Raw(
-        "games",
-        table(source.open(titles), titles, {"item": "asin", "title": "title"}, "\t", True),
-        table(source.open(reviews), reviews, columns, "\t", True),
-        titles,
-        reviews,
-    )
-
-
 AMAZON = {  # release -> what the fields of a review, and of an item, are called
     "amazon-2014": (
         {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime"},
@@ -300,7 +283,6 @@ READERS: dict[str, Callable[..., Raw]] = {
     "ml-25m": read_movielens,
     "ml-32m": read_movielens,
     **{release: partial(read_amazon, release=release) for release in AMAZON},
-    "amazon-games-2018-split": read_amazon_games_split,
     "movielens-1m": partial(read_seqrec, domain="movies"),
     "amazon2018-game": partial(read_seqrec, domain="games"),
     "food": partial(read_seqrec, domain="recipes"),

@@ -209,6 +209,19 @@ def test_buttons_and_filters_show_what_they_say(opened, site):
     )
 
 
+def test_words_are_found_in_history_truth_and_what_was_written(opened, site):
+    world = site[1]["films"]
+    page = opened(at(method="bigrec"))
+    for sought in ("THE title", "1990", "nowhere"):
+        page.locator("#sought").fill(sought)
+        read = [[*world.history[row], world.targets[row]] for row in range(N)]
+        of = [[*(world.titles[each] for each in read[row]), *world.texts[row]] for row in range(N)]
+        every = ["\n".join(texts).lower() for texts in of]
+        found = sum(all(word in text for word in sought.lower().split()) for text in every)
+        shown = page.locator("#status").inner_text()
+        assert shown.startswith(f"{found} of {N}" if found else "No example matches")
+
+
 @pytest.mark.parametrize("row", range(len(HOSTILE)))
 def test_markup_and_scripts_of_any_direction_in_titles_are_text(opened, site, row):
     world = site[1]["films"]

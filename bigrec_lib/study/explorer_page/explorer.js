@@ -110,7 +110,16 @@ function matches(example, outcome = $("outcome").value) {
   return (outcome === "" || (outcome === "hit") === isHit(example))
     && wanted("popularity", String(group))
     && wanted("cold", count ? "warm" : "cold")
-    && wanted("continuity", share);
+    && wanted("continuity", share)
+    && holds(example, $("sought").value);
+}
+
+function holds(example, sought) { // whether history, truth and beams have all words sought
+  const { target, history } = data().examples[example];
+  const titles = [target, ...history].map((title) => data().titles[title]);
+  const texts = seed().beams[example].map(([text]) => text);
+  const all = [...titles, ...texts].join("\n").toLowerCase();
+  return sought.toLowerCase().split(/\s+/).every((word) => all.includes(word));
 }
 
 function matching(outcome) {
@@ -462,8 +471,8 @@ on("zero", "click", () => { state.step = 0; });
 on("chosen", "click", () => { state.step = stepOf(data().again.gammas[state.weights]); });
 on("previous", "click", () => move(-1));
 on("next", "click", () => move(1));
-for (const id of ["outcome", "popularity", "cold", "continuity"]) {
-  on(id, "change", () => {
+for (const id of ["outcome", "popularity", "cold", "continuity", "sought"]) {
+  on(id, "input", () => {
     const found = matching();
     if (found.length && !found.includes(state.example)) state.example = found[0];
   });

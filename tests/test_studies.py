@@ -108,6 +108,26 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
     assert all(order.index(w) < order.index(name) for name in planned for w in waits(name))
 
 
+def test_some_seeds_are_enough_beside_the_main_runs(study_file):
+    every = {
+        "datasets": {name: {"reader": "ml-100k"} for name in ("films", "games", "food")},
+        "seeds": [0, 1, 2],
+        "constrained": True,
+        "transfer": True,
+        "shuffled": True,
+        "recommendation_spaces": {"control": "food"},
+    }
+    few = expansion.jobs("toy", study_file(**every, seeds_beside=[0, 1]))
+    all_of_them = expansion.jobs("toy", study_file(**every))
+    left_out = {name: job for name, job in all_of_them.items() if name not in few}
+    assert few.keys() < all_of_them.keys()
+    assert {job.seed for job in left_out.values()} == {2}
+    ways = {(job.setting, bool(job.tuned_on), job.constrained) for job in left_out.values()
+            if isinstance(job, parameters.GenerateTitles)}  # fmt: skip
+    assert ways == {("", True, False), ("shuffled", False, False), ("shuffled", True, False),
+                    ("merged", True, False)}  # fmt: skip
+
+
 def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
     large = {"llm": {"model": "big"}, "seeds": [1], "notebooks": {"02_tune_llm": {"rank": 4}}}
     study = study_file(
@@ -429,6 +449,7 @@ def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, t
         ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
         ({"adapters": [7]}, "adapters: 7 is not one of the study's seeds"),
+        ({"seeds_beside": [7]}, "seeds_beside: 7 is not one of the study's seeds"),
         ({"tuning": {"x": {}}}, "tuning: x is not one of the datasets"),
         ({"tuning": {"ml-100k": {"epoch": 1}}}, "02_tune_llm: unknown parameter 'epoch'"),
         ({"constrained": True, "beside": {"test": 1}}, "03_generate_titles: unknown parameter"),

@@ -133,6 +133,11 @@ def main(study: Study) -> list[dict[str, object]]:
     return runs_of(study.datasets, study.n_train, study.seeds)
 
 
+def beside(study: Study) -> list[dict[str, object]]:
+    """Main runs that transfer, shuffled targets and shared spaces take up."""
+    return runs_of(study.datasets, study.n_train, study.seeds_beside or study.seeds)
+
+
 def single(study: Study) -> list[dict[str, object]]:
     """Main runs and ladder: one data set, one size, one seed."""
     return main(study) + ladder(study)
@@ -192,7 +197,7 @@ def aligned(study: Study) -> list[dict[str, object]]:
 def shuffled(study: Study) -> list[dict[str, object]]:
     """Adapters that learn other users' answers, as 02 takes them."""
     own = {"setting": SHUFFLED, "shuffled": True}
-    return [keys | own for keys in main(study)] if study.shuffled else []
+    return [keys | own for keys in beside(study)] if study.shuffled else []
 
 
 def matched(study: Study) -> list[dict[str, object]]:
@@ -272,7 +277,8 @@ def domains(study: Study) -> list[str]:
 def merged(study: Study) -> list[dict[str, object]]:
     """Averages of the domains' adapters, compared with those of the next seed."""
     first, *others = domains(study) or [""]
-    further = dict(zip(study.seeds, study.seeds[1:] + study.seeds[:1], strict=True))
+    seeds = study.seeds_beside or study.seeds
+    further = dict(zip(seeds, seeds[1:] + seeds[:1], strict=True))
     return [
         {"dataset": first, "also": others, "n_train": study.n_train[0], "seed": seed}
         | ({"against": following} if following != seed else {})
@@ -286,14 +292,15 @@ def sharing(study: Study) -> list[dict[str, object]]:
     or in total, the average."""
     names, size = domains(study), study.n_train[0]
     together: dict[str, object] = {"tuned_on": "+".join(names)}
-    models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in study.seeds]
+    seeds = study.seeds_beside or study.seeds
+    models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in seeds]
     models += [
         {"n_train": keys["n_train"], "seed": keys["seed"]} | together
         for keys in joint(study)
         if names and keys["n_train"] in (size, size // len(names))
     ]
     merge = together | {"setting": MERGED}
-    models += [keys | merge for keys in models[: len(study.seeds)]]
+    models += [keys | merge for keys in models[: len(seeds)]]
     return [{"dataset": name} | keys for keys in models for name in names]
 
 
@@ -378,7 +385,7 @@ def tested(study: Study) -> list[dict[str, object]]:
     if study.transfer:
         found += [
             {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
-            for keys in main(study)
+            for keys in beside(study)
             for dataset in study.datasets
             if dataset != keys["dataset"]
         ]

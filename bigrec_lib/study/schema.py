@@ -186,6 +186,11 @@ class Study(Part):
         description="parameters of 03_generate_titles for all but the main runs of the study's own "
         "LLM, such as fewer test examples (n_test)",
     )
+    seeds_beside: list[int] = Field(
+        default=[],
+        description="seeds of main runs that `transfer`, `shuffled` and `recommendation_spaces` "
+        "take up; empty: all of them",
+    )
     from_results: bool = Field(
         default=False,
         description="adapters and titles that runs/<study> lacks are taken from results/<study>, "

@@ -93,9 +93,10 @@ def check(name: str, study: Study) -> None:
     for dataset in study.joint.datasets if study.joint else ():
         if dataset not in study.datasets:
             raise StudyError(f"joint: {dataset} is not one of the datasets")
-    for seed in study.adapters:
-        if seed not in study.seeds:
-            raise StudyError(f"adapters: {seed} is not one of the study's seeds")
+    for key in ("adapters", "seeds_beside"):
+        for seed in getattr(study, key):
+            if seed not in study.seeds:
+                raise StudyError(f"{key}: {seed} is not one of the study's seeds")
     check_spaces(study)
     planned = expansion.jobs(name, study)
     expansion.waits(planned)

@@ -134,6 +134,28 @@ def test_writing_is_shared_by_all_examples():
     assert sizes.seconds_an_example(manifest) == 0.5
 
 
+def test_seconds_of_several_kinds_of_machines_are_not_compared(monkeypatch):
+    first = {split: {"generations": 5, "real": 0.5} for split in ("valid", "test")}
+
+    def job(dataset, lm, host):
+        keys = {"dataset": dataset, "run": "n16-s0", "n_train": 16, "seed": 0, "lm": lm}
+        given = {"model": lm or "own", "n_train": 16, "epochs": 2, "also": []}
+        return {"keys": keys, "host": host, "parameters": given, "facts": {"first_beams": first},
+                "seconds": 20.0, "seconds_of": {"tuning": 64.0}, "peak_gb": 1.0}  # fmt: skip
+
+    made = [
+        job("a", "", "GPU"),
+        job("a", "big", "CPU"),
+        job("b", "", "CPU"),
+        job("b", "big", "CPU"),
+    ]
+    monkeypatch.setattr(sizes.manifests, "published_jobs", lambda folder, notebook: made)
+    facts = sizes.language_facts("results", {"a": 16, "b": 16}).set_index(["dataset", "lm"])
+    seconds = facts[["seconds_a_sample", "seconds_an_example"]]
+    assert seconds.loc["a"].isna().all(axis=None) and len(facts) == 4
+    assert (seconds.loc["b"] == 2.0).all(axis=None)
+
+
 def test_the_margin_is_that_of_the_claims():
     assert f"±{rules.SAME:.0%}" in grounders.SAME and significance.LEVEL == 0.05
 

@@ -37,7 +37,8 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
 
     Columns dataset, lm, tuned, model, parameters (NaN if the study did not count them), real (share
     of first beams that are titles, test examples), seconds to tune on one sample once and to write
-    for one example, and the most memory either took, in GB.
+    for one example (NaN where a data set's jobs ran on several kinds of machines), and the most
+    memory either took, in GB.
     """
     rows = []
     for job in manifests.published_jobs(folder, "03_generate_titles"):
@@ -47,18 +48,24 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
             | job["keys"]
             | {"model": job["parameters"]["model"], "real": facts["first_beams"]["test"]["real"]}
             | {"parameters": facts.get("parameters", np.nan), "writing_gb": job["peak_gb"]}
-            | {"seconds_an_example": seconds_an_example(job)}
+            | {"seconds_an_example": seconds_an_example(job), "host": job["host"]}
         )
     for job in manifests.published_jobs(folder, "02_tune_llm"):
         given = job["parameters"]
         passes = given["n_train"] * given["epochs"] * (1 + len(given["also"]))
         seconds = evidence.tuning_seconds(job)
         rows.append(
-            KEYS | job["keys"] | {"seconds_a_sample": seconds / passes, "tuning_gb": job["peak_gb"]}
+            KEYS
+            | job["keys"]
+            | {"seconds_a_sample": seconds / passes, "host": job["host"]}
+            | {"tuning_gb": job["peak_gb"]}
         )
     columns = [*KEYS, "model", "parameters", "real", "seconds_a_sample", "seconds_an_example"]
-    frame = pd.DataFrame(rows, columns=[*columns, "tuning_gb", "writing_gb"])
-    groups = spoken(frame.assign(method="bigrec"), sizes).groupby(KEY, sort=False)
+    frame = pd.DataFrame(rows, columns=[*columns, "tuning_gb", "writing_gb", "host"])
+    frame = spoken(frame.assign(method="bigrec"), sizes)
+    mixed = frame.groupby("dataset").host.transform("nunique") > 1
+    frame.loc[mixed, ["seconds_a_sample", "seconds_an_example"]] = np.nan
+    groups = frame.groupby(KEY, sort=False)
     numbers = groups[columns[-3:] + ["parameters", "tuning_gb", "writing_gb"]].mean()
     return numbers.assign(model=groups.model.first()).reset_index()
 

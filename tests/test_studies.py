@@ -116,12 +116,14 @@ def test_some_seeds_are_enough_beside_the_main_runs(study_file):
         "transfer": True,
         "shuffled": True,
         "recommendation_spaces": {"control": "food"},
+        "baselines": {"full": {}},
     }
     few = expansion.jobs("toy", study_file(**every, seeds_beside=[0, 1]))
     all_of_them = expansion.jobs("toy", study_file(**every))
     left_out = {name: job for name, job in all_of_them.items() if name not in few}
     assert few.keys() < all_of_them.keys()
     assert {job.seed for job in left_out.values()} == {2}
+    assert "films.full-s2.06_train_baselines" in left_out
     ways = {(job.setting, bool(job.tuned_on), job.constrained) for job in left_out.values()
             if isinstance(job, parameters.GenerateTitles)}  # fmt: skip
     assert ways == {("", True, False), ("shuffled", False, False), ("shuffled", True, False),

@@ -134,7 +134,7 @@ def main(study: Study) -> list[dict[str, object]]:
 
 
 def beside(study: Study) -> list[dict[str, object]]:
-    """Main runs that transfer, shuffled targets and shared spaces take up."""
+    """Main runs whose adapters are moved, shuffled or shared."""
     return runs_of(study.datasets, study.n_train, study.seeds_beside or study.seeds)
 
 
@@ -404,7 +404,7 @@ def trained(study: Study) -> list[dict[str, object]]:
         return few
     return few + [
         study.baselines.full | {"dataset": dataset, "seed": seed, "full": True}
-        for dataset, seed in product(study.datasets, study.seeds)
+        for dataset, seed in product(study.datasets, study.seeds_beside or study.seeds)
     ]
 
 

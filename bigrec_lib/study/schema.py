@@ -188,8 +188,8 @@ class Study(Part):
     )
     seeds_beside: list[int] = Field(
         default=[],
-        description="seeds of main runs that `transfer`, `shuffled` and `recommendation_spaces` "
-        "take up; empty: all of them",
+        description="seeds of main runs that `transfer`, `shuffled`, `recommendation_spaces` and "
+        "the `full` part of `baselines` take up; empty: all of them",
     )
     from_results: bool = Field(
         default=False,

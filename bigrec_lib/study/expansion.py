@@ -133,9 +133,14 @@ def main(study: Study) -> list[dict[str, object]]:
     return runs_of(study.datasets, study.n_train, study.seeds)
 
 
+def seeds_beside(study: Study) -> list[int]:
+    """Seeds of what stands beside the main runs."""
+    return study.seeds_beside or study.seeds
+
+
 def beside(study: Study) -> list[dict[str, object]]:
     """Main runs whose adapters are moved, shuffled or shared."""
-    return runs_of(study.datasets, study.n_train, study.seeds_beside or study.seeds)
+    return runs_of(study.datasets, study.n_train, seeds_beside(study))
 
 
 def single(study: Study) -> list[dict[str, object]]:
@@ -277,7 +282,7 @@ def domains(study: Study) -> list[str]:
 def merged(study: Study) -> list[dict[str, object]]:
     """Averages of the domains' adapters, compared with those of the next seed."""
     first, *others = domains(study) or [""]
-    seeds = study.seeds_beside or study.seeds
+    seeds = seeds_beside(study)
     further = dict(zip(seeds, seeds[1:] + seeds[:1], strict=True))
     return [
         {"dataset": first, "also": others, "n_train": study.n_train[0], "seed": seed}
@@ -292,7 +297,7 @@ def sharing(study: Study) -> list[dict[str, object]]:
     or in total, the average."""
     names, size = domains(study), study.n_train[0]
     together: dict[str, object] = {"tuned_on": "+".join(names)}
-    seeds = study.seeds_beside or study.seeds
+    seeds = seeds_beside(study)
     models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in seeds]
     models += [
         {"n_train": keys["n_train"], "seed": keys["seed"]} | together
@@ -404,7 +409,7 @@ def trained(study: Study) -> list[dict[str, object]]:
         return few
     return few + [
         study.baselines.full | {"dataset": dataset, "seed": seed, "full": True}
-        for dataset, seed in product(study.datasets, study.seeds_beside or study.seeds)
+        for dataset, seed in product(study.datasets, seeds_beside(study))
     ]
 
 

@@ -96,6 +96,7 @@ class Study:
             "parameters": given | {"learn_prompt": False} | parameters,
             "facts": facts or {},
             "outputs": {},
+            "host": "Linux x86_64",
             "seconds": 12.5,
             "peak_gb": 1.5,
             "seconds_of": seconds_of or {},

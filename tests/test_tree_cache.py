@@ -77,3 +77,19 @@ def test_beams_that_see_each_other_are_noticed_and_rounding_is_not(tiny, dtype, 
     additive = tree_cache.additive
     monkeypatch.setattr(tree_cache, "additive", lambda seen, kind: additive(seen | True, kind))
     assert "its logits differ by" in tree_cache.tree_problem(model, prompt, 300)
+
+
+def test_rounding_after_single_pieces_of_the_prompt_is_no_problem(tiny, monkeypatch):
+    prompt, pieces = list(range(2, 82)), []
+
+    def perturbed(model, piece, beams, usual=tree_cache.logits_in_tree):
+        pieces.append(piece)
+        logits = usual(model, piece, beams)
+        return logits * 2 if len(pieces) <= wrong else logits
+
+    monkeypatch.setattr(tree_cache, "logits_in_tree", perturbed)
+    for wrong, problem in [(2, ""), (3, "its logits differ by")]:
+        pieces.clear()
+        found = tree_cache.tree_problem(tiny.model, prompt, 300)
+        assert bool(found) == bool(problem) and problem in found
+        assert sum(reversed(pieces), []) == prompt

@@ -131,20 +131,26 @@ def log_likelihoods(
     ids = llm.tokenizer(list(prompts))["input_ids"] if len(prompts) else []
     longest = max(int(block.depths.max()) for block in parts) + 2
     check_lengths(llm, ids, longest)
+    missing = [prompt for prompt, path in zip(ids, stored, strict=True) if not path.exists()]
     rows = []
     with plain(llm.model.eval()) as model:
+        if missing:
+            check_tree(llm.name, model, max(missing, key=len), longest)
         for prompt, path in zip(tqdm(ids, desc="likelihood", unit="prompt"), stored, strict=True):
             if not path.exists():
-                if problem := tree_problem(model, prompt, len(prompt) + longest):
-                    raise GenerationError(
-                        f"{llm.name} cannot rank the catalogue by likelihood ({problem}): set "
-                        "ranked to 0"
-                    )
                 with atomic(path) as partial, partial.open("wb") as file:
                     np.save(file, of_prompt(model, prompt, parts), allow_pickle=False)
             rows.append(np.load(path, allow_pickle=False))
     titles = sum(len(block.titles) for block in parts)
     return np.stack(rows) if rows else np.empty((0, titles), np.float32)
+
+
+def check_tree(name: str, model: PreTrainedModel, prompt: list[int], longest: int) -> None:
+    """Raise GenerationError for a model in which titles cannot share a prompt's cache."""
+    if problem := tree_problem(model, prompt, len(prompt) + longest):
+        raise GenerationError(
+            f"{name} cannot rank the catalogue by likelihood ({problem}): set ranked to 0"
+        )
 
 
 @torch.inference_mode()

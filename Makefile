@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study new plan verify report adapter try lab test fast faults cluster lint bench gpu rehearse calibrate lock
+.PHONY: study new plan accept verify report adapter try lab test fast faults cluster lint bench gpu rehearse calibrate lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
@@ -16,6 +16,9 @@ new: .venv/ready  ## begin studies/$(NAME).yaml for your own table: NAME=shop DA
 
 plan: .venv/ready  ## print what is done, stale or missing, why, and how long it takes; run nothing
 	@python -m bigrec_lib.study.batch plan $(STUDY)
+
+accept: .venv/ready  ## keep what finished jobs made although code changed: FILES="path …" WHY="why results stay the same"
+	@python -m bigrec_lib.study.batch accept $(STUDY) "$$FILES" "$$WHY"
 
 verify: .venv/ready  ## recompute every hash and metric of the committed results
 	@python -m bigrec_lib.study.batch verify $(STUDY)

@@ -215,6 +215,39 @@ def test_what_resumes_and_what_stays(project, tmp_path):
     assert works(copy) == now and to_do(copy) == set()
 
 
+@pytest.mark.slow
+def test_what_an_accepted_change_made_stale_is_done_and_its_work_stays(project, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy)
+    edits = {name: (file, change) for name, file, change, _, _ in EDITS}
+    (file, change), before = edits["generation"], works(copy)
+    (copy / file).write_text(change((copy / file).read_text()))
+    for files, why, refusal in [
+        (
+            f"{METHOD}/llm.py",
+            "the same",
+            "no finished step is stale because of bigrec_lib/method",
+        ),
+        (file, " ", "say why results stay the same"),
+    ]:
+        said = batch(copy, "accept", "toy", files, why, check=False)
+        assert said.returncode == 1 and refusal in said.stderr
+    *jobs, last = batch(copy, "accept", "toy", file, "a number twice").stdout.splitlines()
+    assert {job.partition("n16-s0.")[2] for job in jobs} >= {
+        "03_generate_titles", "06_train_baselines"
+    }  # fmt: skip
+    assert last.startswith(f"{len(jobs)} finished jobs count") and not to_do(copy) & set(STEPS)
+    run = copy / "runs" / "toy" / "toy" / "n16-s0"
+    told = json.loads((run / "generations" / "manifest.json").read_text())
+    (entry,) = told["accepted"]
+    assert entry["why"] == "a number twice" and list(entry["was"]) == [file]
+    assert entry["was"][file] != told["sources"][file]
+    (file, change) = edits["a figure"]
+    (copy / file).write_text(change((copy / file).read_text()))
+    rerun(copy)
+    assert works(copy) == before and not to_do(copy) & set(STEPS)
+
+
 @pytest.mark.parametrize(
     ("notebooks", "stale"),
     [

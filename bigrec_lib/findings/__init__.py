@@ -32,6 +32,7 @@ figures_spaces     those of 14
 figures_alignment  those of 16
 alts               what each figure shows, in words, for those who do not see it
 
+making             with which code a study was made
 front              what the findings page says
 pages              an executed notebook as a page, made safe
 site               the reader's site of a study: `index.html` and `site`

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.findings import analyses, evidence, rules, worked
+from bigrec_lib.findings import analyses, evidence, making, rules, worked
 from bigrec_lib.findings.alts import counted, listed
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.methods import METHODS, label
@@ -362,6 +362,7 @@ def contents(folder: Path) -> dict:
         "domains": domains,
         "claims": claims,
         "counts": counts(claims),
+        "code": making.code_of(folder),
         "lacks": lacks,
         "reading": READING,
         "meanings": MEANINGS,

@@ -26,6 +26,7 @@ cards                adapters, published with their model cards
 recommender          from titles to items in one call, with what a study has published
 form                 recommendations for people: the widgets of 00_try_it
 plan                 what is done, stale or missing, why, how long the rest takes
+accept               a change of code that changes no results, said by a person
 new                  begin a study of one's own table: guess its columns, write the file
 runner               one job of a batch
 verify               a published study checked against itself

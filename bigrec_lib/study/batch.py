@@ -20,6 +20,7 @@ from pathlib import Path
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
 from bigrec_lib.method import assets
 from bigrec_lib.study import (
+    accept,
     cards,
     data,
     environment,
@@ -247,6 +248,15 @@ def publish_adapters(name: str) -> None:
         print(f"adapter: {folder.relative_to(ROOT)} ({size / 1e6:.1f} MB)")
 
 
+def accept_changes(name: str, files: list[str], why: str) -> None:
+    """Accept changes of code in these files for a study's finished steps, and say for which."""
+    planned = checked(name)
+    with only_one(name):
+        found = accept.accept(planned.values(), set(files), why, ROOT)
+    print("\n".join(found))
+    print(f"{len(found)} finished jobs count as made by the code of today; run the study again")
+
+
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m bigrec_lib.study.batch", description=__doc__)
     commands = whole.add_subparsers(dest="command", required=True)
@@ -267,6 +277,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("data", help="path of the table")
     one.add_argument("--titles", default="", help="path of the table of titles")
     one.add_argument("--columns", default="", help="what they are: user=buyer,time=bought_at")
+    one = commands.add_parser("accept", help="say that a change of code changes no results")
+    one.add_argument("name")
+    one.add_argument("files", help="paths of what changed, such as bigrec_lib/method/beams.py")
+    one.add_argument("why", help="why results stay the same")
     commands.add_parser("schema", help="print the JSON schema of study files")
     for command, meaning in (
         ("notebook", "run one job of a study (used by the batch)"),
@@ -298,6 +312,8 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
         rebuild(name)
     elif command.command == "adapter":
         publish_adapters(name)
+    elif command.command == "accept":
+        accept_changes(name, command.files.split(), command.why)
     elif command.command == "schema":
         print(schema.as_json(), end="")
     elif command.command == "collect":

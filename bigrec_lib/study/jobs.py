@@ -82,15 +82,11 @@ def begin(parameters: Parameters) -> dict[str, dict]:
     from what it has.
     """
     identity = manifests.identity(parameters)
-    record = parameters.runs / "begun" / f"{parameters.job}.json"
+    record = begun(parameters)
     before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     for work in before.values():
         work["parameters"] = manifests.with_defaults(parameters, work["parameters"])
-    now = {
-        folder: {part: identity[part] for part in ("parameters", "materials", "inputs")}
-        | {"code": provenance.code_of(*makers)}
-        for folder, makers in parameters.makers.items()
-    }
+    now = works(parameters, identity)
     other = set(differing(before, now))
     parameters.output.mkdir(parents=True, exist_ok=True)
     for path in list(parameters.output.iterdir()):
@@ -99,3 +95,17 @@ def begin(parameters: Parameters) -> dict[str, dict]:
     if other:
         write_json(now, record)
     return identity
+
+
+def begun(parameters: Parameters) -> Path:
+    """Where it is noted down what the work in a job's output follows from."""
+    return parameters.runs / "begun" / f"{parameters.job}.json"
+
+
+def works(parameters: Parameters, identity: dict[str, dict]) -> dict[str, dict]:
+    """What the work in each folder of a job's output follows from."""
+    return {
+        folder: {part: identity[part] for part in ("parameters", "materials", "inputs")}
+        | {"code": provenance.code_of(*makers)}
+        for folder, makers in parameters.makers.items()
+    }

@@ -503,6 +503,19 @@ def test_only_one_batch_of_a_study_runs_at_a_time(study_file):
     assert batch.WORD not in os.environ
 
 
+def test_a_plan_takes_nothing_from_the_results_beside_a_running_batch(study_file, monkeypatch):
+    study_file(from_results=True)
+    taken = []
+    monkeypatch.setattr(batch, "checked", lambda name: {})
+    monkeypatch.setattr(batch, "take_up", lambda name, planned: taken.append(name))
+    monkeypatch.setattr(plan, "table", lambda states: "")
+    with batch.only_one("toy"):
+        batch.print_plan("toy")
+    assert taken == []
+    batch.print_plan("toy")
+    assert taken == ["toy"]
+
+
 def test_every_studys_parameters_are_valid(monkeypatch):
     monkeypatch.setenv("BIGREC_AMAZON", "/some/where")
     for path in (studies.ROOT / "studies").glob("*.yaml"):

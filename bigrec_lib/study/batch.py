@@ -14,7 +14,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bigrec_lib.files import PARTIAL, StudyError, locked, remove, write_text
@@ -198,6 +198,15 @@ def take_up(name: str, planned: dict[str, Parameters]) -> None:
               f"{', '.join(again)}", file=sys.stderr)  # fmt: skip
 
 
+def print_plan(name: str) -> None:
+    """Print where every job of a study stands; run nothing."""
+    planned = checked(name)
+    if studies.load(name).from_results:
+        with suppress(BlockingIOError), locked(ROOT / "runs" / name / ".lock", wait=False):
+            take_up(name, planned)  # as a batch that holds the lock has done already
+    print(plan.table(plan.states(planned)))
+
+
 def run_jobs(
     name: str, states: dict[str, plan.State], todo: dict[str, float | None], *options: str
 ) -> None:
@@ -301,9 +310,7 @@ def do(command: argparse.Namespace, options: list[str]) -> None:
     if command.command == "study":
         run_study(name, *(options or ("--cores", "all")))
     elif command.command == "plan":
-        planned = checked(name)
-        take_up(name, planned)
-        print(plan.table(plan.states(planned)))
+        print_plan(name)
     elif command.command == "new":
         new.begin(name, command.data, command.titles, command.columns)
     elif command.command == "verify":

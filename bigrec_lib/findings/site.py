@@ -117,7 +117,7 @@ def copy(source: Path, target: Path) -> Path:
 def unpublished(links: list[dict[str, str]]) -> list[str]:
     """Which notebooks of a study have no page; 00 is for people, and nothing comes of it."""
     there = {link["notebook"] for link in links} | {TryIt.notebook}
-    return [f"{name}: not published here" for name in sorted(NOTEBOOKS) if name not in there]
+    return [name for name in sorted(NOTEBOOKS) if name not in there]
 
 
 def grouped(links: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:

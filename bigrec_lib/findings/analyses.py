@@ -30,7 +30,7 @@ def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
 def relative_gain(group: pd.DataFrame, method: str, against: str) -> Interval:
     """Mean NDCG@20 of `method` / that of `against` - 1 with its interval; NaN if there is none."""
     nothing = Interval(*[float("nan")] * 3)
-    if not {method, against} <= set(group.method):
+    if not {method, against} <= set(group.method.unique()):
         return nothing
     found = significance.crossed(group[group.method.isin((method, against))], "ndcg")
     theirs = found[against].to_numpy()
@@ -218,7 +218,7 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
         shown = evidence.plain_runs(lists[at])
         for method in CONVENTIONAL:
             keys = {"dataset": dataset, "n_train": n_train, "method": method}
-            if not n_train or not {"bigrec", method} <= set(ranks.method):
+            if not n_train or not {"bigrec", method} <= set(ranks.method.unique()):
                 rows.append(keys | {"gap": "missing: ranks of both"})
                 continue
             both = significance.crossed(
@@ -235,7 +235,7 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
                 "only_other": float(((ours >= 20) & (theirs < 20)).mean()),
                 "gap": "",
             }
-            if {"bigrec", method} <= set(shown.method):
+            if {"bigrec", method} <= set(shown.method.unique()):
                 pair = ("bigrec", method)
                 kept = shown[shown.method.isin(pair)]
                 row["overlap"] = float(evidence.overlaps(kept, [pair])[pair].mean())
@@ -255,7 +255,7 @@ def who_gains(test: pd.DataFrame) -> pd.DataFrame:
     ):
         for method in INJECTED:
             keys = {"dataset": dataset, "n_train": n_train, "method": method}
-            if not {"bigrec", method} <= set(group.method):
+            if not {"bigrec", method} <= set(group.method.unique()):
                 rows.append(keys | {"gap": f"missing: {method}"})
                 continue
             both = significance.crossed(group[group.method.isin(("bigrec", method))], "ndcg")

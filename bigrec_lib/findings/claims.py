@@ -135,7 +135,7 @@ def sentences(frame: pd.DataFrame) -> str:
 
 def difference(group: pd.DataFrame, method: str, against: str, metric: str = "ndcg") -> Mean | None:
     """The mean paired difference of two methods in one frame; None without a pair in common."""
-    if not {method, against} <= set(group.method):
+    if not {method, against} <= set(group.method.unique()):
         return None
     tables = crossed(group[group.method.isin((method, against))], metric)
     if not tables[method].size:
@@ -146,7 +146,7 @@ def difference(group: pd.DataFrame, method: str, against: str, metric: str = "nd
 def relative(group: pd.DataFrame, method: str, against: str, metric: str = "ndcg") -> Mean | None:
     """method / against − 1 on the seeds and examples of both; None without any, or without a hit of
     `against`."""
-    if not {method, against} <= set(group.method):
+    if not {method, against} <= set(group.method.unique()):
         return None
     tables = crossed(group[group.method.isin((method, against))], metric)
     theirs = tables[against].to_numpy()
@@ -295,7 +295,7 @@ def c3(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
                 minus(method, alone or "its scores"): difference(group, method, alone),
                 PERSONAL: personal(gain),
             }
-            lacking = [label(m) for m in (method, against) if m not in set(group.method)]
+            lacking = [label(m) for m in (method, against) if m not in set(group.method.unique())]
             what = ", ".join(lacking) or "a seed and examples in common"
             rows.append(compared(said, difference(group, method, against), what, guards))
     return rows
@@ -316,7 +316,7 @@ def c4(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
                 PERSONAL: personal(gain),
             }
             mean = None
-            if rival and {"bigrec", ours, rival, theirs} <= set(group.method):
+            if rival and {"bigrec", ours, rival, theirs} <= set(group.method.unique()):
                 wanted = group[group.method.isin(("bigrec", ours, rival, theirs))]
                 tables = crossed(wanted, "ndcg")
                 added = tables[ours] - tables["bigrec"] - (tables[theirs] - tables[rival])

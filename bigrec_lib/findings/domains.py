@@ -74,7 +74,7 @@ def known(
 
 def pair(test: pd.DataFrame, rival: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """NDCG@20 of BIGRec and of a rival, seeds x examples (`crossed`); None without a pair."""
-    if not {"bigrec", rival} <= set(test.method):
+    if not {"bigrec", rival} <= set(test.method.unique()):
         return None
     tables = crossed(test[test.method.isin(("bigrec", rival))], "ndcg")
     return (tables["bigrec"], tables[rival]) if tables[rival].size else None

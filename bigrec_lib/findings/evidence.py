@@ -107,9 +107,9 @@ def preferred(valid: pd.DataFrame, models: list[str]) -> str:
 
 def comparator(group: pd.DataFrame, injected: str) -> str:
     """The conventional model that gets the same injection as BIGRec; '' for none."""
-    names = (name.removesuffix(f"+{injected}") for name in group.method.unique())
-    return next((name for name in names if name in CONVENTIONAL and name in set(group.method)
-                 and f"{name}+{injected}" in set(group.method)), "")  # fmt: skip
+    there = group.method.unique()
+    names = (name.removesuffix(f"+{injected}") for name in there if name.endswith(f"+{injected}"))
+    return next((name for name in names if name in CONVENTIONAL and name in there), "")
 
 
 def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:

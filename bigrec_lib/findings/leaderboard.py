@@ -159,9 +159,10 @@ def unseen(ranks: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
-        for method in group.method.unique():
+        there = group.method.unique()
+        for method in there:
             pair = (method, f"{method}-unseen")
-            if pair[1] not in set(group.method):
+            if pair[1] not in there:
                 continue
             tables = significance.crossed(group[group.method.isin(pair)], "ndcg")
             plain, without = (tables[name] for name in pair)

@@ -141,7 +141,7 @@ def row_of(n: int, each) -> Row:
         value=value_of(each),
         corrected=f"{each.corrected:.3f}" if each.corrected == each.corrected else "",
         guards=each.guards.replace("-", MINUS),
-        reason=each.reason[:1].upper() + each.reason[1:],
+        reason=each.reason,
         where=each._asdict()["where"],
         standing=standing_of(each),
     )

@@ -217,8 +217,10 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
     for verdicts, worst, missing in (
         ([m, s, s], 2, 1), ([s, o, o], 2, 0), ([o, s, c], 3, 0), ([m, m], 1, 2), ([m, o], 2, 1),
     ):  # fmt: skip
+        better = 0 if verdicts[worst - 1] == s else verdicts.count(s)
         cell = front.cell([row(v, n) for n, v in enumerate(verdicts, 1)], "C1", "a")
         assert (cell.row.number, cell.rows, cell.missing) == (worst, len(verdicts), missing)
+        assert cell.better == better
     assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
 
 

@@ -31,10 +31,10 @@ READING = (
     "not decided before supported, so “supported” means that every judged row is. Of rows with the "
     "same verdict it is the one whose estimate lies furthest on the wrong side of its rule's "
     "bound, or least far on the right side, counted in half intervals. “2 of 4 rows”: the data of "
-    "the others is missing; the cell is “missing” only where no row could be judged. The estimate "
-    "stands with its 95 % interval; the arrow says whether that interval lies above zero (↑), "
-    "below (↓), or holds it (↔). An arrow is no verdict: that needs the corrected p-value and the "
-    "guards as well. Where nothing differs, or one side has no hit, there is no interval."
+    "the others is missing; the cell is “missing” only where no row could be judged. “2 "
+    "supported”: so many rows are, although the cell is not. The estimate stands with its 95 % "
+    "interval; the arrow says whether that interval lies above zero (↑), below (↓), or holds it "
+    "(↔). An arrow is no verdict: that needs the corrected p-value and the guards as well. Where nothing differs, or one side has no hit, there is no interval."
 )
 ARROWS = {"↑": "above zero", "↓": "below zero", "↔": "holds zero", "–": "no interval"}
 MEANINGS = {
@@ -76,12 +76,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A claim on a data set: the row that stands for all, and how many there are and could not be
-    judged."""
+    """A claim on a data set: the row that stands for all, how many there are and could not be
+    judged, and how many are supported."""
 
     row: Row
     rows: int
     missing: int
+    supported: int
+
+    @property
+    def better(self) -> int:
+        """How many rows are supported although the cell is not."""
+        return 0 if self.row.verdict == rules.SUPPORTED else self.supported
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,8 @@ def cell(rows: list[Row], claim: str, dataset: str) -> Cell | None:
     if not here:
         return None
     worst = min(here, key=lambda row: (WEAKEST_FIRST.index(row.verdict), row.standing))
-    return Cell(worst, len(here), sum(row.verdict == rules.MISSING for row in here))
+    said = [row.verdict for row in here]
+    return Cell(worst, len(here), said.count(rules.MISSING), said.count(rules.SUPPORTED))
 
 
 def counts(claims: list[Claim]) -> dict[str, int]:

@@ -34,7 +34,8 @@ READING = (
     "the others is missing; the cell is “missing” only where no row could be judged. “2 "
     "supported”: so many rows are, although the cell is not. The estimate stands with its 95 % "
     "interval; the arrow says whether that interval lies above zero (↑), below (↓), or holds it "
-    "(↔). An arrow is no verdict: that needs the corrected p-value and the guards as well. Where nothing differs, or one side has no hit, there is no interval."
+    "(↔). An arrow is no verdict: that needs the corrected p-value and the guards as well. Where "
+    "nothing differs, or one side has no hit, there is no interval."
 )
 ARROWS = {"↑": "above zero", "↓": "below zero", "↔": "holds zero", "–": "no interval"}
 MEANINGS = {

@@ -279,14 +279,15 @@ def test_the_result_in_short_follows_the_numbers():
     run, result = front.summary([level()], "tiny-llm")
     assert run.startswith("LLM: tiny-llm. A: 128 samples, 1 seed, 150 test examples.")
     assert "nothing is decided: " in run
-    assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere are its lists" in result
-    assert result.endswith("NDCG@20 is below that of the highest model without an LLM on a.")
+    assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere is it shown" in result
+    assert result.endswith("below that of the best model without an LLM on a (0.0070 and 0.0120).")
     better = {"bigrec": 0.02, "gain": front.Interval(0.01, 0.005, 0.015)}
     run, result = front.summary([level(seeds=3, **better), level("b", seeds=3)], "")
     assert run == "Each data set: 128 samples, 3 seeds, 150 test examples."
-    assert "better than others on a." in result
-    highest = "that of the highest model without an LLM on"
-    assert result.endswith(f"above {highest} a and below {highest} b.")
+    assert "better than other users on a: a personal gain." in result
+    best = "that of the best model without an LLM on"
+    said = f"above {best} a (0.0200 and 0.0120) and below {best} b (0.0070 and 0.0120). C1 below"
+    assert said in result
     run, _ = front.summary([level(), level("b", samples=64, seeds=5)], "x")
     assert "b: 64 samples" in run and "nothing is decided on a: " in run
 

@@ -31,6 +31,7 @@ COLUMNS = (
     "claim dataset statement metric estimate low high p_own p corrected seeds users n detectable "
     "rule guards verdict where rule_commit reason"
 ).split()
+UNMET = "it rests on a guard that is not above zero for sure: "  # then the guard
 SHOWN = "claim dataset statement metric estimate low high corrected verdict".split()
 
 # --------------------------------------------------------------------------- rows and verdicts
@@ -90,7 +91,7 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
 def would_take(undecided) -> str:
     """What it would take to decide a row: seeds and examples, from how far it is from its bound."""
     if undecided.weakest:
-        return f"it rests on a guard that is not above zero for sure: {undecided.weakest}"
+        return f"{UNMET}{undecided.weakest}"
     said = f"{undecided.detectable:.4f} would have been found with 80 % power"
     if not undecided.away:
         return said

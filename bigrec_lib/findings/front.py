@@ -11,6 +11,7 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import analyses, evidence, making, rules, worked
 from bigrec_lib.findings.alts import counted, listed
+from bigrec_lib.findings.claims import UNMET
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.methods import METHODS, label
 from bigrec_lib.findings.questions import QUESTIONS
@@ -73,6 +74,11 @@ class Row:
     reason: str
     where: str
     standing: float
+
+    @property
+    def unmet(self) -> str:
+        """The guard for which a row is not decided; '' if it is not for a guard."""
+        return self.reason.partition(UNMET)[2]
 
 
 @dataclass(frozen=True)
@@ -328,22 +334,24 @@ def personal(levels: list[Level]) -> str:
     if not known:
         return ""
     if not shown:
-        return "Nowhere are its lists shown to serve their own users better than other users."
-    return f"Its lists are shown to serve their own users better than others on {listed(shown)}."
+        return "Nowhere is it shown that a list fits its own user better than other users."
+    return f"A list fits its own user better than other users on {listed(shown)}: a personal gain."
 
 
 def held(levels: list[Level]) -> str:
-    """Where the highest model without an LLM has a higher mean than BIGRec, and where a lower."""
+    """Where the best model without an LLM has a higher mean than BIGRec, and where a lower."""
     words = {
-        "above": [each.dataset for each in levels if each.bigrec > each.best_value],
-        "below": [each.dataset for each in levels if each.bigrec < each.best_value],
+        "above": [each for each in levels if each.bigrec > each.best_value],
+        "below": [each for each in levels if each.bigrec < each.best_value],
     }
     said = [
-        f"{word} that of the highest model without an LLM on {listed(names)}"
-        for word, names in words.items()
-        if names
+        f"{word} that of the best model without an LLM on "
+        + listed([f"{e.dataset} ({e.bigrec:.4f} and {e.best_value:.4f})" for e in those])
+        for word, those in words.items()
+        if those
     ]
-    return f"Its mean NDCG@20 is {listed(said)}." if said else ""
+    doubt = " C1 below says whether that is more than chance." if words["above"] else ""
+    return f"Its mean NDCG@20 is {listed(said)}.{doubt}" if said else ""
 
 
 def contents(folder: Path) -> dict:

@@ -17,6 +17,8 @@ def test_commits_and_accepted_changes_are_told(tmp_path):
         "z": {"commit": b},
         "w": {"commit": ""},
     }
+    jobs = {name: job | {"keys": {"dataset": "films"}} for name, job in jobs.items()}
+    jobs["07"] = {"commit": b, "keys": {"dataset": ""}}
     (tmp_path / "manifests.json").write_text(json.dumps({"jobs": jobs, "files": {}}))
     rules = [("C1", a), ("C1", a), ("C2", a), ("Q1", "uncommitted"), ("Q2", "")]
     lines = ["claim,rule_commit", *(f"{claim},{commit}" for claim, commit in rules)]

@@ -230,7 +230,7 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
             ours, theirs = both["bigrec"].to_numpy(), both[method].to_numpy()
             ordered = [pd.Series(each.ravel()).rank() for each in (ours, theirs)]
             row = keys | {
-                "rank_correlation": ordered[0].corr(ordered[1]),
+                "rank_correlation": round(ordered[0].corr(ordered[1]), 9),  # threads round, too
                 "only_bigrec": float(((ours < 20) & (theirs >= 20)).mean()),
                 "only_other": float(((ours >= 20) & (theirs < 20)).mean()),
                 "gap": "",

@@ -14,19 +14,20 @@ SHORT = 10  # hexadecimal digits of a commit that are shown
 
 
 def code_of(folder: Path) -> dict[str, list]:
-    """`rules`: commit and the claims it decides; `jobs`: commit and how many jobs ran at it, most
+    """`rules`: commit and the claims it decides; `jobs`: commit and how many steps ran at it, most
     first; `accepted`: changes that were accepted (`study.accept`), with files, why, jobs and
-    commit.
+    commit. Analyses do not count: they run anew with every report.
 
     folder: results of a study; each list is empty where it has none.
     """
     jobs = {}
     if (folder / manifests.PUBLISHED).exists():
         jobs = manifests.read_published(folder)["jobs"]
-    made = Counter(short(job.get("commit")) for job in jobs.values())
+    steps = [job for job in jobs.values() if not manifests.is_analysis(job)]
+    made = Counter(short(job.get("commit")) for job in steps)
     changes = Counter(
         (", ".join(sorted(entry["was"])), entry["why"], short(entry["commit"]))
-        for job in jobs.values()
+        for job in steps
         for entry in job.get("accepted", [])
     )
     return {

@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path.stem not in PROJECT, item.path not in slow))
 
 
+@pytest.fixture(autouse=True)
+def bfloat16_everywhere(monkeypatch):
+    """What is asked for in bfloat16 is computed in it, slow or not."""
+    monkeypatch.setattr("bigrec_lib.method.cpu.multiplies_bfloat16", lambda: True)
+
+
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory):
     """Folder with a toy corpus in ml-100k's native format."""

@@ -8,13 +8,44 @@ import torch
 from toy import fresh_adapter, make_tiny_llm
 
 from bigrec_lib.files import StudyError
+from bigrec_lib.method import cpu
 from bigrec_lib.method.llm import LLM, Dropout, fingerprint, load_llm, may_unpack
+
+ASKED = cpu.multiplies_bfloat16.__wrapped__  # before the fixture that answers for it
 
 
 def test_a_folder_loads_in_the_dtype_asked_for(tiny_llm):
     llm = load_llm(str(tiny_llm), dtype="float32")
     assert llm.model.dtype == torch.float32 and not llm.model.training
     assert llm.tokenizer.pad_token_id is not None
+
+
+def test_a_cpu_that_cannot_multiply_bfloat16_computes_in_float32(tiny_llm, monkeypatch):
+    for able, dtype in {True: torch.bfloat16, False: torch.float32}.items():
+        monkeypatch.setattr(cpu, "multiplies_bfloat16", lambda able=able: able)
+        for quantisation in ("none", "nf4"):
+            model = load_llm(str(tiny_llm), quantisation).model
+            assert {weight.dtype for weight in model.parameters()} == {dtype}
+    assert load_llm(str(tiny_llm), dtype="float16").model.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    "flags, able",
+    [
+        ("avx2 avx512f avx512_bf16 avx512_vnni", True),
+        ("avx512f amx_bf16", True),
+        ("fp asimd i8mm bf16 dgh", True),
+        ("avx2 f16c avx512f avx512_vnni", False),
+        ("avx_ne_convert avx2", False),
+    ],
+)
+def test_what_a_processor_says_of_bfloat16(tmp_path, monkeypatch, flags, able):
+    told = tmp_path / "cpuinfo"
+    told.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(cpu, "CPUINFO", told)
+    assert ASKED() == able
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "none")
+    assert ASKED()
 
 
 def test_nf4_on_a_cpu_is_the_quantised_base_turned_back_once(tiny_llm):

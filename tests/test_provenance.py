@@ -173,3 +173,11 @@ def test_the_gpu_of_a_machine_is_named(tmp_path, monkeypatch):
     assert provenance.host.__wrapped__().endswith(", NVIDIA H200")
     tool.write_text("#!/bin/sh\nexit 9")
     assert "NVIDIA" not in provenance.host.__wrapped__()
+
+
+def test_a_machine_that_computes_in_float32_instead_is_another_kind(monkeypatch):
+    kinds = set()
+    for able in (True, False):
+        monkeypatch.setattr(provenance.cpu, "multiplies_bfloat16", lambda able=able: able)
+        kinds.add(provenance.host.__wrapped__())
+    assert len(kinds) == 2 and sum("no bfloat16" in kind for kind in kinds) == 1

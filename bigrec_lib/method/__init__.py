@@ -13,6 +13,7 @@ census         a data set in numbers: what BIGRec and its rivals live on
 prompts        the one template; titles in and out of text
 prepared       what 01 wrote, opened
 samples        prompt + answer, encoded
+cpu            what this machine's processor can do
 llm            load an LLM with its tokenizer, quantised or not
 adapters       LoRA adapters: made, saved, loaded, averaged, compared
 processes      several processes that tune together

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import assets
+from bigrec_lib.method import assets, cpu
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -55,6 +55,7 @@ def load_llm(
     quantisation: 'none', 'nf4' (4 bit with double quantisation, as in QLoRA) or 'int8'. On a CPU,
         and on a GPU with room to spare, the quantised weights are turned back into `dtype` once:
         the same function, several times faster than doing it at every step.
+    dtype: of weights and arithmetic; float32 instead on a CPU that cannot multiply bfloat16.
     device: 'auto' takes a GPU where there is one.
     Raises StudyError for a name that cannot be loaded, a model that is not a causal LM, or an
     adapter made for another base.
@@ -65,6 +66,8 @@ def load_llm(
 
     where = assets.fetch(name) if name in assets.MODELS else name
     device = best_device(device)
+    if device == "cpu" and dtype == "bfloat16" and not cpu.multiplies_bfloat16():
+        dtype = "float32"
     try:
         tokenizer = load_tokenizer(where)
         model = AutoModelForCausalLM.from_pretrained(

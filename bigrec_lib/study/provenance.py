@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bigrec_lib.files import StudyError, sha256, write_json
+from bigrec_lib.method import cpu
 
 PACKAGE = Path(__file__).parent.parent
 WINGS = ("method", "findings")  # whose code a result follows from ...
@@ -321,8 +322,10 @@ def git(project: Path, *words: str) -> str | None:
 
 @cache
 def host() -> str:
-    """The kind of this machine: its system and processor, and the names of NVIDIA GPUs."""
-    return ", ".join([f"{platform.system()} {platform.machine()}", *gpus()])
+    """The kind of this machine: its system and processor, whether that computes in float32 what is
+    asked in bfloat16 (`cpu`), and the names of NVIDIA GPUs."""
+    instead = [] if cpu.multiplies_bfloat16() else ["no bfloat16"]
+    return ", ".join([f"{platform.system()} {platform.machine()}", *instead, *gpus()])
 
 
 def gpus() -> list[str]:

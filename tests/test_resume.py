@@ -1,14 +1,16 @@
-"""A study without its `runs/`: adapters and titles come from what is published."""
+"""A study without its `runs/`: what its jobs made comes from what is published."""
 
 import json
 import shutil
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from toy import batch
 
 from bigrec_lib.files import sha256
+from bigrec_lib.study import publish
 
 TAKE_UP = """
 from bigrec_lib.study import batch, expansion, studies
@@ -27,48 +29,78 @@ def clone(project, tmp_path):
     return folder
 
 
+@pytest.fixture
+def steps(project):
+    """The folders of all that the toy study made from its data, analyses aside."""
+    folders = [path.parent for path in (project / "runs/toy").rglob("manifest.json")]
+    made = {folder: json.loads((folder / "manifest.json").read_text()) for folder in folders}
+    return [
+        folder.relative_to(project / "runs/toy")
+        for folder, manifest in made.items()
+        if manifest["keys"]["dataset"] and manifest["notebook"] != "01_prepare_data"
+    ]
+
+
 def take_up(folder):
     command = [sys.executable, "-c", TAKE_UP]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stderr
 
 
-def test_adapters_and_titles_are_taken_from_the_results(project, clone):
-    assert take_up(clone) == "taken from the results: 4 jobs of 02 and 03\n"
-    for run in (RUN, PICKED):
-        for split in ("valid", "test"):
-            name = f"{run}/generations/beams/{split}.parquet"
-            assert sha256(clone / name) == sha256(project / name)
-        rows = [f"{PICKED}/tuning/values.parquet", f"{PICKED}/tuning/measures.csv"]
-        for name in (name for name in rows if (project / name).exists()):
-            assert sha256(clone / name) == sha256(project / name)
-        for step in ("tuning", "generations"):
-            name = f"{run}/{step}/manifest.json"
-            assert json.loads((clone / name).read_text()) == json.loads(
-                (project / name).read_text()
-            )
+def test_what_jobs_made_is_taken_from_the_results(project, clone, steps):
+    assert take_up(clone) == f"taken from the results: {len(steps)} jobs\n"
+    for step in steps:
+        was = json.loads((project / "runs/toy" / step / "manifest.json").read_text())
+        now = json.loads((clone / "runs/toy" / step / "manifest.json").read_text())
+        now.pop("rows")
+        assert now == was
+        for name in was["outputs"]:
+            path, original = clone / "runs/toy" / step / name, project / "runs/toy" / step / name
+            assert path.exists() or not name.endswith((".parquet", ".csv")) or "adapter" in name
+            if path.exists() and name.endswith(".parquet"):
+                assert pq.read_table(path).equals(pq.read_table(original))
+            elif path.exists():
+                assert sha256(path) == sha256(original)
     weights = "tuning/adapter/adapter_model.safetensors"
-    assert sha256(clone / RUN / weights) == sha256(project / RUN / weights)
+    assert (clone / RUN / weights).exists()
     assert not (clone / PICKED / weights).exists(), "only the study's own adapters are published"
     assert take_up(clone) == ""
 
 
-def test_what_is_taken_up_is_done_unless_a_job_that_has_to_run_needs_what_it_lacks(project, clone):
+def test_what_is_taken_up_is_published_again_as_it_was(project, clone):
     take_up(clone)
-    for name in ("data", "selection"):  # these run again
-        shutil.copytree(project / "runs/toy/toy" / name, clone / "runs/toy/toy" / name)
+    shutil.copytree(project / "runs/toy/toy/data", clone / "runs/toy/toy/data")
     shutil.copytree(project / "runs/toy/executed", clone / "runs/toy/executed", dirs_exist_ok=True)
+    batch(clone, "collect", "toy")
+    for name in publish.TABLES:
+        assert (clone / "results/toy" / name).exists() == (project / "results/toy" / name).exists()
+        if (clone / "results/toy" / name).exists():
+            assert sha256(clone / "results/toy" / name) == sha256(project / "results/toy" / name)
+
+
+def test_what_is_taken_up_is_done_unless_a_job_that_has_to_run_needs_what_it_lacks(
+    project, clone, steps
+):
+    take_up(clone)
+    shutil.copytree(project / "runs/toy/toy/data", clone / "runs/toy/toy/data")
     planned = batch(clone, "plan", "toy").stdout.splitlines()
     done = {line.split()[1] for line in planned if line.startswith("done")}
-    assert {f"toy.{run}.{job}" for run in ("n16-s0", "n8-s0-as-picked.random.0")
-            for job in ("02_tune_llm", "03_generate_titles")} <= done  # fmt: skip
-    shutil.rmtree(clone / PICKED / "generations")
-    shutil.rmtree(clone / "results/toy/notebooks")
-    generations = clone / "results/toy/manifests.json"
-    told = json.loads(generations.read_text())
-    del told["jobs"]["toy.n8-s0-as-picked.random.0.03_generate_titles"]
-    generations.write_text(json.dumps(told))
+    assert len([name for name in done if "01_prepare" not in name]) == len(steps)
+    forget(clone, "toy.n8-s0-as-picked.random.0.03_generate_titles", f"{PICKED}/generations")
+    forget(clone, "toy.n16-s0.05_reweight_by_statistics", f"{RUN}/reweighting")
     take_up(clone)
-    assert not (clone / PICKED / "tuning").exists() and (clone / RUN / "tuning").exists()
+    assert not (clone / PICKED / "tuning").exists(), "its adapter has to write"
+    assert not (clone / RUN / "grounding").exists(), "05 reads its vectors"
+    assert not (clone / RUN / "baselines").exists(), "05 reads its scores"
+    assert (clone / RUN / "tuning").exists() and (clone / RUN / "generations").exists()
+
+
+def forget(clone, key, folder):
+    """Take a job out of the results, and its folder out of the work."""
+    shutil.rmtree(clone / folder)
+    path = clone / "results/toy/manifests.json"
+    published = json.loads(path.read_text())
+    del published["jobs"][key]
+    path.write_text(json.dumps(published))
 
 
 def test_nothing_is_taken_up_that_would_come_out_differently(clone):

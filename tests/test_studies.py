@@ -117,13 +117,16 @@ def test_some_seeds_are_enough_beside_the_main_runs(study_file):
         "shuffled": True,
         "recommendation_spaces": {"control": "food"},
         "baselines": {"full": {}},
+        "alignment": {},
+        "cheaper": True,
     }
     few = expansion.jobs("toy", study_file(**every, seeds_beside=[0, 1]))
     all_of_them = expansion.jobs("toy", study_file(**every))
     left_out = {name: job for name, job in all_of_them.items() if name not in few}
     assert few.keys() < all_of_them.keys()
     assert {job.seed for job in left_out.values()} == {2}
-    assert "films.full-s2.06_train_baselines" in left_out
+    assert {"films.full-s2.06_train_baselines", "films.n16-s2.16a_measure_alignment",
+            "films.n16-s2.15a_measure_grounders"} <= left_out.keys()  # fmt: skip
     ways = {(job.setting, bool(job.tuned_on), job.constrained) for job in left_out.values()
             if isinstance(job, parameters.GenerateTitles)}  # fmt: skip
     assert ways == {("", True, False), ("shuffled", False, False), ("shuffled", True, False),
@@ -206,10 +209,15 @@ def test_alignment_is_measured_on_main_runs_and_ranked_at_the_first_seed(study_f
     names = [f"ml-100k.n16-s{seed}.16a_measure_alignment" for seed in (3, 4)]
     assert list(found) == names
     assert [found[name].ranked for name in names] == [7, 0]
-    assert all(found[name].network == "sasrec-ce" for name in names)
+    assert [found[name].network for name in names] == ["sasrec-ce", ""]
     needs = ["ml-100k.01_prepare_data"]
-    steps = ("02_tune_llm", "03_generate_titles", "04_ground_to_items", "06_train_baselines")
-    assert waits[names[1]] == needs + [f"ml-100k.n16-s4.{step}" for step in steps]
+    steps = ("02_tune_llm", "03_generate_titles", "06_train_baselines")
+    assert waits[names[0]] == needs + [f"ml-100k.n16-s3.{step}" for step in steps]
+    two = changes | {"datasets": {name: {"reader": "ml-100k"} for name in ("films", "games")}}
+    one = two | {"alignment": {"ranked": 7, "ranked_on": ["games"]}}
+    ranked = {job.dataset: job.ranked for job in expansion.jobs("toy", study_file(**one)).values()
+              if job.notebook.startswith("16a") and job.seed == 3}  # fmt: skip
+    assert ranked == {"films": 0, "games": 7}
     assert set(names) <= set(waits["16_embedding_alignment"])
     alone = expansion.jobs("toy", study_file(**changes))
     assert alone[names[0]].network == "" and not any("06" in name for name in alone)
@@ -451,6 +459,7 @@ def test_every_data_set_of_a_joint_adapter_has_to_give_the_samples(study_file, t
         ({"ladder": [{"n_train": [0], "seeds": [0]}]}, "ladder.0.n_train.0: .*not 0"),
         ({"notebooks": {"02_tune_llm": {"epochs": -1}}}, "02_tune_llm: epochs"),
         ({"adapters": [7]}, "adapters: 7 is not one of the study's seeds"),
+        ({"alignment": {"ranked_on": ["x"]}}, "alignment: x is not one of the datasets"),
         ({"seeds_beside": [7]}, "seeds_beside: 7 is not one of the study's seeds"),
         ({"tuning": {"x": {}}}, "tuning: x is not one of the datasets"),
         ({"tuning": {"ml-100k": {"epoch": 1}}}, "02_tune_llm: unknown parameter 'epoch'"),

@@ -183,18 +183,18 @@ def run_study(name: str, *options: str) -> None:
 
 
 def take_up(name: str, planned: dict[str, Parameters]) -> None:
-    """Take from the results what they hold of adapters and titles, if the study says so.
+    """Take from the results what they hold of a study's jobs, if the study says so.
 
-    A tuning that was taken without its adapter is given up again where a job needs it.
+    A job of which they do not hold all is given up again where another one needs the rest.
     """
     taken = resume.take_up(planned) if studies.load(name).from_results else []
     again = plan.lacked(planned)
     for key in again:
         remove(planned[key].output)
     if kept := len(set(taken) - set(again)):
-        print(f"taken from the results: {kept} jobs of 02 and 03", file=sys.stderr)
+        print(f"taken from the results: {kept} jobs", file=sys.stderr)
     if again:
-        print(f"to be tuned again, as jobs need adapters that are not published: "
+        print(f"run again, as others read files of theirs that are not published: "
               f"{', '.join(again)}", file=sys.stderr)  # fmt: skip
 
 

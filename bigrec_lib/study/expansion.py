@@ -165,7 +165,8 @@ def cheaper(study: Study) -> list[dict[str, object]]:
 
     Invented catalogues are measured once, under the first seed.
     """
-    runs = runs_of(study.datasets, study.n_train[:1], study.seeds) if study.cheaper else []
+    seeds = seeds_beside(study) if study.cheaper else []
+    runs = runs_of(study.datasets, study.n_train[:1], seeds)
     return [
         {**keys, "trie": study.constrained}
         | ({"synthetic": []} if keys["seed"] != study.seeds[0] else {})
@@ -187,16 +188,21 @@ def costed(study: Study) -> list[dict[str, object]]:
 
 
 def aligned(study: Study) -> list[dict[str, object]]:
-    """Main runs, with the network whose space is compared, and how many examples are ranked."""
-    if not study.alignment:
+    """Main runs; with the first seed also a network whose space is compared, and examples that
+    are ranked by likelihood."""
+    of = study.alignment
+    if not of:
         return []
     own = parameters.TrainBaselines.model_validate(study.notebooks.get("06_train_baselines", {}))
-    there = study.baselines and SASREC in own.conventional
-    of_all = {"network": SASREC if there else ""}
-    first = {"ranked": study.alignment.ranked}
-    return [
-        keys | of_all | (first if keys["seed"] == study.seeds[0] else {}) for keys in main(study)
-    ]
+    network = SASREC if study.baselines and SASREC in own.conventional else ""
+
+    def further(keys: dict[str, object]) -> dict[str, object]:
+        if keys["seed"] != study.seeds[0]:
+            return {}
+        ranked = of.ranked if keys["dataset"] in (of.ranked_on or study.datasets) else 0
+        return {"network": network, "ranked": ranked}
+
+    return [keys | further(keys) for keys in beside(study)]
 
 
 def shuffled(study: Study) -> list[dict[str, object]]:

@@ -271,17 +271,13 @@ class MeasureAlignment(RunParameters, ModelParameters):
         return self.folder("generations")
 
     @property
-    def grounding(self) -> Path:
-        return self.folder("grounding")
-
-    @property
     def baselines(self) -> Path:
         return self.folder("baselines")
 
     @property
     def inputs(self) -> dict[str, Path]:
         found = {"01_prepare_data": self.data, "02_tune_llm": self.folder("tuning")}
-        found |= {"03_generate_titles": self.generations, "04_ground_to_items": self.grounding}
+        found |= {"03_generate_titles": self.generations}
         return found | ({"06_train_baselines": self.baselines} if self.network else {})
 
 

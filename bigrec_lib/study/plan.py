@@ -67,7 +67,8 @@ def changes(job: Parameters) -> str:
     now = manifests.identity(job)
     lacking = resume.lacks(job)
     if lacking is not None:
-        was["sources"], now["sources"] = map(resume.of_code, (was["sources"], now["sources"]))
+        for each in (was, now):
+            each["sources"] = resume.of_code(job, each["sources"])
     was["parameters"] = manifests.with_defaults(job, was["parameters"])
     told = [
         f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
@@ -94,19 +95,16 @@ def unkept(job: Parameters) -> str:
 
 
 def lacked(planned: dict[str, Parameters]) -> list[str]:
-    """Tunings that were taken from the results without their adapter, though what reads it has to
-    run."""
-    weights = f"adapter/{publish.WEIGHTS}"
-    without = {
-        job.output: key for key, job in planned.items() if weights in (resume.lacks(job) or [])
-    }
-    read = {
-        folder
-        for job in planned.values()
-        if not without.keys().isdisjoint(folders_read(job)) and must_run(job)
-        for folder in folders_read(job)
-    }
-    return [key for folder, key in without.items() if folder in read]
+    """Jobs that were taken from the results without files that a job reads which has to run."""
+    again: list[str] = []
+    for key in reversed(planned):
+        job = planned[key]
+        if resume.withheld(job) and any(
+            job.output in folders_read(reader) and (name in again or must_run(reader))
+            for name, reader in planned.items()
+        ):
+            again.append(key)
+    return again[::-1]
 
 
 def folders_read(job: Parameters) -> set[Path]:

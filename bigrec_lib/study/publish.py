@@ -82,20 +82,23 @@ def why_collect(planned: dict[str, Parameters]) -> str:
 
 
 def collect(planned: dict[str, Parameters]) -> None:
-    """Publish the rows, manifests and typical notebooks of all finished steps of a study."""
+    """Publish the rows, manifests and typical notebooks of all finished steps of a study.
+
+    A published manifest says where its job's rows are: part of the output -> first row, number.
+    """
     steps = steps_of(planned)
     results = next(iter(steps.values())).results
-    made = {key: manifests.read(job.output) for key, job in steps.items()}
+    made = {key: manifests.read(job.output) | {"rows": {}} for key, job in steps.items()}
     files = []
     shown_runs = set(typical(made))
     for name in TABLES:
-        wanted = shown_runs if name in OF_TYPICAL else set(steps)
-        frames = [
-            rows
-            for key, job in steps.items()
-            if key in wanted
-            for rows in rows_of(name, job, made[key])
-        ]
+        frames: list[pa.Table] = []
+        for key, job in steps.items():
+            if name in OF_TYPICAL and key not in shown_runs:
+                continue
+            for part, rows in rows_of(name, job, made[key]):
+                made[key]["rows"][part] = [sum(map(len, frames)), len(rows)]
+                frames.append(rows)
         if frames:
             write_table(results / name, pa.concat_tables(frames, promote_options="default"))
             files.append(results / name)
@@ -108,8 +111,8 @@ def collect(planned: dict[str, Parameters]) -> None:
     write_manifests(results, made | analyses, files, shown)
 
 
-def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[pa.Table]:
-    """The rows that a job adds to a table, with their keys in front."""
+def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[tuple[str, pa.Table]]:
+    """The files of a job that belong to a table, and their rows with the keys in front."""
     keys = {"dataset": manifest["keys"]["dataset"]} if name in OF_DATA else manifest["keys"]
     for part in TABLES[name]:
         if part not in manifest["outputs"]:
@@ -124,7 +127,7 @@ def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[pa.Table]:
         in_front = keys | ({"split": path.stem} if path.stem in ("valid", "test") else {})
         for place, (column, value) in enumerate(in_front.items()):
             rows = rows.add_column(place, column, pa.repeat(value, len(rows)))
-        yield rows.replace_schema_metadata()
+        yield part, rows.replace_schema_metadata()
 
 
 def write_table(path: Path, table: pa.Table) -> None:

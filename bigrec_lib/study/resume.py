@@ -1,35 +1,36 @@
-"""A study goes on without its `runs/`: what 02 and 03 made is taken from its results.
+"""A study goes on without its `runs/`: what its jobs made is taken from its results.
 
-Titles and other rows come from the published tables. Adapters are taken where they are published;
-a tuning whose adapter is not still counts as done, as long as nothing that reads it has to run.
+Titles, ranks and other rows come from the published tables, adapters from their folders. A job of
+which more was there, such as vectors, networks or an adapter that is not published, still counts as
+done, as long as nothing that reads it has to run.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bigrec_lib.files import StudyError, sha256, write_json, write_parquet, write_text
 from bigrec_lib.study import manifests, publish
-from bigrec_lib.study.parameters import GenerateTitles, TuneLLM
+from bigrec_lib.study.parameters import GenerateTitles, PrepareData, TuneLLM
+from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
 
 NOTE = "taken_up.json"  # lies in a folder that was filled from the results: what it lacks
 CODE = ("bigrec_lib/method/", "bigrec_lib/study/steps.py")  # makes adapters and titles
+READ = ("adapter/adapter_model", "vectors/", "networks/", "scores/")  # by other jobs; in no table
 
 
 def take_up(planned: dict[str, Parameters]) -> list[str]:
-    """Fill the folders of 02 and 03 in which nothing was begun from the results; return their jobs.
+    """Fill the folders in which nothing was begun from the results; return the names of their jobs.
 
-    Only if parameters, inputs and CODE are still the same: what a notebook says about it is no
-    reason to make it again. Raises StudyError if a published table is not the one published.
+    Only if parameters, inputs and code are still the same (`of_code`). Data are prepared anew: it
+    takes seconds. Raises StudyError if a published table is not the one published.
     """
     results = next(iter(planned.values())).results
     if not (results / manifests.PUBLISHED).exists():
@@ -39,59 +40,80 @@ def take_up(planned: dict[str, Parameters]) -> list[str]:
     taken = {
         key: job
         for key, job in planned.items()
-        if isinstance(job, TuneLLM | GenerateTitles)
+        if not isinstance(job, Analysis | PrepareData)
         and not (job.output / manifests.NAME).exists()
         and not (job.runs / "begun" / f"{key}.json").exists()
         and same(job, published["jobs"], places)
     }
-    for job in taken.values():
-        fill(job, published)
+    made = {key: published["jobs"][key] for key in taken}
+    for table, names in publish.TABLES.items():
+        wanted = [(key, part) for key in taken for part in names if part in made[key]["rows"]]
+        if not wanted:
+            continue
+        path = results / table
+        if sha256(path) != published["files"][table]:
+            raise StudyError(f"{path} is not the file that was published: check it out anew")
+        rows = read_rows(path)
+        for key, part in wanted:
+            at = made[key]["rows"][part]
+            write_rows(rows.slice(*at), made[key]["keys"], taken[key].output / part)
+    for key, job in taken.items():
+        complete(job, made[key], published["files"])
     return list(taken)
 
 
 def same(job: Parameters, jobs: dict[str, dict], places: dict[Path, str]) -> bool:
-    """Whether a published job would come out the same today, and all its rows can be told from
-    those of others. places: output -> job."""
+    """Whether a published job would come out the same today, and its rows can be found.
+
+    places: output -> job.
+    """
     read = {maker: places.get(folder, "") for maker, folder in job.inputs.items()}
     if not jobs.keys() >= {job.job, *read.values()}:
         return False
     was = jobs[job.job]
     return (
-        manifests.with_defaults(job, was["parameters"]) == job.model_dump(exclude={"root"})
+        "rows" in was
+        and manifests.with_defaults(job, was["parameters"]) == job.model_dump(exclude={"root"})
         and was["materials"] == job.materials
-        and of_code(was["sources"]) == of_code(job.sources)
+        and of_code(job, was["sources"]) == of_code(job, job.sources)
         and was["inputs"] == {maker: manifests.substance(jobs[key]) for maker, key in read.items()}
-        and not any(
-            part in other["outputs"]
-            for _, part in parts(was)
-            for name, other in jobs.items()
-            if name != job.job and other["keys"] == was["keys"]
-        )
     )
 
 
-def of_code(sources: dict[str, str]) -> dict[str, str]:
-    """The part of a job's sources that makes what it makes."""
+def of_code(job: Parameters, sources: dict[str, str]) -> dict[str, str]:
+    """The part of a job's sources that makes what it makes.
+
+    Adapters and titles are costly, and the library alone makes them: what their notebooks say about
+    them is no reason to make them again. All other notebooks compute.
+    """
+    if not isinstance(job, TuneLLM | GenerateTitles):
+        return sources
     return {name: digest for name, digest in sources.items() if name.startswith(CODE)}
 
 
-def parts(made: dict) -> Iterator[tuple[str, str]]:
-    """The published tables that hold a job's rows, and the file of its own for each."""
-    for table, names in publish.TABLES.items():
-        yield from ((table, name) for name in names if name in made["outputs"])
+def read_rows(table: Path) -> pa.Table:
+    """A published table, with every digit of a CSV as it stands there."""
+    if table.suffix == ".parquet":
+        return pq.read_table(table)
+    text = pd.read_csv(table, dtype=str, keep_default_na=False)
+    return pa.Table.from_pandas(text, preserve_index=False)
 
 
-def fill(job: TuneLLM | GenerateTitles, published: dict[str, dict]) -> None:
-    """Write into a job's folder what is published of it, its manifest last."""
-    made, files = published["jobs"][job.job], published["files"]
+def write_rows(rows: pa.Table, keys: dict[str, object], path: Path) -> None:
+    """Write a job's rows of a published table as the job stores them, without what is in front."""
+    in_front = [*keys, *["split"] * (path.stem in ("valid", "test"))]
+    of_others = [name for name in rows.column_names if rows[name].null_count == len(rows)]
+    rows = rows.drop_columns([*in_front, *of_others])
+    if path.suffix == ".csv":
+        write_text(rows.to_pandas().to_csv(index=False), path)
+    else:
+        write_parquet(rows, path)
+
+
+def complete(job: Parameters, made: dict, files: dict[str, str]) -> None:
+    """Add a job's adapter, its executed notebook and what it lacks; its manifest comes last."""
     if isinstance(job, TuneLLM):
         copy_adapter(job, made, files)
-    for table, part in parts(made):
-        if sha256(job.results / table) != files[table]:
-            raise StudyError(
-                f"{job.results / table} is not the file that was published: check it out anew"
-            )
-        write_rows(job.results / table, made["keys"], job.output / part)
     shown = job.results / "notebooks" / f"{job.job}.ipynb"
     if shown.exists():
         write_text(publish.back(shown.read_text(encoding="utf-8")), publish.executed(job))
@@ -110,25 +132,6 @@ def copy_adapter(job: TuneLLM, made: dict, files: dict[str, str]) -> None:
                 shutil.copyfile(path, job.adapter / path.name)
 
 
-def write_rows(table: Path, keys: dict[str, object], path: Path) -> None:
-    """Write a job's rows of a published table as the job stores them, without what is in front."""
-    if path.suffix == ".csv":
-        text = pd.read_csv(table, dtype=str, keep_default_na=False)
-        rows = pa.Table.from_pandas(text, preserve_index=False)
-        keys = {name: str(value) for name, value in keys.items()}
-    else:
-        rows = pq.read_table(table)
-    in_front = keys | ({"split": path.stem} if path.stem in ("valid", "test") else {})
-    for name, value in in_front.items():
-        rows = rows.filter(pc.equal(rows[name], value)).drop_columns(name)
-    of_others = [name for name in rows.column_names if rows[name].null_count == len(rows)]
-    rows = rows.drop_columns(of_others)
-    if path.suffix == ".csv":
-        write_text(rows.to_pandas().to_csv(index=False), path)
-    else:
-        write_parquet(rows, path)
-
-
 def lacks(job: Parameters) -> list[str] | None:
     """The files that a folder filled from the results lacks; None for any other folder."""
     path = job.output / NOTE
@@ -136,3 +139,8 @@ def lacks(job: Parameters) -> list[str] | None:
         return None
     noted = json.loads(path.read_text(encoding="utf-8"))["lacks"]
     return [name for name in noted if not (job.output / name).exists()]
+
+
+def withheld(job: Parameters) -> list[str]:
+    """Those of the files it lacks that other jobs may read."""
+    return [name for name in lacks(job) or [] if name.startswith(READ)]

@@ -53,12 +53,15 @@ class RecommendationSpaces(Part):
 
 
 class Alignment(Part):
-    """16a for every main run."""
+    """16a for main runs."""
 
     ranked: Size = Field(
         default=0,
         description="test examples, at the first seed, for which the LLM ranks the whole catalogue "
         "by likelihood",
+    )
+    ranked_on: list[str] = Field(
+        default=[], description="the data sets of these examples; empty: every one"
     )
 
 
@@ -188,8 +191,8 @@ class Study(Part):
     )
     seeds_beside: list[int] = Field(
         default=[],
-        description="seeds of main runs that `transfer`, `shuffled`, `recommendation_spaces` and "
-        "the `full` part of `baselines` take up; empty: all of them",
+        description="seeds of main runs that `transfer`, `shuffled`, `recommendation_spaces`, "
+        "`alignment`, `cheaper` and the `full` part of `baselines` take up; empty: all of them",
     )
     from_results: bool = Field(
         default=False,

@@ -79,20 +79,21 @@ def check(name: str, study: Study) -> None:
     for notebook in [*study.notebooks, *study.resources]:
         if notebook not in NOTEBOOKS:
             raise StudyError(f"unknown notebook {notebook}")
-    for dataset in study.tuning:
-        if dataset not in study.datasets:
-            raise StudyError(f"tuning: {dataset} is not one of the datasets")
     for key in study.later:
         if key not in Study.model_fields or Study.model_fields[key].is_required():
             raise StudyError(f"later: {key} is no key that a study can do without")
     check_settings(study)
     check_llms(study)
-    for dataset in study.selection.datasets if study.selection else ():
-        if dataset not in study.datasets:
-            raise StudyError(f"selection: {dataset} is not one of the datasets")
-    for dataset in study.joint.datasets if study.joint else ():
-        if dataset not in study.datasets:
-            raise StudyError(f"joint: {dataset} is not one of the datasets")
+    named = {
+        "tuning": study.tuning,
+        "selection": study.selection.datasets if study.selection else (),
+        "joint": study.joint.datasets if study.joint else (),
+        "alignment": study.alignment.ranked_on if study.alignment else (),
+    }
+    for key, datasets in named.items():
+        for dataset in datasets:
+            if dataset not in study.datasets:
+                raise StudyError(f"{key}: {dataset} is not one of the datasets")
     for key in ("adapters", "seeds_beside"):
         for seed in getattr(study, key):
             if seed not in study.seeds:

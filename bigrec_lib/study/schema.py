@@ -196,8 +196,8 @@ class Study(Part):
     )
     from_results: bool = Field(
         default=False,
-        description="adapters and titles that runs/<study> lacks are taken from results/<study>, "
-        "where it holds them, and not made again",
+        description="what runs/<study> lacks of finished jobs is taken from results/<study>, where "
+        "it holds it, and not made again",
     )
     later: list[str] = Field(
         default=[],

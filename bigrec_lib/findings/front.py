@@ -234,6 +234,11 @@ def cell(rows: list[Row], claim: str, dataset: str) -> Cell | None:
     return Cell(worst, len(here), said.count(rules.MISSING), said.count(rules.SUPPORTED))
 
 
+def judged(claim: Claim) -> bool:
+    """Whether a claim could be judged on any data set."""
+    return any(cell and cell.row.verdict != rules.MISSING for cell in claim.cells.values())
+
+
 def counts(claims: list[Claim]) -> dict[str, int]:
     """Verdict -> cells of the grid; a cell without a row is missing."""
     cells = [cell for claim in claims for cell in claim.cells.values()]
@@ -355,7 +360,8 @@ def held(levels: list[Level]) -> str:
 
 
 def contents(folder: Path) -> dict:
-    """All that the findings page shows; `lacks` names what is not there."""
+    """All that the findings page shows; `lacks` names what is not there, `waiting` are claims that
+    no data set has a verdict on."""
     rows = read_rows(folder)
     domains = datasets(folder, rows)
     lacks = [] if rows else ["verdicts: no analysis with claims has been published"]
@@ -373,11 +379,13 @@ def contents(folder: Path) -> dict:
     if not (folder / "figures" / "overall.png").exists():
         lacks.append("the figure of all methods (07_overall_performance)")
     claims = grid(rows, list(domains))
+    shown = [claim for claim in claims if judged(claim)]
     return found | {
         "rows": rows,
         "domains": domains,
-        "claims": claims,
-        "counts": counts(claims),
+        "claims": shown,
+        "waiting": [claim for claim in claims if claim not in shown],
+        "counts": counts(shown),
         "code": making.code_of(folder),
         "lacks": lacks,
         "reading": READING,

@@ -115,9 +115,10 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def unpublished(links: list[dict[str, str]]) -> list[str]:
-    """Which notebooks of a study have no page; 00 is for people, and nothing comes of it."""
+    """The steps of the path, 01 to 06, that have no page; 00 is for people, and nothing comes of it."""
     there = {link["notebook"] for link in links} | {TryIt.notebook}
-    return [name for name in sorted(NOTEBOOKS) if name not in there]
+    steps = [name for name in sorted(NOTEBOOKS) if name < "07" and name not in there]
+    return [f"a page of {name}" for name in steps]
 
 
 def grouped(links: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:

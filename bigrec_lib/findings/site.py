@@ -115,10 +115,9 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def unpublished(links: list[dict[str, str]]) -> list[str]:
-    """The steps of the path, 01 to 06, that have no page; 00 is for people, and nothing comes of it."""
+    """Which steps of the path, 01 to 06, have no page; nothing comes of 00."""
     there = {link["notebook"] for link in links} | {TryIt.notebook}
-    steps = [name for name in sorted(NOTEBOOKS) if name < "07" and name not in there]
-    return [f"a page of {name}" for name in steps]
+    return [f"a page of {name}" for name in NOTEBOOKS if name < "07" and name not in there]
 
 
 def grouped(links: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:

@@ -225,8 +225,8 @@ def of_seed(
     first = said[said.beam == 0]
     often = first.title.map(first.title.value_counts()).set_axis(first.example)
     beams = said[said.example.isin(drawn)].sort_values(["example", "beam"])
-    ranks = of["ranks"][of["ranks"].example.isin(drawn)].sort_values("example")
-    lists = of["lists"][of["lists"].example.isin(drawn)].sort_values("example")
+    ranks = of["ranks"][of["ranks"].example.isin(drawn)].sort_values("example", kind="stable")
+    lists = of["lists"][of["lists"].example.isin(drawn)].sort_values("example", kind="stable")
     unlisted = methods.method[methods.kind.isin(("random", "united"))]  # of all data sets' titles
     lists = lists[~lists.method.isin(unlisted)]
     whole = {"ranks": ranks, "lists": lists}

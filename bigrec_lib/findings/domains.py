@@ -200,7 +200,7 @@ def points(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFram
         rows.append(row | known[str(dataset)].mean().to_dict())
     columns = "dataset rival seeds n difference low high p corrected gap".split()
     frame = pd.DataFrame(rows, columns=[*columns, *TRAITS])
-    return steady(frame.assign(corrected=significance.holm(frame.p.astype(float))))
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
 def model(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -219,12 +219,7 @@ def model(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame
             row = {"dataset": dataset, "trait": trait, "coefficient": mean.value}
             rows.append(row | {"low": mean.interval.low, "high": mean.interval.high, "p": mean.p})
     frame = pd.DataFrame(rows, columns="dataset trait coefficient low high p".split())
-    return steady(frame.assign(corrected=significance.holm(frame.p.astype(float))))
-
-
-def steady(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers to nine digits: further ones of a sum depend on the processor."""
-    return frame.map(lambda value: float(f"{value:.9g}") if isinstance(value, float) else value)
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
 def sentences(points: pd.DataFrame, model: pd.DataFrame, bins: pd.DataFrame) -> list[str]:

@@ -11,6 +11,11 @@ from bigrec_lib.files import write_text
 ROWS = 30  # of a table that a notebook shows; a longer one is a file
 
 
+def steady(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with its numbers to nine digits: further ones of a sum depend on the processor."""
+    return frame.map(lambda value: float(f"{value:.9g}") if isinstance(value, float) else value)
+
+
 def save(
     frame: pd.DataFrame, folder: Path, name: str, printed: bool = False, digits: int = 4
 ) -> pd.DataFrame:

@@ -131,13 +131,14 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     for (dataset, seed), _ in few.groupby(["dataset", "seed"]):
         each = untuned[untuned.dataset == dataset]
         found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True).astype({"method": "category"})
 
 
 def few_and_all(rows: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     """`variants` as samples 'few', and what learnt all training samples as samples 'all'."""
     full = rows[rows.run.str.startswith("full")]
-    return pd.concat([variants(rows, main).assign(samples="few"), full.assign(samples="all")])
+    found = pd.concat([variants(rows, main).assign(samples="few"), full.assign(samples="all")])
+    return found.astype({"method": "category", "samples": "category"})
 
 
 def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:

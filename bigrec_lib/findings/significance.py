@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -210,15 +211,15 @@ def crossed(frame: pd.DataFrame, value: str, by: str = "method") -> dict[Any, pd
     (user, example). Missing cells are left out by dropping the examples that some seed lacks.
     """
     groups = dict(list(frame.groupby(by, sort=False)))
-    seeds = sorted(set.intersection(*(set(group.seed) for group in groups.values())))
+    seeds = sorted(set.intersection(*(set(group.seed.unique()) for group in groups.values())))
     tables = {
         key: group[group.seed.isin(seeds)]
         .pivot(index="seed", columns=["user", "example"], values=value)
         .dropna(axis=1)
         for key, group in groups.items()
     }
-    examples = sorted(set.intersection(*(set(table.columns) for table in tables.values())))
-    return {key: table.loc[seeds, examples] for key, table in tables.items()}
+    examples = reduce(pd.Index.intersection, (table.columns for table in tables.values()))
+    return {key: table.reindex(index=seeds, columns=examples) for key, table in tables.items()}
 
 
 def users_of(table: pd.DataFrame) -> np.ndarray:

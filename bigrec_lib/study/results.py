@@ -159,10 +159,14 @@ def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
 
 
 def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
-    """Every method's ranks of a study: `row_keys.KEYS`, method, example, rank, ties."""
-    return read(results, "ranks.parquet", split=split).drop(columns="split")
+    """Every method's ranks of a study: `row_keys.KEYS`, method, example, rank, ties.
+
+    Methods are a category: to compare millions of strings takes a tenth of a second each time.
+    """
+    ranks = read(results, "ranks.parquet", split=split).drop(columns="split")
+    return ranks.astype({"method": "category"})
 
 
 def read_lists(results: Path) -> pd.DataFrame:
     """Every method's first candidates: `row_keys.KEYS`, method, example, items."""
-    return read(results, "lists.parquet")
+    return read(results, "lists.parquet").astype({"method": "category"})

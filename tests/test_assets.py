@@ -135,14 +135,13 @@ def test_download_checks_length_and_hash(tmp_path, monkeypatch):
     monkeypatch.setattr(
         urllib.request, "urlopen", lambda url, timeout: Answer(content, announced.pop(0))
     )
-    path = tmp_path / "file.zip"
+    path, digest = tmp_path / "file.zip", hashlib.sha256(content).hexdigest()
     with pytest.raises(AssetError, match="5000 of 6000"):
-        assets.download("http://localhost/file.zip", None, path)
+        assets.download("http://localhost/file.zip", digest, path, path)
     with pytest.raises(AssetError, match="SHA-256"):
-        assets.download("http://localhost/file.zip", "0" * 64, path)
+        assets.download("http://localhost/file.zip", "0" * 64, path, path)
     assert list(tmp_path.iterdir()) == []
-    digest = hashlib.sha256(content).hexdigest()
-    assert assets.download("http://localhost/file.zip", digest, path).read_bytes() == content
+    assert assets.download("http://localhost/file.zip", digest, path, path).read_bytes() == content
 
 
 class Archives(http.server.BaseHTTPRequestHandler):
@@ -210,7 +209,7 @@ def test_an_archive_that_is_not_what_was_published_leaves_nothing(publisher, mon
     with pytest.raises(AssetError, match="links.csv"):
         assets.fetch("toy-archive")
     offer(monkeypatch, url=assets.DATA["toy-archive"].url.replace("toy.zip", "no.zip"))
-    with pytest.raises(AssetError, match="404.*download it by hand"):
+    with pytest.raises(AssetError, match="404.*put the file at .*/toy-archive.zip$"):
         assets.fetch("toy-archive")
     assert cached(publisher) == []
 
@@ -231,10 +230,18 @@ def test_the_hashes_of_the_archives_are_hashes():
         assert len(asset.digest) in (32, 64) and set(asset.digest) <= set("0123456789abcdef"), name
 
 
-def test_download_without_an_answer_says_what_to_do(tmp_path, monkeypatch):
+def test_an_archive_that_cannot_be_fetched_may_be_put_where_the_message_says(
+    publisher, monkeypatch
+):
     def refused(url, timeout):
         raise urllib.error.URLError("connection refused")
 
     monkeypatch.setattr(urllib.request, "urlopen", refused)
-    with pytest.raises(AssetError, match="download it by hand"):
-        assets.download("http://localhost/file.zip", None, tmp_path / "file.zip")
+    with pytest.raises(AssetError, match="refused.*put the file at ") as told:
+        assets.fetch("toy-archive")
+    place = Path(str(told.value).rpartition(" ")[2])
+    place.write_bytes(Archives.content[:-1])
+    with pytest.raises(AssetError, match="MD5"):
+        assets.fetch("toy-archive")
+    place.write_bytes(Archives.content)
+    assert len(list(assets.fetch("toy-archive").iterdir())) == 2

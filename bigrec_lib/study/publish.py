@@ -72,13 +72,18 @@ def why_collect(planned: dict[str, Parameters]) -> str:
     published = manifests.read_published(results)
     there = {name: m for name, m in published["jobs"].items() if not is_analysis(m)}
     for key, job in steps.items():
-        now = manifests.substance(manifests.read(job.output))
-        if key not in there or manifests.substance(there[key]) != now:
+        if key not in there or not same(there[key], manifests.read(job.output)):
             return f"{key} is not published"
     if further := set(there) - set(steps):
         return f"{min(further)} is published and no longer asked for"
     gone = [name for name in TABLES if name in published["files"] and not (results / name).exists()]
     return f"{gone[0]} is gone" if gone else ""
+
+
+def same(published: dict, made: dict) -> bool:
+    """Whether a published manifest tells another machine all that it needs to take the job up."""
+    substance = manifests.substance(published) == manifests.substance(made)
+    return substance and published["sources"] == made["sources"] and "rows" in published
 
 
 def collect(planned: dict[str, Parameters]) -> None:

@@ -516,7 +516,7 @@ def test_a_plan_takes_nothing_from_the_results_beside_a_running_batch(study_file
     study_file(from_results=True)
     taken = []
     monkeypatch.setattr(batch, "checked", lambda name: {})
-    monkeypatch.setattr(batch, "take_up", lambda name, planned: taken.append(name))
+    monkeypatch.setattr(batch, "take_up", taken.append)
     monkeypatch.setattr(plan, "table", lambda states: "")
     with batch.only_one("toy"):
         batch.print_plan("toy")

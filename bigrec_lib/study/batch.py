@@ -164,7 +164,10 @@ def run_study(name: str, *options: str) -> None:
     with only_one(name):
         wait_for_orphans(name)
         tidy(name)
-        take_up(name, planned)
+        if studies.load(name).from_results:
+            take_up(planned)
+        for key in plan.lacked(planned):
+            remove(planned[key].output)
         fetch_assets(planned)
         states = plan.states(planned)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
@@ -182,20 +185,10 @@ def run_study(name: str, *options: str) -> None:
     print(f"results: {results.relative_to(ROOT)}/")
 
 
-def take_up(name: str, planned: dict[str, Parameters]) -> None:
-    """Take from the results what they hold of a study's jobs, if the study says so.
-
-    A job of which they do not hold all is given up again where another one needs the rest.
-    """
-    taken = resume.take_up(planned) if studies.load(name).from_results else []
-    again = plan.lacked(planned)
-    for key in again:
-        remove(planned[key].output)
-    if kept := len(set(taken) - set(again)):
-        print(f"taken from the results: {kept} jobs", file=sys.stderr)
-    if again:
-        print(f"run again, as others read files of theirs that are not published: "
-              f"{', '.join(again)}", file=sys.stderr)  # fmt: skip
+def take_up(planned: dict[str, Parameters]) -> None:
+    """Take from the results what they hold of a study's jobs."""
+    if taken := resume.take_up(planned):
+        print(f"taken from the results: {len(taken)} jobs", file=sys.stderr)
 
 
 def print_plan(name: str) -> None:
@@ -203,7 +196,7 @@ def print_plan(name: str) -> None:
     planned = checked(name)
     if studies.load(name).from_results:
         with suppress(BlockingIOError), locked(ROOT / "runs" / name / ".lock", wait=False):
-            take_up(name, planned)  # as a batch that holds the lock has done already
+            take_up(planned)  # as a batch that holds the lock has done already
     print(plan.table(plan.states(planned)))
 
 

@@ -32,6 +32,7 @@ class State:
 
 
 COLLECT = "results"  # the name under which the steps are published, before the analyses
+UNPUBLISHED = "files that others read are not in results/"
 
 
 def states(planned: dict[str, Parameters]) -> dict[str, State]:
@@ -41,12 +42,13 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
     """
     waits = expansion.waits(planned)
     earlier = earlier_jobs()
+    again = lacked(planned)
     found: dict[str, State] = {}
     for key, job in planned.items():
         before = [name for name in waits[key] if found[name].status != "done"]
         if isinstance(job, Analysis) and not before and publish.why_collect(planned):
             before = [COLLECT]
-        why = f"after {before[0]}" if before else why_again(job)
+        why = f"after {before[0]}" if before else why_again(job) or UNPUBLISHED * (key in again)
         there = (job.output / manifests.NAME).exists()
         status = "missing" if not there else "stale" if why else "done"
         seconds, scaled = estimate(job, planned, earlier)

@@ -23,6 +23,7 @@ from bigrec_lib.findings.evidence import (
 )
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
+from bigrec_lib.findings.tables import steady
 from bigrec_lib.findings.training_sizes import Ladders, ladder, ladders, slope_weights
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.row_keys import MATCHED
@@ -105,7 +106,7 @@ def would_take(undecided) -> str:
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
     """Write a notebook's claims into its folder; a study's claims.csv gathers them."""
-    write_text(rows.to_csv(index=False), p.output / "claims.csv")
+    write_text(steady(rows).to_csv(index=False), p.output / "claims.csv")
     return rows
 
 

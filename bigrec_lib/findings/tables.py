@@ -11,25 +11,30 @@ from bigrec_lib.files import write_text
 ROWS = 30  # of a table that a notebook shows; a longer one is a file
 
 
-def steady(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with its numbers to nine digits: further ones of a sum depend on the processor."""
-    return frame.map(lambda value: float(f"{value:.9g}") if isinstance(value, float) else value)
-
-
 def save(
     frame: pd.DataFrame, folder: Path, name: str, printed: bool = False, digits: int = 4
 ) -> pd.DataFrame:
-    """Write `name`.csv into `folder`, in full precision, and return the frame for display.
+    """Write `name`.csv into `folder`, and return the frame for display.
 
+    Numbers get nine digits: further ones of a sum depend on the processor (`steady`).
     printed: a table for a paper, also in Markdown and LaTeX (booktabs), rounded to `digits`.
     """
     frame.columns.name = None
     frame.attrs["file"] = f"{folder.name}/{name}.csv"
-    write_text(frame.to_csv(index=False), folder / f"{name}.csv")
+    write_text(steady(frame).to_csv(index=False), folder / f"{name}.csv")
     if printed:
         write_text(markdown(frame, digits), folder / f"{name}.md")
         write_text(latex(rounded(frame, digits)), folder / f"{name}.tex")
     return frame
+
+
+def steady(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with nine digits of each number.
+
+    >>> steady(pd.DataFrame({"p": [0.1 + 0.2]})).p.tolist()
+    [0.3]
+    """
+    return frame.map(lambda value: float(f"{value:.9g}") if isinstance(value, float) else value)
 
 
 def view(frame: pd.DataFrame, digits: int = 4, caption: str = "") -> Markdown:

@@ -250,6 +250,8 @@ def test_what_an_accepted_change_made_stale_is_done_and_its_work_stays(project, 
     (copy / file).write_text(change((copy / file).read_text()))
     rerun(copy)
     assert works(copy) == before and not to_do(copy) & set(STEPS)
+    again = json.loads((run / "generations" / "manifest.json").read_text())
+    assert again["accepted"] == told["accepted"], "the work that was kept rests on it"
 
 
 @pytest.mark.parametrize(

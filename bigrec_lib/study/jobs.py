@@ -29,7 +29,10 @@ class Job:
         lock(parameters)
         self.parameters = parameters
         self.started = time.time()
+        told = manifests.accepted(parameters.output)
         self.identity = begin(parameters)
+        kept = any((parameters.output / folder).exists() for folder in parameters.makers)
+        self.accepted = {"accepted": told} if told and kept else {}
 
     def finish(self, seconds_of: dict[str, float] | None = None, **facts: object) -> None:
         """Write `manifest.json` into the output folder, and say so.
@@ -51,6 +54,7 @@ class Job:
             "seconds_of": seconds_of or {},
             "peak_gb": round(provenance.peak_memory_gb(), 2),
             **provenance.environment(p.project),
+            **self.accepted,
         }
         write_json(manifest, p.output / manifests.NAME)
         unlock(p)

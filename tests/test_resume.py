@@ -94,6 +94,9 @@ def test_what_is_taken_up_is_done_unless_a_job_that_has_to_run_needs_what_it_lac
         "toy.n16-s0.06_train_baselines",  # and its scores
     }
     assert (clone / RUN / "grounding/ranks.parquet").exists(), "a plan removes nothing"
+    failed = batch(clone, "notebook", "toy", "toy.n16-s0.05_reweight_by_statistics", check=False)
+    assert failed.returncode == 1
+    assert "which is not among the results: run the study again" in failed.stderr
 
 
 def planned(clone):

@@ -127,6 +127,12 @@ def test_some_seeds_are_enough_beside_the_main_runs(study_file):
     assert {job.seed for job in left_out.values()} == {2}
     assert {"films.full-s2.06_train_baselines", "films.n16-s2.16a_measure_alignment",
             "films.n16-s2.15a_measure_grounders"} <= left_out.keys()  # fmt: skip
+    later = expansion.jobs("toy", study_file(**every, seeds_beside=[1, 2]))
+    assert [later[f"films.n16-s{seed}.16a_measure_alignment"].network for seed in (1, 2)] == [
+        "sasrec-ce", ""
+    ]  # fmt: skip
+    assert [bool(later[f"films.n16-s{seed}.15a_measure_grounders"].synthetic) for seed in (1, 2)
+            ] == [True, False]  # fmt: skip
     ways = {(job.setting, bool(job.tuned_on), job.constrained) for job in left_out.values()
             if isinstance(job, parameters.GenerateTitles)}  # fmt: skip
     assert ways == {("", True, False), ("shuffled", False, False), ("shuffled", True, False),
@@ -522,7 +528,7 @@ def test_a_plan_takes_nothing_from_the_results_beside_a_running_batch(study_file
         batch.print_plan("toy")
     assert taken == []
     batch.print_plan("toy")
-    assert taken == ["toy"]
+    assert taken == [{}]
 
 
 def test_every_studys_parameters_are_valid(monkeypatch):

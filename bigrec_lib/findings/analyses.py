@@ -371,7 +371,7 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     place = {method.name: number for number, method in enumerate(METHODS)}
     return frame.sort_values(
         ["dataset", "n_train", "method"],
-        key=lambda column: column.map(place) if column.name == "method" else column,
+        key=lambda name: name.astype(str).map(place) if name.name == "method" else name,
         kind="stable",
     )
 

@@ -105,6 +105,12 @@ class Claim:
     title: str
     cells: dict[str, Cell | None]
 
+    @property
+    def why_missing(self) -> str:
+        """What the first of its rows says is missing; that it was not run where there is none."""
+        reasons = [cell.row.reason for cell in self.cells.values() if cell and cell.row.reason]
+        return reasons[0] if reasons else "not run"
+
 
 @dataclass(frozen=True)
 class Level:

@@ -166,8 +166,7 @@ def run_study(name: str, *options: str) -> None:
         tidy(name)
         if studies.load(name).from_results:
             take_up(planned)
-        for key in plan.lacked(planned):
-            remove(planned[key].output)
+        give_up(planned)
         fetch_assets(planned)
         states = plan.states(planned)
         todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
@@ -189,6 +188,14 @@ def take_up(planned: dict[str, Parameters]) -> None:
     """Take from the results what they hold of a study's jobs."""
     if taken := resume.take_up(planned):
         print(f"taken from the results: {len(taken)} jobs", file=sys.stderr)
+
+
+def give_up(planned: dict[str, Parameters]) -> None:
+    """Give up what was taken from the results without files that a job has to read."""
+    if again := plan.lacked(planned):
+        print(f"run again, as {plan.UNPUBLISHED}: {', '.join(again)}", file=sys.stderr)
+    for key in again:
+        remove(planned[key].output)
 
 
 def print_plan(name: str) -> None:

@@ -169,7 +169,7 @@ def cheaper(study: Study) -> list[dict[str, object]]:
     runs = runs_of(study.datasets, study.n_train[:1], seeds)
     return [
         {**keys, "trie": study.constrained}
-        | ({"synthetic": []} if keys["seed"] != study.seeds[0] else {})
+        | ({"synthetic": []} if keys["seed"] != seeds_beside(study)[0] else {})
         for keys in runs
     ]
 
@@ -197,7 +197,7 @@ def aligned(study: Study) -> list[dict[str, object]]:
     network = SASREC if study.baselines and SASREC in own.conventional else ""
 
     def further(keys: dict[str, object]) -> dict[str, object]:
-        if keys["seed"] != study.seeds[0]:
+        if keys["seed"] != seeds_beside(study)[0]:
             return {}
         ranked = of.ranked if keys["dataset"] in (of.ranked_on or study.datasets) else 0
         return {"network": network, "ranked": ranked}

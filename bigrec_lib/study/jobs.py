@@ -29,10 +29,7 @@ class Job:
         lock(parameters)
         self.parameters = parameters
         self.started = time.time()
-        told = manifests.accepted(parameters.output)
         self.identity = begin(parameters)
-        kept = any((parameters.output / folder).exists() for folder in parameters.makers)
-        self.accepted = {"accepted": told} if told and kept else {}
 
     def finish(self, seconds_of: dict[str, float] | None = None, **facts: object) -> None:
         """Write `manifest.json` into the output folder, and say so.
@@ -54,8 +51,9 @@ class Job:
             "seconds_of": seconds_of or {},
             "peak_gb": round(provenance.peak_memory_gb(), 2),
             **provenance.environment(p.project),
-            **self.accepted,
         }
+        if accepted(p).exists():
+            manifest["accepted"] = json.loads(accepted(p).read_text(encoding="utf-8"))
         write_json(manifest, p.output / manifests.NAME)
         unlock(p)
         print(f"complete: {p.output.relative_to(p.project)}")
@@ -92,11 +90,16 @@ def begin(parameters: Parameters) -> dict[str, dict]:
         work["parameters"] = manifests.with_defaults(parameters, work["parameters"])
     now = works(parameters, identity)
     other = set(differing(before, now))
+    told = manifests.accepted(parameters.output)
+    if other or not now:
+        remove(accepted(parameters))
+    elif told:
+        write_json(told, accepted(parameters))
     parameters.output.mkdir(parents=True, exist_ok=True)
     for path in list(parameters.output.iterdir()):
         if path.name not in parameters.makers or path.name in other:
             remove(path)
-    if other:
+    if other or not record.exists():
         write_json(now, record)
     return identity
 
@@ -104,6 +107,11 @@ def begin(parameters: Parameters) -> dict[str, dict]:
 def begun(parameters: Parameters) -> Path:
     """Where it is noted down what the work in a job's output follows from."""
     return parameters.runs / "begun" / f"{parameters.job}.json"
+
+
+def accepted(parameters: Parameters) -> Path:
+    """Where it is kept which changes of code were accepted for work that stays."""
+    return parameters.runs / "accepted" / f"{parameters.job}.json"
 
 
 def works(parameters: Parameters, identity: dict[str, dict]) -> dict[str, dict]:

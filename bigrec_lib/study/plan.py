@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigrec_lib.files import differing, sha256
+from bigrec_lib.files import StudyError, differing, sha256
 from bigrec_lib.study import expansion, manifests, provenance, publish, resume
 from bigrec_lib.study.parameters import GroundToItems, TuneLLM
 from bigrec_lib.study.parameters_analyses import Analysis
@@ -49,9 +49,12 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
         if isinstance(job, Analysis) and not before and publish.why_collect(planned):
             before = [COLLECT]
         why = f"after {before[0]}" if before else why_again(job) or UNPUBLISHED * (key in again)
+        taken = resume.lacks(job.output) is not None and key not in again
         there = (job.output / manifests.NAME).exists()
         status = "missing" if not there else "stale" if why else "done"
         seconds, scaled = estimate(job, planned, earlier)
+        if taken and before:
+            why, seconds, scaled = f"taken from the results, {why}", 0, False
         found[key] = State(job, status, why if there else "", seconds, scaled)
     return found
 
@@ -67,7 +70,7 @@ def changes(job: Parameters) -> str:
     """What differs between a finished job and the same job today; '' for nothing."""
     was = manifests.read(job.output)
     now = manifests.identity(job)
-    lacking = resume.lacks(job)
+    lacking = resume.lacks(job.output)
     if lacking is not None:
         for each in (was, now):
             each["sources"] = resume.of_code(job, each["sources"])
@@ -86,7 +89,7 @@ def changes(job: Parameters) -> str:
 
 def unkept(job: Parameters) -> str:
     """Why a finished job has no executed notebook of its own; '' if it has one, or needs none."""
-    if resume.lacks(job) is not None:
+    if resume.lacks(job.output) is not None:
         return ""
     path = publish.executed(job)
     if not path.exists():
@@ -101,12 +104,25 @@ def lacked(planned: dict[str, Parameters]) -> list[str]:
     again: list[str] = []
     for key in reversed(planned):
         job = planned[key]
-        if resume.withheld(job) and any(
+        if resume.withheld(job.output) and any(
             job.output in folders_read(reader) and (name in again or must_run(reader))
             for name, reader in planned.items()
         ):
             again.append(key)
     return again[::-1]
+
+
+def check_inputs(job: Parameters) -> None:
+    """Raise StudyError if a job has to read what results do not hold: another one is to run again.
+
+    `lacked` cannot know it before: what a job makes anew may make others stale.
+    """
+    for folder in folders_read(job):
+        if missing := resume.withheld(folder):
+            raise StudyError(
+                f"{job.job} reads {folder.relative_to(job.project)}/{missing[0]}, which is not "
+                "among the results: run the study again, which makes it first"
+            )
 
 
 def folders_read(job: Parameters) -> set[Path]:

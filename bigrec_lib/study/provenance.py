@@ -322,10 +322,10 @@ def git(project: Path, *words: str) -> str | None:
 
 @cache
 def host() -> str:
-    """The kind of this machine: its system and processor, whether that computes in float32 what is
-    asked in bfloat16 (`cpu`), and the names of NVIDIA GPUs."""
-    instead = [] if cpu.multiplies_bfloat16() else ["no bfloat16"]
-    return ", ".join([f"{platform.system()} {platform.machine()}", *instead, *gpus()])
+    """The kind of this machine: its system and processor, and the names of NVIDIA GPUs; without
+    one, whether the processor computes in float32 what is asked in bfloat16 (`cpu`)."""
+    devices = gpus() or ["no bfloat16"] * (not cpu.multiplies_bfloat16())
+    return ", ".join([f"{platform.system()} {platform.machine()}", *devices])
 
 
 def gpus() -> list[str]:

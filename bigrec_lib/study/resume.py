@@ -102,8 +102,9 @@ def read_rows(table: Path) -> pa.Table:
 def write_rows(rows: pa.Table, keys: dict[str, object], path: Path) -> None:
     """Write a job's rows of a published table as the job stores them, without what is in front."""
     in_front = [*keys, *["split"] * (path.stem in ("valid", "test"))]
-    of_others = [name for name in rows.column_names if rows[name].null_count == len(rows)]
-    rows = rows.drop_columns([*in_front, *of_others])
+    rows = rows.drop_columns(in_front)
+    of_others = [name for name in rows.column_names if 0 < len(rows) == rows[name].null_count]
+    rows = rows.drop_columns(of_others)
     if path.suffix == ".csv":
         write_text(rows.to_pandas().to_csv(index=False), path)
     else:
@@ -132,15 +133,15 @@ def copy_adapter(job: TuneLLM, made: dict, files: dict[str, str]) -> None:
                 shutil.copyfile(path, job.adapter / path.name)
 
 
-def lacks(job: Parameters) -> list[str] | None:
+def lacks(folder: Path) -> list[str] | None:
     """The files that a folder filled from the results lacks; None for any other folder."""
-    path = job.output / NOTE
+    path = folder / NOTE
     if not path.exists():
         return None
     noted = json.loads(path.read_text(encoding="utf-8"))["lacks"]
-    return [name for name in noted if not (job.output / name).exists()]
+    return [name for name in noted if not (folder / name).exists()]
 
 
-def withheld(job: Parameters) -> list[str]:
+def withheld(folder: Path) -> list[str]:
     """Those of the files it lacks that other jobs may read."""
-    return [name for name in lacks(job) or [] if name.startswith(READ)]
+    return [name for name in lacks(folder) or [] if name.startswith(READ)]

@@ -48,6 +48,7 @@ def run_notebook(name: str, key: str) -> None:
         needs = study.resources_of(job.notebook)
         environment.set_threads(needs.threads)
         if plan.why_again(job):
+            plan.check_inputs(job)
             if isinstance(job, TuneLLM) and needs.processes > 1:
                 tune_in_processes(name, job, needs.processes)
             execute(job)
@@ -81,7 +82,8 @@ def run_shard(name: str, key: str, shard: int) -> None:
         raise StudyError(f"{job.job} does not generate titles: it has no shards")
     with held(name, key), reported(name, key):
         environment.set_threads(study.resources_of(job.notebook).threads)
-        generate_shard(job, shard, shards)
+        if plan.why_again(job):
+            generate_shard(job, shard, shards)
         write_text("", marker(name, key))
 
 

@@ -177,7 +177,7 @@ def test_ndcg_by_the_group_of_the_target(whole):
         ndcg = own.groupby("example").ndcg.mean()[examples.example].to_numpy()
         row = found.query("dataset == @dataset and method == 'bigrec' and n_train == 128").iloc[0]
         for g in np.unique(group):
-            assert row[str(g)] == pytest.approx(ndcg[group == g].mean(), abs=1e-12)
+            assert row[str(g)] == pytest.approx(ndcg[group == g].mean(), abs=1e-9)
 
 
 def test_where_no_lines_cross_the_table_says_who_is_ahead():
@@ -256,7 +256,7 @@ def test_the_setting_that_validation_prefers_is_chosen(whole, bare):
         run = "n128-s0" + ("" if row.setting == "study" else f"-as-{row.setting}")
         ranks = valid.query(f"dataset == '{row.dataset}' and run == '{run}' and method == 'bigrec'")
         ndcg = np.where(ranks["rank"] < 20, 1 / np.log2(ranks["rank"] + 2), 0).mean()
-        assert row.ndcg == pytest.approx(ndcg, abs=1e-12) and row.distinct == 30
+        assert row.ndcg == pytest.approx(ndcg, abs=1e-9) and row.distinct == 30
     best = found.groupby("dataset").ndcg.transform("max")
     assert (found.chosen == (found.ndcg == best)).all() and found.chosen.sum() >= 2
     ways = table(whole, "tuning_settings", "ways").set_index("setting")
@@ -275,7 +275,7 @@ def test_a_larger_llm_that_hits_more_is_found_to(whole, bare):
     large = ranks[(ranks.lm == "large") & (ranks.method == "bigrec") & (ranks.embedded_by == "")]
     large = large[large.n_train == 128]
     ndcg = np.where(large["rank"] < 20, 1 / np.log2(large["rank"] + 2), 0).mean()
-    assert found.ndcg.loc["large", True] == pytest.approx(ndcg, abs=1e-12)
+    assert found.ndcg.loc["large", True] == pytest.approx(ndcg, abs=1e-9)
     assert (found.gain_low.loc[:, True] > 0).all()
     trend = table(whole, "llm_size", "llm_trends").set_index("tuned")
     row = trend.loc[True]
@@ -283,10 +283,10 @@ def test_a_larger_llm_that_hits_more_is_found_to(whole, bare):
     common = ranks.query("dataset == 'films' and run in ('n128-s0', 'n128-s1')")
     common = common[common.method == "bigrec"]
     small = np.where(common["rank"] < 20, 1 / np.log2(common["rank"] + 2), 0).mean()
-    assert row.slope == pytest.approx(ndcg - small, abs=1e-12)  # LARGE is ten times SMALL
-    assert row.far == pytest.approx(small + row.slope * np.log10(70), abs=1e-12)
+    assert row.slope == pytest.approx(ndcg - small, abs=2e-9)  # LARGE is ten times SMALL
+    assert row.far == pytest.approx(small + row.slope * np.log10(70), abs=2e-9)
     across = table(whole, "llm_size", "llm_spaces").set_index(["lm", "space"])
-    assert across.ndcg.loc["large", "large"] == pytest.approx(ndcg, abs=1e-12)
+    assert across.ndcg.loc["large", "large"] == pytest.approx(ndcg, abs=2e-9)
     assert set(across.index) == {(a, b) for a in ("study", "large") for b in ("study", "large")}
     pair = table(whole, "llm_size", "llm_agreement").iloc[0]
     assert {pair.lm, pair.against} == {"study", "large"} and 0 < pair.overlap < 1
@@ -327,4 +327,7 @@ def test_examples_are_told_apart_by_what_makes_a_hit_easy(whole):
 def test_leaving_the_history_out_is_compared_in_pairs(whole):
     found = table(whole, "overall_performance", "unseen")
     assert set(found.method) == {"bigrec", "sasrec-ce"}
-    assert found.difference.tolist() == pytest.approx((found.unseen - found.plain).tolist())
+    assert found.difference.tolist() == pytest.approx(
+        (found.unseen - found.plain).tolist(),
+        abs=2e-9,  # tables have nine digits
+    )

@@ -52,7 +52,7 @@ def accepted(job: Parameters, files: set[str], reason: dict[str, object]) -> boo
     if not changed or not files.issuperset(changed) or others or plan.unkept(job):
         return False
     earlier = {name: was["sources"].get(name) for name in changed}
-    entries = [*was.get("accepted", []), reason | {"was": earlier}]
+    entries = [*manifests.accepted_changes(job.output), reason | {"was": earlier}]
     record = was | {"parameters": before, "sources": now["sources"], "accepted": entries}
     write_json(jobs.works(job, now), jobs.begun(job))
     shown = publish.executed(job)

@@ -81,7 +81,7 @@ def begin(parameters: Parameters) -> dict[str, dict]:
 
     Work that costs minutes is thrown away only if the code that makes it, the parameters or the
     inputs are others. How a figure looks or what a notebook says is no reason: the job runs again
-    from what it has.
+    from what it has, and what was accepted for that work is kept beside it.
     """
     identity = manifests.identity(parameters)
     record = begun(parameters)
@@ -90,7 +90,7 @@ def begin(parameters: Parameters) -> dict[str, dict]:
         work["parameters"] = manifests.with_defaults(parameters, work["parameters"])
     now = works(parameters, identity)
     other = set(differing(before, now))
-    told = manifests.accepted(parameters.output)
+    told = manifests.accepted_changes(parameters.output)
     if other or not now:
         remove(accepted(parameters))
     elif told:

@@ -28,7 +28,7 @@ def read(folder: Path) -> dict:
     return json.loads((folder / NAME).read_text(encoding="utf-8"))
 
 
-def accepted(folder: Path) -> list[dict]:
+def accepted_changes(folder: Path) -> list[dict]:
     """The changes of code that were accepted for the artefact in a folder, if there is one."""
     return read(folder).get("accepted", []) if (folder / NAME).exists() else []
 

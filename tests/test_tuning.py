@@ -144,10 +144,11 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import torch
 torch.set_num_threads(1)
-from bigrec_lib.method import tuning
+from bigrec_lib.method import cpu, tuning
 from bigrec_lib.method.llm import load_llm
 from toy_samples import toy_samples
 from toy import tuning_settings
+cpu.multiplies_bfloat16 = lambda: True  # as in conftest.py
 tuning.SAVE_SECONDS = 0
 save = tuning.save_checkpoint
 def slow(folder, weights, log):

@@ -18,6 +18,7 @@ from bigrec_lib.study import environment
 
 if TYPE_CHECKING:
     from bigrec_lib.method.beams import Search
+    from bigrec_lib.method.generation import Beam
     from bigrec_lib.method.llm import LLM
     from bigrec_lib.method.losses import Data
     from bigrec_lib.method.tuning import Tuning
@@ -73,8 +74,8 @@ def tuning_calls(llm: LLM, data: Data, settings: Tuning) -> Calls:
     return calls
 
 
-def generation_calls(llm: LLM, texts: list[str], search: Search) -> Calls:
-    """The calls that the engine makes for these prompts."""
+def generation_calls(llm: LLM, texts: list[str], search: Search) -> tuple[Calls, list[list[Beam]]]:
+    """The calls that the engine makes for these prompts, and the beams that come of them."""
     from bigrec_lib.method import generation
 
     calls = []
@@ -94,10 +95,10 @@ def generation_calls(llm: LLM, texts: list[str], search: Search) -> Calls:
 
     generation.beam_search = counted
     try:
-        generation.generate(llm, texts, search)
+        beams = generation.generate(llm, texts, search)
     finally:
         generation.beam_search = original
-    return calls
+    return calls, beams
 
 
 def floor(model, calls: Calls, backward: bool = False) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import arguments, finish, floor, generation_calls
+from common import Calls, arguments, finish, floor, generation_calls
 from tqdm import tqdm
 
 from bigrec_lib.method import assets, generation, prompts, readers, samples, sequences, tuning
@@ -57,13 +57,16 @@ def drawn(llm: LLM, reader: str, split: str, count: int) -> list[Sample]:
 def tune(model: str, reader: str, folder: Path, count: int) -> None:
     """Make the adapter. Runs in a process of its own, so that its memory is not counted here."""
     llm = load_llm(model)
-    train, valid = drawn(llm, reader, "train", count), drawn(llm, reader, "valid", 32)
+    train, valid = (
+        drawn(llm, reader, "train", count),
+        drawn(llm, reader, "valid", 16),
+    )
     tuning.tune(llm, train, valid, tuning.Tuning(**TuneLLM().settings), folder)
 
 
 def prepared(model: str, reader: str, quick: bool) -> Path:
     """The folder of the adapter, tuned before if it is not there."""
-    count = 64 if quick else 512
+    count = 32 if quick else 512
     folder = assets.cache_dir() / "benchmarks" / model.replace("/", "--") / f"{reader}-{count}"
     if not (folder / "log.csv").exists():
         child = multiprocessing.get_context("spawn").Process(
@@ -102,7 +105,7 @@ def rotating(cases: dict[str, tuple[Callable[[], object], int]]) -> dict[str, li
 
 def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, object]:
     """Seconds per example of engine, `generate`, reference and floor, and the ratios."""
-    calls = generation_calls(llm, texts, search)
+    calls: Calls = []
     half = sorted(texts, key=len)[:: 1 if quick else 2]  # enough of `generate`, short and long
     some = {1: half[::8], 8: half, 16: half, 32: half}
     found: dict[str, list] = {}
@@ -111,9 +114,9 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
         found[f"generate {size}"] = by_generate(llm, some[size], replace(search, batch_size=size))
 
     def engine():
-        found["engine"] = generation.generate(llm, texts, search)
+        calls[:], found["engine"] = generation_calls(llm, texts, search)
 
-    few = llm.tokenizer(texts[: 4 if quick else 16])["input_ids"]
+    few = llm.tokenizer(texts[: 2 if quick else 16])["input_ids"]
     authors = Rules(
         Search(max_new_tokens=128, beams=search.beams, batch_size=8), llm.tokenizer.eos_token_id
     )
@@ -158,7 +161,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
 def memory(llm: LLM, texts: list[str], search: Search, few: int) -> dict[str, float]:
     """Peak memory of this process after a few prompts, after half of `texts` and after all."""
     peaks, done = {}, 0
-    for count in (few, len(texts) // 2, len(texts)):
+    for count in sorted({few, len(texts) // 2, len(texts)}):
         generation.generate(llm, texts[done:count], search)
         peaks[str(count)], done = round(peak_memory_gb(), 2), count
     return peaks
@@ -226,11 +229,11 @@ def main() -> None:
     adapter = prepared(args.model, args.data, args.quick)
     llm = load_llm(args.model, adapter=adapter)
     _, _, titles = data(args.data)
-    tested = drawn(llm, args.data, "test", 16 if args.quick else 256)
+    tested = drawn(llm, args.data, "test", 4 if args.quick else 256)
     texts = [sample.prompt for sample in tested]
     limit = room_for(answer_tokens(llm.tokenizer, titles))
     search = Search(max_new_tokens=limit, beams=4, batch_size=32)
-    few = texts[: 8 if args.quick else 64]
+    few = texts[:64]
     result: dict[str, object] = {
         "model": args.model,
         "data": args.data,
@@ -244,7 +247,7 @@ def main() -> None:
     exact = load_llm(args.model, dtype="float32", adapter=adapter)
     if not args.quick:
         result |= merging(llm, exact, tested[:24])
-    result |= equality(exact, texts[: 3 if args.quick else 16], search)
+    result |= equality(exact, texts[: 2 if args.quick else 16], search)
     for key, value in result.items():
         print(f"{key:28} {value}")
     finish(result, args)

@@ -354,7 +354,7 @@ def measure(
         "tuning_gb": memory(),
     }
     tuned = LLM(name, llms.with_adapter(base.model, start).eval(), base.tokenizer)
-    calls = generation_calls(tuned, texts, search)  # warms up as well
+    calls, _ = generation_calls(tuned, texts, search)  # warms up as well
     memory()
     taken = seconds(lambda: generation.generate(tuned, texts, search), device)
     least = seconds(lambda: floor(base.model, calls), device)

@@ -10,7 +10,7 @@ questions          what each claim and open question says, a line each
 
 differences        when a difference tells something, and in which words (14 to 18)
 analyses           what 07 to 11 compute: a function a table
-leaderboard        the main table, and what every method in it is held against
+leaderboard        the main table, and what each method in it is compared with
 sizes              what a larger LLM buys (12)
 choices            whether chosen samples beat random ones (13)
 spaces             whether domains share a recommendation space (14)
@@ -18,7 +18,7 @@ grounders          what cheaper ways to ground lose and save (15)
 alignment          what distances mean (16)
 costs              what quality costs: training, requests, memory (17)
 domains            who gains on which examples and data sets (18)
-simulation         simulated models, as good as was asked for
+simulation         simulated models of a chosen quality
 calibration        error rates of the rules on simulated studies, and power
 
 worked             the test examples that are worked through by hand

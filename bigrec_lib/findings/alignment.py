@@ -69,16 +69,16 @@ def example_rows(numbers: np.ndarray, columns: dict[tuple[str, str], np.ndarray]
     )
 
 
-def measure_rows(found: dict[str, pd.DataFrame], further: str = "") -> pd.DataFrame:
-    """Measures of geometry: space -> `geometry.held_against`; null and p are measures of their own.
+def measure_rows(measures: dict[str, pd.DataFrame], comparison: str = "") -> pd.DataFrame:
+    """Measures of geometry: space -> `geometry.held_against`; null and p become measures too.
 
-    further: what the space is compared with, put after the name of the measure.
+    comparison: what the space is compared with, put after the name of the measure.
     """
     frames = []
-    for space, frame in found.items():
+    for space, frame in measures.items():
         for suffix, column in {"": "value", ", null": "null", ", p": "p"}.items():
-            what = frame.what + further + suffix
-            frames.append(pd.DataFrame({"what": what, "method": space, "value": frame[column]}))
+            names = frame.what + comparison + suffix
+            frames.append(pd.DataFrame({"what": names, "method": space, "value": frame[column]}))
     return pd.concat(frames).dropna(subset="value")
 
 
@@ -98,24 +98,24 @@ def ladder(rows: pd.DataFrame) -> pd.DataFrame:
     """Where the true title stands for each rung: columns dataset, method, rung, titles, median
     (titles before it, over titles and seeds), first and twenty (shares of rank 0 and below 20)."""
     cells = rows.groupby(["dataset", "method", "rung"], sort=False)
-    found = cells.agg(
+    table = cells.agg(
         titles=("example", "nunique"),
         median=("value", "median"),
         first=("value", lambda rank: (rank == 0).mean()),
         twenty=("value", lambda rank: (rank < 20).mean()),
     ).reset_index()
-    places = {rung: number for number, rung in enumerate(geometry.RUNGS)}
-    found = found.assign(place=found.rung.map(places))
-    found = found.sort_values(["dataset", "method", "place"], ignore_index=True)
-    return found.drop(columns="place")
+    places = {rung: i for i, rung in enumerate(geometry.RUNGS)}
+    table = table.assign(place=table.rung.map(places))
+    table = table.sort_values(["dataset", "method", "place"], ignore_index=True)
+    return table.drop(columns="place")
 
 
 def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     """Share of test examples with each outcome, with its interval: columns dataset, outcome, share,
     low, high, NaN where all have it or none. values: `evidence.read_values`."""
     rows = []
-    plain = plain_runs(values[values.what.str.startswith(OUTCOME)])
-    for (dataset, what), group in plain.groupby(["dataset", "what"], sort=False):
+    outcome_rows = plain_runs(values[values.what.str.startswith(OUTCOME)])
+    for (dataset, what), group in outcome_rows.groupby(["dataset", "what"], sort=False):
         table = crossed(group, "value")["bigrec"]
         mean = mean_of(table.to_numpy(), users_of(table))
         ends = {"low": max(mean.interval.low, 0.0), "high": min(mean.interval.high, 1.0)}
@@ -130,17 +130,17 @@ def tried(measures: pd.DataFrame) -> pd.DataFrame:
     """Every variant of grounding, best on validation first: columns dataset, variant, seeds, valid,
     test (mean NDCG@20 over seeds), preferred (by how many seeds).
 
-    Spaces are measured under every seed, other beams in the best space of each; those with fewer
-    seeds come last.
+    Spaces are measured under every seed, other beams only in the best space of a seed; variants
+    with fewer seeds come last.
     """
-    plain = plain_runs(measures)
-    plain = plain[plain.what.isin((VALID, TEST, PREFERRED))]
-    wide = plain.pivot_table(
+    rows = plain_runs(measures)
+    rows = rows[rows.what.isin((VALID, TEST, PREFERRED))]
+    wide = rows.pivot_table(
         index=["dataset", "method"], columns="what", values="value", aggfunc="mean", sort=False
     ).reindex(columns=[VALID, TEST])
-    counts = plain[plain.what == VALID].groupby(["dataset", "method"]).seed.nunique()
-    wins = plain[plain.what == PREFERRED].groupby(["dataset", "method"]).seed.nunique()
-    found = pd.DataFrame(
+    counts = rows[rows.what == VALID].groupby(["dataset", "method"]).seed.nunique()
+    wins = rows[rows.what == PREFERRED].groupby(["dataset", "method"]).seed.nunique()
+    table = pd.DataFrame(
         {
             "seeds": counts.reindex(wide.index),
             "valid": wide[VALID],
@@ -149,11 +149,11 @@ def tried(measures: pd.DataFrame) -> pd.DataFrame:
         }
     ).reset_index(names=["dataset", "variant"])
     order = ["dataset", "seeds", "valid"]
-    return found.sort_values(order, ascending=[True, False, False], ignore_index=True)
+    return table.sort_values(order, ascending=[True, False, False], ignore_index=True)
 
 
 def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """What the LLM itself ranks, beside what it writes, on the examples that were ranked.
+    """The LLM's own ranking of all titles, beside BIGRec, on the examples that were ranked.
 
     values: `evidence.read_values`; scores: `evidence.read_scores`. Columns dataset, way, n, median
     (titles before the target), ndcg, difference (in NDCG@20 to BIGRec), low, high, p, gap
@@ -162,22 +162,22 @@ def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     ranked = plain_runs(values[(values.what == RANK) & values.method.isin(WAYS)])
     ranked = ranked.rename(columns={"value": "rank"}).assign(ties=0).drop(columns="what")
     keys = ["dataset", "run", "example"]
-    own = plain_runs(scores[scores.method == "bigrec"])
-    own = own.merge(ranked[keys].drop_duplicates(), on=keys)
-    both = pd.concat([ranked, own[list(ranked)]], ignore_index=True)
-    both["place"] = metrics.effective_rank(both)
-    both["ndcg"] = metrics.ndcg(both.place, 20)
+    bigrec = plain_runs(scores[scores.method == "bigrec"])
+    bigrec = bigrec.merge(ranked[keys].drop_duplicates(), on=keys)
+    ranks = pd.concat([ranked, bigrec[list(ranked)]], ignore_index=True)
+    ranks["place"] = metrics.effective_rank(ranks)
+    ranks["ndcg"] = metrics.ndcg(ranks.place, 20)
     rows = []
-    for dataset, group in both.groupby("dataset", sort=False):
+    for dataset, group in ranks.groupby("dataset", sort=False):
         tables = crossed(group, "ndcg")
         for way in (name for name in WAYS if name in tables):
             ours, theirs = tables[way].to_numpy(), tables["bigrec"].to_numpy()
-            apart = mean_of(ours - theirs, users_of(tables[way]))
-            row = {"dataset": dataset, "way": WAYS[way], "n": apart.n}
+            mean = mean_of(ours - theirs, users_of(tables[way]))
+            row = {"dataset": dataset, "way": WAYS[way], "n": mean.n}
             row |= {"median": group.place[group.method == way].median()}
-            row |= {"ndcg": ours.mean(), "difference": apart.value}
+            row |= {"ndcg": ours.mean(), "difference": mean.value}
             if way != "bigrec":
-                row |= differences.ends(apart, differences.gap(ours, theirs))
+                row |= differences.ends(mean, differences.gap(ours, theirs))
             rows.append(row)
     columns = "dataset way n median ndcg difference low high p gap".split()
     frame = pd.DataFrame(rows, columns=columns).fillna({"gap": ""})
@@ -205,9 +205,9 @@ def spaces(measures: pd.DataFrame) -> pd.DataFrame:
     means = means.reindex(columns=["value", "null", "p"])
     largest = wide[wide.part == "p"].groupby(index).value.max()
     means["p"] = largest.reindex(means.index)
-    found = means.dropna().reset_index().rename(columns={"method": "space"})
-    found.columns.name = None
-    return found
+    table = means.dropna().reset_index().rename(columns={"method": "space"})
+    table.columns.name = None
+    return table
 
 
 def points(measures: pd.DataFrame) -> pd.DataFrame:
@@ -220,18 +220,18 @@ def points(measures: pd.DataFrame) -> pd.DataFrame:
     return wide.rename(columns={"method": "space", TEST: "test"})
 
 
-def predicting(found: pd.DataFrame) -> pd.DataFrame:
+def predicting(table: pd.DataFrame) -> pd.DataFrame:
     """Rank correlation of each measure with NDCG@20 over the spaces: dataset, what, rho, spaces.
 
-    found: `points`. NaN where a measure, or NDCG@20, is the same in all.
+    table: `points`. NaN where a measure, or NDCG@20, is the same in all.
     """
     rows = []
-    for dataset, group in found.groupby("dataset", sort=False):
+    for dataset, group in table.groupby("dataset", sort=False):
         ranks = group[["test", *geometry.MEASURES]].rank()
-        for what in geometry.MEASURES:
-            varied = ranks[what].nunique() > 1 and ranks.test.nunique() > 1
-            rho = float(np.corrcoef(ranks[what], ranks.test)[0, 1]) if varied else np.nan
-            rows.append({"dataset": dataset, "what": what, "rho": rho, "spaces": len(group)})
+        for measure in geometry.MEASURES:
+            varied = ranks[measure].nunique() > 1 and ranks.test.nunique() > 1
+            rho = float(np.corrcoef(ranks[measure], ranks.test)[0, 1]) if varied else np.nan
+            rows.append({"dataset": dataset, "what": measure, "rho": rho, "spaces": len(group)})
     return pd.DataFrame(rows, columns=["dataset", "what", "rho", "spaces"])
 
 
@@ -246,20 +246,23 @@ def v1(test: pd.DataFrame, gains: pd.DataFrame, values: pd.DataFrame) -> list[di
     rows = []
     for dataset, _, group, gain, value in per_dataset(test, gains, values):
         keys = {"claim": "V1", "dataset": dataset}
-        said = {"statement": "distance to others' targets − to the own", "metric": "normalised L2"}
+        labels = {
+            "statement": "distance to others' targets − to the own",
+            "metric": "normalised L2",
+        }
         guards = {PERSONAL: personal(gain)}
-        rows.append(compared(keys | said, nearer(value), "distances (alignment)", guards))
-        said = {"statement": minus(CHOSEN, "bigrec"), "metric": "NDCG@20"}
+        rows.append(compared(keys | labels, nearer(value), "distances (alignment)", guards))
+        labels = {"statement": minus(CHOSEN, "bigrec"), "metric": "NDCG@20"}
         guards = {PERSONAL: personal(gain, CHOSEN)}
         mean = difference(group, CHOSEN, "bigrec")
-        rows.append(compared(keys | said, mean, label(CHOSEN), guards))
+        rows.append(compared(keys | labels, mean, label(CHOSEN), guards))
     return rows
 
 
 def nearer(values: pd.DataFrame) -> Mean | None:
-    """How much nearer texts are to their own target than to those of others; None without both."""
-    both = values[(values.method == "bigrec") & values.what.isin((OWN, OTHERS))]
-    tables = crossed(both, "value", by="what") if both.what.nunique() == 2 else {}
+    """How much nearer texts are to their own target than to others' targets; None without both."""
+    distances = values[(values.method == "bigrec") & values.what.isin((OWN, OTHERS))]
+    tables = crossed(distances, "value", by="what") if distances.what.nunique() == 2 else {}
     if not tables or not tables[OWN].size:
         return None
     return mean_of((tables[OTHERS] - tables[OWN]).to_numpy(), users_of(tables[OWN]))
@@ -274,42 +277,44 @@ def sentences(
 ) -> str:  # fmt: skip
     """What 16 shows, as a Markdown list, one line a question, all data sets in it.
 
-    rungs: `ladder`; shares: `outcomes`; likely: `likelihoods`; judged: of V1; rho: `predicting`.
+    rungs: `ladder`; shares: `outcomes`; likely: `likelihoods`; judged: claims; rho: `predicting`.
     """
     lines = []
-    own = rungs[(rungs.method == "bigrec") & (rungs["median"] > 0) & (rungs.rung != "random")]
-    first = own.groupby("dataset", sort=False).first()
-    said = [f"{row.Index}: {row.rung} ({row.median:,.0f} before it)" for row in first.itertuples()]
-    lost = "; ".join(said) or "on no rung"
-    lines.append(f"**The first change at which the median title is lost**: {lost}.")
+    losses = rungs[(rungs.method == "bigrec") & (rungs["median"] > 0) & (rungs.rung != "random")]
+    first_rungs = losses.groupby("dataset", sort=False).first()
+    parts = [
+        f"{row.Index}: {row.rung} ({row.median:,.0f} before it)" for row in first_rungs.itertuples()
+    ]
+    text = "; ".join(parts) or "on no rung"
+    lines.append(f"**The first change at which the median title is lost**: {text}.")
     misses = shares[shares.outcome != variants.OUTCOMES[0]]
-    said = [
+    parts = [
         f"{dataset}: {row.outcome} ({row.share:.0%}"
         + (f" [{row.low:.0%}, {row.high:.0%}])" if row.low == row.low else ")")
         for dataset, group in misses.groupby("dataset", sort=False)
         for row in group.nlargest(1, "share").itertuples()
     ]
-    lines.append(f"**Most misses come from**: {'; '.join(said) or 'missing'}.")
-    said = []
+    lines.append(f"**Most misses come from**: {'; '.join(parts) or 'missing'}.")
+    parts = []
     for row in likely[likely.way == WAYS[LIKELY]].itertuples():
-        apart = significance.Interval(row.difference, row.low, row.high)
+        interval = significance.Interval(row.difference, row.low, row.high)
         words = ("better than", "worse than", "not told apart from")
-        word = differences.word(apart, row.corrected, *words)
-        shown = row.gap or f"{word} BIGRec, {prose.signed(apart)}"
-        said.append(f"{row.dataset}: {shown} (n = {row.n})")
-    lines.append(f"**The LLM's own ranking**: {'; '.join(said) or 'missing'}.")
-    said = [
+        word = differences.word(interval, row.corrected, *words)
+        finding = row.gap or f"{word} BIGRec, {prose.signed(interval)}"
+        parts.append(f"{row.dataset}: {finding} (n = {row.n})")
+    lines.append(f"**The LLM's own ranking**: {'; '.join(parts) or 'missing'}.")
+    parts = [
         f"{row.dataset}, {row.statement}: {row.verdict}"
         + (f", {row.estimate:+.4f} [{row.low:+.4f}, {row.high:+.4f}]" * (row.n == row.n))
         for row in judged.astype({"n": float}).itertuples()
     ]
-    lines.append(f"**V1**: {'; '.join(said)}.")
-    said = [
+    lines.append(f"**V1**: {'; '.join(parts)}.")
+    parts = [
         f"{dataset}: {row.what} (rank correlation {row.rho:+.2f} over {row.spaces} spaces)"
         for dataset, group in rho.dropna().groupby("dataset", sort=False)
         for row in group.loc[[group.rho.abs().idxmax()]].itertuples()
     ]
-    lines.append(f"**The geometry that goes with NDCG@20 most**: {'; '.join(said) or 'missing'}.")
+    lines.append(f"**The geometry that goes with NDCG@20 most**: {'; '.join(parts) or 'missing'}.")
     return "\n".join(f"- {line}" for line in lines)
 
 

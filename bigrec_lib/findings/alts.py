@@ -1,6 +1,6 @@
 """What each figure shows, in words and numbers, for readers who do not see it.
 
-A function a figure, called like it in `plots` or `figures`, from the same data.
+A function a figure, with the name it has in `plots` or `figures`, of the same data.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def listed(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
-def counted(n: int, what: str) -> str:
+def counted(n: int, noun: str) -> str:
     """A number with its noun.
 
     >>> counted(1, "seed"), counted(1024, "sample")
     ('1 seed', '1,024 samples')
     """
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 def interval(row, value: str = "value") -> str:
@@ -38,9 +38,9 @@ def interval(row, value: str = "value") -> str:
 # 01 to 06
 
 
-def corpus(of_corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> str:
-    lengths = np.bincount(of_corpus.interactions.user)
-    samples = [f"{len(each):,} {name}" for name, each in times.items()]
+def corpus(data, times: dict[str, np.ndarray], counts: np.ndarray) -> str:
+    lengths = np.bincount(data.interactions.user)
+    samples = [f"{len(values):,} {name}" for name, values in times.items()]
     return (
         f"Three panels. Items: the most popular one has {counts.max():,} training interactions, "
         f"the median one {np.median(counts):,.0f}. Users: {lengths.min():,} to {lengths.max():,} "
@@ -49,9 +49,9 @@ def corpus(of_corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> str:
     )
 
 
-def histogram(values: list[int], what: str) -> str:
+def histogram(values: list[int], noun: str) -> str:
     return (
-        f"Histogram of {len(values):,} {what}: {min(values):,} to {max(values):,}, "
+        f"Histogram of {len(values):,} {noun}: {min(values):,} to {max(values):,}, "
         f"{np.median(values):,.0f} in the median."
     )
 
@@ -67,15 +67,15 @@ def losses(log: pd.DataFrame) -> str:
 
 
 def generations(titles: dict, lengths: dict[str, list[int]]) -> str:
-    covers = []
-    for name, shown in titles.items():
-        share = pd.Series(shown).value_counts(normalize=True)
-        covers.append(
+    clauses = []
+    for name, texts in titles.items():
+        share = pd.Series(texts).value_counts(normalize=True)
+        clauses.append(
             f"{name}: the most frequent title covers {share.iloc[0]:.0%} of the examples, the ten "
             f"most frequent {share.iloc[:10].sum():.0%}"
         )
-    long = [f"{name} {np.median(each):.0f}" for name, each in lengths.items()]
-    return f"Two panels. {'; '.join(covers)}. Tokens of a title in the median: {listed(long)}."
+    medians = [f"{name} {np.median(values):.0f}" for name, values in lengths.items()]
+    return f"Two panels. {'; '.join(clauses)}. Tokens of a title in the median: {listed(medians)}."
 
 
 def rank_histogram(rank: np.ndarray, candidates: int) -> str:
@@ -87,7 +87,7 @@ def rank_histogram(rank: np.ndarray, candidates: int) -> str:
 
 
 def intervals(table: pd.DataFrame) -> str:
-    lines = [f"{name} {found}" for name, found in table[table.columns[-1]].items()]
+    lines = [f"{name} {mean}" for name, mean in table[table.columns[-1]].items()]
     return (
         f"Means with 95 % intervals of {listed(list(table.columns))}, a line a method. "
         f"{table.columns[-1]}: {'; '.join(lines)}."
@@ -127,8 +127,8 @@ def by_popularity(gain: pd.DataFrame) -> str:
 def own_or_theirs(curves: pd.DataFrame, gammas: dict[str, float]) -> str:
     lines = []
     for weights, gamma in gammas.items():
-        at = curves[(curves.weights == weights) & np.isclose(curves.gamma, gamma)]
-        own, theirs = (at.value[at.metric == metric].iloc[0] for metric in ("own", "theirs"))
+        point = curves[(curves.weights == weights) & np.isclose(curves.gamma, gamma)]
+        own, theirs = (point.value[point.metric == metric].iloc[0] for metric in ("own", "theirs"))
         lines.append(
             f"{weights}: at the chosen γ = {gamma:g}, {own:.0%} of the first 20 are BIGRec's own "
             f"and {theirs:.0%} those of the weights alone"
@@ -165,34 +165,34 @@ def overlaps(shares: pd.DataFrame) -> str:
 def overall(levels: pd.DataFrame) -> str:
     parts = []
     for dataset, group in levels.groupby("dataset", sort=False):
-        few = group[group.samples == "few"]
-        best = few.loc[few.value.idxmax()]
-        said = f"of the few samples {label(best.method)} is highest with {interval(best)}"
-        own = few[few.method == "bigrec"]
-        if len(own):
-            place = int((few.value > own.value.iloc[0]).sum()) + 1
-            said += f", BIGRec has {interval(own.iloc[0])}, place {place} of {len(few)}"
-        parts.append(f"{dataset}: {said}")
+        candidates = group[group.samples == "few"]
+        best = candidates.loc[candidates.value.idxmax()]
+        clause = f"of the few samples {label(best.method)} is highest with {interval(best)}"
+        bigrec = candidates[candidates.method == "bigrec"]
+        if len(bigrec):
+            place = int((candidates.value > bigrec.value.iloc[0]).sum()) + 1
+            clause += f", BIGRec has {interval(bigrec.iloc[0])}, place {place} of {len(candidates)}"
+        parts.append(f"{dataset}: {clause}")
     return f"NDCG@20 with 95 % intervals, a line a method. {'; '.join(parts)}."
 
 
-def forest(rows: pd.DataFrame, what: str) -> str:
+def forest(table: pd.DataFrame, quantity: str) -> str:
     parts = []
-    for panel, group in rows.groupby("panel", sort=False):
+    for panel, group in table.groupby("panel", sort=False):
         sides = {
             "above zero": group.low > 0,
             "below zero": group.high < 0,
             "around zero": (group.low <= 0) & (group.high >= 0),
         }
-        counts = [f"{int(where.sum())} {side}" for side, where in sides.items()]
-        lacking = int(group.difference.isna().sum())
-        counts += [f"{lacking} missing"] if lacking else []
-        there = group[group.difference.notna()]
-        if len(there):
-            far = there.loc[there.difference.abs().idxmax()]
-            counts.append(f"the largest is {far['name']}: {interval(far, 'difference')}")
+        counts = [f"{int(mask.sum())} {side}" for side, mask in sides.items()]
+        n_missing = int(group.difference.isna().sum())
+        counts += [f"{n_missing} missing"] if n_missing else []
+        differences = group[group.difference.notna()]
+        if len(differences):
+            largest = differences.loc[differences.difference.abs().idxmax()]
+            counts.append(f"the largest is {largest['name']}: {interval(largest, 'difference')}")
         parts.append(f"{panel}: {', '.join(counts)}")
-    return f"The {what} with 95 % intervals, {len(rows)} lines. {'; '.join(parts)}."
+    return f"The {quantity} with 95 % intervals, {len(table)} lines. {'; '.join(parts)}."
 
 
 def training_sizes(points: pd.DataFrame) -> str:
@@ -235,11 +235,11 @@ def origins(points: pd.DataFrame) -> str:
     return f"NDCG@20 with 95 % intervals by what the LLM was tuned on: {'; '.join(parts)}."
 
 
-def llm_sizes(rows: pd.DataFrame) -> str:
+def llm_sizes(table: pd.DataFrame) -> str:
     parts = [
         f"{row.dataset}, {row.lm} {'tuned' if row.tuned else 'as it is'} "
         f"({row.parameters / 1e6:,.0f} M) {interval(row, 'ndcg')}"
-        for row in rows[rows.parameters.notna()].itertuples()
+        for row in table[table.parameters.notna()].itertuples()
     ]
     return f"NDCG@20 with 95 % intervals over the size of the LLM: {'; '.join(parts)}."
 
@@ -248,25 +248,25 @@ def llm_sizes(rows: pd.DataFrame) -> str:
 
 
 def rows(
-    what: str,
+    subject: str,
     frame: pd.DataFrame,
     names: list[str],
     value: str,
     ends: tuple[str, str] | None = ("low", "high"),
-    most: int = 20,
+    limit: int = 20,
 ) -> str:
     """What a figure is of, then the value of each row with the ends of its interval.
 
-    names: columns that tell the rows apart. A row without an interval has NaN for ends. Of more
-    than `most` rows the first.
+    names: columns that tell the rows apart. A row without an interval has NaN for ends. At most
+    `limit` rows are described, the first.
     """
-    there = frame[frame[value].notna()]
+    present = frame[frame[value].notna()]
     parts = []
-    for row in there.head(most).to_dict("records"):
-        told = [label(row[name]) if name == "method" else str(row[name]) for name in names]
-        said = f"{row[value]:.4f}"
+    for row in present.head(limit).to_dict("records"):
+        labels = [label(row[name]) if name == "method" else str(row[name]) for name in names]
+        text = f"{row[value]:.4f}"
         if ends and row[ends[0]] == row[ends[0]]:
-            said += f" [{row[ends[0]]:.4f}, {row[ends[1]]:.4f}]"
-        parts.append(f"{', '.join(filter(None, told))} {said}")
-    more = f"; and {len(there) - most} more" if len(there) > most else ""
-    return f"{what}: {'; '.join(parts)}{more}." if parts else f"{what}: nothing to draw."
+            text += f" [{row[ends[0]]:.4f}, {row[ends[1]]:.4f}]"
+        parts.append(f"{', '.join(filter(None, labels))} {text}")
+    rest = f"; and {len(present) - limit} more" if len(present) > limit else ""
+    return f"{subject}: {'; '.join(parts)}{rest}." if parts else f"{subject}: nothing to draw."

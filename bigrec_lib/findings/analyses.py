@@ -23,33 +23,33 @@ def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
 
 def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
     """value, low, high of `mean_of_rows`."""
-    found = mean_of_rows(frame, value).interval
-    return {"value": found.mean, "low": found.low, "high": found.high}
+    interval = mean_of_rows(frame, value).interval
+    return {"value": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def relative_gain(group: pd.DataFrame, method: str, against: str) -> Interval:
     """Mean NDCG@20 of `method` / that of `against` - 1 with its interval; NaN if there is none."""
-    nothing = Interval(*[float("nan")] * 3)
+    missing = Interval(*[float("nan")] * 3)
     if not {method, against} <= set(group.method.unique()):
-        return nothing
-    found = significance.crossed(group[group.method.isin((method, against))], "ndcg")
-    theirs = found[against].to_numpy()
-    if not theirs.sum() > 0:
-        return nothing
-    parts = np.stack([found[method].to_numpy() - theirs, theirs])
-    return significance.ratio_of(parts, significance.users_of(found[method])).interval
+        return missing
+    tables = significance.crossed(group[group.method.isin((method, against))], "ndcg")
+    base = tables[against].to_numpy()
+    if not base.sum() > 0:
+        return missing
+    parts = np.stack([tables[method].to_numpy() - base, base])
+    return significance.ratio_of(parts, significance.users_of(tables[method])).interval
 
 
 def points(test: pd.DataFrame) -> pd.DataFrame:
     """NDCG@20 of every method at every training size, with an interval for BIGRec's."""
     rows = []
-    kept = test[test.method.isin(["bigrec", *CONVENTIONAL]) & (test.n_train > 0)]
+    ranks = test[test.method.isin(["bigrec", *CONVENTIONAL]) & (test.n_train > 0)]
     keys = ["dataset", "method", "n_train"]
-    for (dataset, method, n_train), group in evidence.plain_runs(kept).groupby(keys, sort=False):
-        at = {"dataset": dataset, "method": method, "n_train": n_train}
+    for (dataset, method, n_train), group in evidence.plain_runs(ranks).groupby(keys, sort=False):
+        point = {"dataset": dataset, "method": method, "n_train": n_train}
         band = {"value": group.ndcg.mean(), "low": float("nan"), "high": float("nan")}
         band = mean_interval(group) if method == "bigrec" else band
-        rows.append(at | {"seeds": group.seed.nunique()} | band)
+        rows.append(point | {"seeds": group.seed.nunique()} | band)
     columns = [*keys, "seeds", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns).sort_values(keys[::2])
 
@@ -62,16 +62,16 @@ def slopes(test: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
         for method in ["bigrec", *CONVENTIONAL]:
-            found = training_sizes.ladder(group, [method])
-            keys = {"dataset": dataset, "method": method, "sizes": len(found.x)}
-            if found.gap or not found.values.sum() > 0:
-                rows.append(keys | {"gap": f"missing: {found.gap or 'a hit'}"})
+            ladder = training_sizes.ladder(group, [method])
+            keys = {"dataset": dataset, "method": method, "sizes": len(ladder.x)}
+            if ladder.gap or not ladder.values.sum() > 0:
+                rows.append(keys | {"gap": f"missing: {ladder.gap or 'a hit'}"})
                 continue
-            of_slope = significance.contrast(found.slope(found.values), found.users)
-            of_slope["slope"] = of_slope.pop("difference")
-            share = significance.ratio_of(found.parts(found.values), found.users).interval
+            contrast = significance.contrast(ladder.slope(ladder.values), ladder.users)
+            contrast["slope"] = contrast.pop("difference")
+            share = significance.ratio_of(ladder.parts(ladder.values), ladder.users).interval
             relative = {"relative": share.mean, "relative_low": share.low}
-            rows.append(keys | of_slope | relative | {"relative_high": share.high, "gap": ""})
+            rows.append(keys | contrast | relative | {"relative_high": share.high, "gap": ""})
     columns = (
         "dataset method sizes seeds n slope low high p relative relative_low relative_high gap"
     ).split()
@@ -86,31 +86,32 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for dataset, group in test.groupby("dataset", sort=False):
-        found = training_sizes.ladders(group)
+        ladders = training_sizes.ladders(group)
         row = {"dataset": dataset}
-        if found.gap:
-            rows.append(row | {"gap": f"missing: {found.gap}"})
+        if ladders.gap:
+            rows.append(row | {"gap": f"missing: {ladders.gap}"})
             continue
-        first, last = (round(2 ** found.x[end]) for end in (0, -1))
-        apart = significance.mean_of(
-            found.slope(found.bigrec - found.conventional), found.users
+        first, last = (round(2 ** ladders.x[end]) for end in (0, -1))
+        slope = significance.mean_of(
+            ladders.slope(ladders.bigrec - ladders.conventional), ladders.users
         ).interval
-        row |= {"slope": apart.mean, "slope_low": apart.low, "slope_high": apart.high}
+        row |= {"slope": slope.mean, "slope_low": slope.low, "slope_high": slope.high}
         row |= {"smallest": first, "largest": last, "gap": ""}
-        at = claims.crossing(found)
-        if at is None or apart.high >= 0:
-            gap = apart.verdict(
+        crossing = claims.crossing(ladders)
+        if crossing is None or slope.high >= 0:
+            gap = slope.verdict(
                 "BIGRec's line is steeper than the conventional models'", "",
                 "the slopes of BIGRec and of the conventional models are not told apart",
             )  # fmt: skip
             rows.append(row | {"gap": gap})
             continue
         low, middle, high = (
-            float(2 ** np.clip(end, found.x[0], found.x[-1])) for end in (at.low, at.mean, at.high)
+            float(2 ** np.clip(end, ladders.x[0], ladders.x[-1]))
+            for end in (crossing.low, crossing.mean, crossing.high)
         )
         if round(middle) in (first, last):
-            ahead = "the conventional models'" if round(middle) == first else "BIGRec's"
-            row["gap"] = f"{ahead} line is ahead from {first:,} to {last:,} samples"
+            leader = "the conventional models'" if round(middle) == first else "BIGRec's"
+            row["gap"] = f"{leader} line is ahead from {first:,} to {last:,} samples"
         rows.append(row | {"crossing": middle, "low": low, "high": high})
     columns = "dataset slope slope_low slope_high crossing low high smallest largest gap".split()
     frame = pd.DataFrame(rows).reindex(columns=columns)
@@ -118,7 +119,7 @@ def crossings(test: pd.DataFrame) -> pd.DataFrame:
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient of non-negative counts (I,): 0 all equal, (I - 1) / I one has all."""
+    """Gini coefficient of counts (I,) ≥ 0: 0 if all are equal, (I - 1) / I if one has all."""
     counts = np.sort(np.asarray(counts, dtype=np.float64))
     n = len(counts)
     return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * counts.sum()))
@@ -142,20 +143,20 @@ def exposure(lists: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFram
             | exposed(np.stack(group["items"].to_numpy()), counts)
         )
     measures = "distinct_first coverage gini popularity_rank".split()
-    of_seeds = pd.DataFrame(rows, columns=[*keys, *measures]).groupby(keys, sort=False)
-    means = of_seeds[measures].mean()
-    return in_order(of_seeds.size().rename("seeds").to_frame().join(means).reset_index())
+    groups = pd.DataFrame(rows, columns=[*keys, *measures]).groupby(keys, sort=False)
+    means = groups[measures].mean()
+    return in_order(groups.size().rename("seeds").to_frame().join(means).reset_index())
 
 
-def exposed(shown: np.ndarray, counts: pd.Series) -> dict[str, float]:
-    """The measures of `exposure` of one seed's lists (n, k); counts: of each title, by group."""
-    place = (-counts).rank(method="average")
-    often = pd.Series(shown.ravel()).value_counts().reindex(counts.index, fill_value=0)
+def exposed(lists: np.ndarray, counts: pd.Series) -> dict[str, float]:
+    """The measures of `exposure` of one seed's lists (n, k); counts: by title group."""
+    places = (-counts).rank(method="average")
+    frequency = pd.Series(lists.ravel()).value_counts().reindex(counts.index, fill_value=0)
     return {
-        "distinct_first": float(len(np.unique(shown[:, 0]))),
-        "coverage": float((often > 0).mean()),
-        "gini": gini(often.to_numpy()),
-        "popularity_rank": float(place.reindex(shown.ravel()).mean()),
+        "distinct_first": float(len(np.unique(lists[:, 0]))),
+        "coverage": float((frequency > 0).mean()),
+        "gini": gini(frequency.to_numpy()),
+        "popularity_rank": float(places.reindex(lists.ravel()).mean()),
     }
 
 
@@ -197,9 +198,9 @@ def by_target_group(
         targets.append(examples[dataset][["example"]].assign(dataset=dataset, group=group))
     if not targets:
         return pd.DataFrame(columns=["dataset", "n_train", "method", *range(1, 6)])
-    known = test.merge(pd.concat(targets), on=["dataset", "example"])
+    ranks = test.merge(pd.concat(targets), on=["dataset", "example"])
     keys = ["dataset", "n_train", "method"]
-    wide = known.pivot_table(index=keys, columns="group", values="ndcg", sort=False)
+    wide = ranks.pivot_table(index=keys, columns="group", values="ndcg", sort=False)
     return in_order(wide.reindex(columns=range(1, 6)).reset_index())
 
 
@@ -214,37 +215,39 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     for (dataset, n_train), ranks in evidence.plain_runs(test).groupby(
         ["dataset", "n_train"], sort=False
     ):
-        at = (lists.dataset == dataset) & (lists.n_train == n_train)
-        shown = evidence.plain_runs(lists[at])
+        mask = (lists.dataset == dataset) & (lists.n_train == n_train)
+        plain_lists = evidence.plain_runs(lists[mask])
         for method in CONVENTIONAL:
             keys = {"dataset": dataset, "n_train": n_train, "method": method}
             if not n_train or not {"bigrec", method} <= set(ranks.method.unique()):
                 rows.append(keys | {"gap": "missing: ranks of both"})
                 continue
-            both = significance.crossed(
+            tables = significance.crossed(
                 ranks.assign(place=metrics.effective_rank(ranks))[
                     ranks.method.isin(("bigrec", method))
                 ],
                 "place",
             )
-            ours, theirs = both["bigrec"].to_numpy(), both[method].to_numpy()
-            ordered = [pd.Series(each.ravel()).rank() for each in (ours, theirs)]
+            bigrec, other = tables["bigrec"].to_numpy(), tables[method].to_numpy()
+            orders = [pd.Series(places.ravel()).rank() for places in (bigrec, other)]
             row = keys | {
-                "rank_correlation": round(ordered[0].corr(ordered[1]), 9),  # threads round, too
-                "only_bigrec": float(((ours < 20) & (theirs >= 20)).mean()),
-                "only_other": float(((ours >= 20) & (theirs < 20)).mean()),
+                "rank_correlation": round(
+                    orders[0].corr(orders[1]), 9
+                ),  # threads change later digits
+                "only_bigrec": float(((bigrec < 20) & (other >= 20)).mean()),
+                "only_other": float(((bigrec >= 20) & (other < 20)).mean()),
                 "gap": "",
             }
-            if {"bigrec", method} <= set(shown.method.unique()):
+            if {"bigrec", method} <= set(plain_lists.method.unique()):
                 pair = ("bigrec", method)
-                kept = shown[shown.method.isin(pair)]
-                row["overlap"] = float(evidence.overlaps(kept, [pair])[pair].mean())
+                pair_lists = plain_lists[plain_lists.method.isin(pair)]
+                row["overlap"] = float(evidence.overlaps(pair_lists, [pair])[pair].mean())
             else:
                 row["gap"] = "missing: lists of both"
             rows.append(row)
     columns = "dataset n_train method overlap rank_correlation only_bigrec only_other gap".split()
-    found = pd.DataFrame(rows).reindex(columns=columns)
-    return found[found.n_train > 0]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    return table[table.n_train > 0]
 
 
 def who_gains(test: pd.DataFrame) -> pd.DataFrame:
@@ -258,8 +261,8 @@ def who_gains(test: pd.DataFrame) -> pd.DataFrame:
             if not {"bigrec", method} <= set(group.method.unique()):
                 rows.append(keys | {"gap": f"missing: {method}"})
                 continue
-            both = significance.crossed(group[group.method.isin(("bigrec", method))], "ndcg")
-            change = both[method].to_numpy() - both["bigrec"].to_numpy()
+            tables = significance.crossed(group[group.method.isin(("bigrec", method))], "ndcg")
+            change = tables[method].to_numpy() - tables["bigrec"].to_numpy()
             gain = {"gain": float((change > 0).mean()), "lose": float((change < 0).mean())}
             rows.append(keys | gain | {"mean": float(change.mean()), "gap": ""})
     return pd.DataFrame(rows).reindex(columns="dataset n_train method gain lose mean gap".split())
@@ -269,38 +272,38 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     """NDCG@20 tested on each data set, by origin: untuned, each data set with the users' own
     answers and with those of others, joint (two sizes).
 
-    The main size of the single-domain model; 'joint, n in total' is the joint model with that many
-    samples in all. Columns dataset, origin, n_each, seeds, value, low, high, difference to the
+    At the main size of the single-domain model; 'joint, n in total' is the joint model with that
+    many samples in all. Columns dataset, origin, n_each, seeds, value, low, high, difference to the
     single-domain model with its interval, and gap.
     """
     rows = []
     joints = sorted(name for name in test.tuned_on.unique() if "+" in name)
-    together = joints[0] if joints else "+".join(datasets)
+    joint = joints[0] if joints else "+".join(datasets)
     for dataset in datasets:
         group = evidence.origins(test, dataset)
         size = evidence.main_size(group[group.origin == dataset])
-        wanted = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
-        wanted += [(f"{name}, others' answers", f"{name}*", size) for name in datasets]
+        origins = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
+        origins += [(f"{name}, others' answers", f"{name}*", size) for name in datasets]
         if len(datasets) > 1:
-            half = size // (together.count("+") + 1)
-            wanted += [("joint, n each", together, size), ("joint, n in total", together, half)]
+            half = size // (joint.count("+") + 1)
+            origins += [("joint, n each", joint, size), ("joint, n in total", joint, half)]
         single = group[(group.origin == dataset) & (group.n_train == size)]
-        for name, origin, n in wanted:
-            each = group[(group.origin == origin) & (group.n_train == n)]
+        for name, origin, n in origins:
+            ranks = group[(group.origin == origin) & (group.n_train == n)]
             row = {"dataset": dataset, "origin": name, "n_each": n}
-            if each.empty:
+            if ranks.empty:
                 rows.append(row | {"gap": f"missing: {name}, {n:,} samples"})
                 continue
-            row |= {"seeds": each.seed.nunique(), "gap": ""} | mean_interval(each)
-            both = pd.concat([single.assign(of="single"), each.assign(of="this")])
+            row |= {"seeds": ranks.seed.nunique(), "gap": ""} | mean_interval(ranks)
+            frame = pd.concat([single.assign(of="single"), ranks.assign(of="this")])
             if name not in (dataset, "untuned"):
-                pair = significance.crossed(both, "ndcg", by="of")
-                difference = pair["this"] - pair["single"]
-                apart = significance.contrast(
+                tables = significance.crossed(frame, "ndcg", by="of")
+                difference = tables["this"] - tables["single"]
+                contrast = significance.contrast(
                     difference.to_numpy(), significance.users_of(difference)
                 )
-                row |= {"difference": apart["difference"], "difference_low": apart["low"]}
-                row |= {"difference_high": apart["high"], "p": apart["p"]}
+                row |= {"difference": contrast["difference"], "difference_low": contrast["low"]}
+                row |= {"difference_high": contrast["high"], "p": contrast["p"]}
             rows.append(row)
     columns = (
         "dataset origin n_each seeds value low high difference difference_low difference_high p gap"
@@ -329,7 +332,7 @@ def settings(folder: Path) -> pd.DataFrame:
     among those that learn the users' own answers.
     """
     names = ["learning_rate", "epochs", "rank", "target_modules", "learn_prompt", "shuffled"]
-    by_run = {
+    jobs = {
         notebook: {
             (job["keys"]["dataset"], job["keys"]["run"]): job
             for job in manifests.published_jobs(folder, notebook)
@@ -341,18 +344,18 @@ def settings(folder: Path) -> pd.DataFrame:
     for (dataset, run, setting), group in evidence.under_settings(valid).groupby(
         ["dataset", "run", "setting"], sort=False
     ):
-        tuning = by_run["02_tune_llm"][dataset, run]
-        first = by_run["03_generate_titles"][dataset, run]["facts"]["first_beams"]["valid"]
+        tuning = jobs["02_tune_llm"][dataset, run]
+        first_beams = jobs["03_generate_titles"][dataset, run]["facts"]["first_beams"]["valid"]
         ndcg = significance.interval(group.ndcg.to_numpy(), group.user.to_numpy())
-        set_to = {name: tuning["parameters"].get(name) for name in names}
+        values = {name: tuning["parameters"].get(name) for name in names}
         rows.append(
             {"dataset": dataset, "setting": setting}
-            | set_to
-            | {"target_modules": " ".join(set_to["target_modules"])}
+            | values
+            | {"target_modules": " ".join(values["target_modules"])}
             | {"minutes": evidence.tuning_seconds(tuning) / 60}
             | {"valid_loss": tuning["facts"]["valid_loss"]}
-            | {"real": first["real"], "distinct": int(first["distinct"])}
-            | {"most_frequent": first["most frequent"], "n": len(group)}
+            | {"real": first_beams["real"], "distinct": int(first_beams["distinct"])}
+            | {"most_frequent": first_beams["most frequent"], "n": len(group)}
             | {"ndcg": ndcg.mean, "low": ndcg.low, "high": ndcg.high}
         )
     columns = [
@@ -362,8 +365,8 @@ def settings(folder: Path) -> pd.DataFrame:
         *"minutes valid_loss real distinct most_frequent n".split(),
     ]
     frame = pd.DataFrame(rows, columns=[*columns, "ndcg", "low", "high"])
-    tried = frame.ndcg.where(frame.setting != SHUFFLED)
-    return frame.assign(chosen=tried == tried.groupby(frame.dataset).transform("max"))
+    eligible = frame.ndcg.where(frame.setting != SHUFFLED)
+    return frame.assign(chosen=eligible == eligible.groupby(frame.dataset).transform("max"))
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -371,7 +374,7 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     place = {method.name: number for number, method in enumerate(METHODS)}
     return frame.sort_values(
         ["dataset", "n_train", "method"],
-        key=lambda name: name.astype(str).map(place) if name.name == "method" else name,
+        key=lambda column: column.astype(str).map(place) if column.name == "method" else column,
         kind="stable",
     )
 
@@ -381,12 +384,12 @@ def every_run(rows: pd.DataFrame) -> pd.DataFrame:
 
     rows: metrics.csv; ways of grounding are left out. Mean over seeds.
     """
-    kept = in_order(rows[(rows.split == "test") & rows.method.isin(MAIN)])
-    kept = kept.assign(
-        column=kept.metric + "@" + kept.k.astype(str),
-        method=[label(*each) for each in zip(kept.method, kept.run, strict=True)],
+    frame = in_order(rows[(rows.split == "test") & rows.method.isin(MAIN)])
+    frame = frame.assign(
+        column=frame.metric + "@" + frame.k.astype(str),
+        method=[label(*pair) for pair in zip(frame.method, frame.run, strict=True)],
     )
-    columns = kept.sort_values(["metric", "k"]).column.unique()
+    columns = frame.sort_values(["metric", "k"]).column.unique()
     keys = ["dataset", "n_train", "method"]
-    wide = kept.pivot_table(index=keys, columns="column", values="value", sort=False)
+    wide = frame.pivot_table(index=keys, columns="column", values="value", sort=False)
     return wide[columns].reset_index()

@@ -1,7 +1,7 @@
 """Calibration: does the inference keep its level, and how large must a study be?
 
 Every error rate below is a share of studies of simulated models (`simulation`), on which `mean_of`,
-`ratio_of` and `rules` were called as claims call them.
+`ratio_of` and `rules` are called as claims call them.
 
     python -m bigrec_lib.findings.calibration [--quick]     (make calibrate)
 """
@@ -54,14 +54,14 @@ def level_cell(
     )
     rng, users = rng_of("level", *keys.values()), simulation.users_of(n, n_users)
     truth = 0.5 * rate * simulation.WORTH.mean()
-    wrong = covered = 0
+    rejections = covered = 0
     for _ in range(repetitions):
-        one, other = simulation.pair(rng, users, seeds, variation, models)
-        base = other.at(rate)
-        wrong += mean_of(one.at(rate) - base, users).p < LEVEL
-        found = mean_of(one.at(1.5 * rate) - base, users).interval
-        covered += found.low <= truth <= found.high
-    error, coverage = wrong / repetitions, covered / repetitions
+        first, second = simulation.pair(rng, users, seeds, variation, models)
+        base = second.at(rate)
+        rejections += mean_of(first.at(rate) - base, users).p < LEVEL
+        interval = mean_of(first.at(1.5 * rate) - base, users).interval
+        covered += interval.low <= truth <= interval.high
+    error, coverage = rejections / repetitions, covered / repetitions
     return keys | {
         "error": error,
         "error_se": error_of(LEVEL, repetitions),
@@ -75,33 +75,36 @@ def guard_cell(n: int, n_users: int, seeds: int, kind: str, repetitions: int) ->
     keys = dict(lists=kind, examples=n, users=n_users, seeds=seeds)
     rng, users = rng_of("guard", *keys.values()), simulation.users_of(n, n_users)
     stock = simulation.stock_of(rng)
-    passed = failed = 0
+    passes = failures = 0
     for _ in range(repetitions):
         targets = rng.choice(len(simulation.POPULARITY), n, p=simulation.POPULARITY)
         lists = simulation.impersonal(rng, stock, targets, seeds, kind)
-        parts = [metrics.own_and_others(each, targets, users, simulation.WORTH) for each in lists]
-        found = mean_of(np.stack([own - others for own, others in parts]), users)
-        passed += found.p < LEVEL and found.value > 0
-        failed += found.p < LEVEL and found.value < 0
+        parts = [
+            metrics.own_and_others(seed_lists, targets, users, simulation.WORTH)
+            for seed_lists in lists
+        ]
+        mean = mean_of(np.stack([own - others for own, others in parts]), users)
+        passes += mean.p < LEVEL and mean.value > 0
+        failures += mean.p < LEVEL and mean.value < 0
     return keys | {
-        "passes": passed / repetitions,
-        "error": (passed + failed) / repetitions,
+        "passes": passes / repetitions,
+        "error": (passes + failures) / repetitions,
         "error_se": error_of(LEVEL, repetitions),
         "repetitions": repetitions,
     }
 
 
-def no_worse(one: np.ndarray, other: np.ndarray, users: np.ndarray) -> Mean:
-    """one / other - 1, as `claims` computes it."""
-    return ratio_of(np.stack([one - other, other]), users)
+def no_worse(values: np.ndarray, base: np.ndarray, users: np.ndarray) -> Mean:
+    """values / base - 1, as `claims` computes it."""
+    return ratio_of(np.stack([values - base, base]), users)
 
 
 def slope(models: list[simulation.Model], rate: float, share: float, users: np.ndarray) -> Mean:
     """Slope per doubling as a share of the level, of models whose true one is `share`."""
-    found = training_sizes.Ladder(np.log2(SIZES), np.empty(0), users)
-    rates = rate * (1 + share * (found.x - found.x.mean()))
-    values = np.stack([model.at(each) for model, each in zip(models, rates, strict=True)])
-    return ratio_of(found.parts(values), users)
+    sizes = training_sizes.Ladder(np.log2(SIZES), np.empty(0), users)
+    rates = rate * (1 + share * (sizes.x - sizes.x.mean()))
+    values = np.stack([model.at(size_rate) for model, size_rate in zip(models, rates, strict=True)])
+    return ratio_of(sizes.parts(values), users)
 
 
 def decided(finding: rules.Finding) -> str:
@@ -122,13 +125,13 @@ def boundary_cell(
     verdicts = []
     for _ in range(repetitions):
         if rule == "no worse":
-            one, other = simulation.pair(rng, users, seeds, variation, "related")
-            mean = no_worse(one.at((1 - rules.SAME) * rate), other.at(rate), users)
+            first, second = simulation.pair(rng, users, seeds, variation, "related")
+            mean = no_worse(first.at((1 - rules.SAME) * rate), second.at(rate), users)
         else:
             mean = slope(ladder(rng, users, seeds, variation), rate, rules.FLAT, users)
         verdicts.append(decided(rules.RULES[rule](mean)))
     supported, contradicted = (
-        verdicts.count(each) / repetitions for each in (rules.SUPPORTED, rules.CONTRADICTED)
+        verdicts.count(verdict) / repetitions for verdict in (rules.SUPPORTED, rules.CONTRADICTED)
     )
     return keys | {
         "supported": supported,
@@ -158,28 +161,28 @@ def power_cell(
         simulation.users_of(n, n_users),
         level / simulation.WORTH.mean(),
     )
-    found = {models: np.zeros(len(GAINS)) for models in ("unrelated", "related")}
-    same, flat = np.zeros(len(MARGINS)), 0
+    finds = {models: np.zeros(len(GAINS)) for models in ("unrelated", "related")}
+    margin_counts, flat = np.zeros(len(MARGINS)), 0
     for _ in range(repetitions):
-        for models, counts in found.items():
-            one, other = simulation.pair(rng, users, seeds, variation, models)
-            base = other.at(rate)
-            for place, gain in enumerate(GAINS):
-                mean = mean_of(one.at((1 + gain) * rate) - base, users)
-                counts[place] += mean.p < LEVEL and mean.value > 0
-        equal = no_worse(one.at(rate), base, users)
-        same += [equal.p_above(-margin) < LEVEL / 2 for margin in MARGINS]
+        for models, counts in finds.items():
+            first, second = simulation.pair(rng, users, seeds, variation, models)
+            base = second.at(rate)
+            for index, gain in enumerate(GAINS):
+                mean = mean_of(first.at((1 + gain) * rate) - base, users)
+                counts[index] += mean.p < LEVEL and mean.value > 0
+        ratio = no_worse(first.at(rate), base, users)
+        margin_counts += [ratio.p_above(-margin) < LEVEL / 2 for margin in MARGINS]
         slopes = slope(ladder(rng, users, seeds, variation), rate, 0.0, users)
         flat += decided(rules.flat(slopes)) == rules.SUPPORTED
     return (
         keys
         | {
             f"found_{models}": level * smallest(counts / repetitions)
-            for models, counts in found.items()
+            for models, counts in finds.items()
         }
         | {
-            f"no_worse_{margin:.0%}": count
-            for margin, count in zip(MARGINS, same / repetitions, strict=True)
+            f"no_worse_{margin:.0%}": share
+            for margin, share in zip(MARGINS, margin_counts / repetitions, strict=True)
         }
         | {"flat": flat / repetitions, "power_se": error_of(POWER, repetitions)}
         | {"repetitions": repetitions}
@@ -196,8 +199,8 @@ def effect_cell(n: int, n_users: int, seeds: int, models: str, repetitions: int)
     low, high = (level / simulation.WORTH.mean() for level in (LEVELS[0], LEVELS[0] + EFFECT))
     count = 0
     for _ in range(repetitions):
-        one, other = simulation.pair(rng, users, seeds, VARIATIONS[0], models)
-        mean = mean_of(one.at(high) - other.at(low), users)
+        first, second = simulation.pair(rng, users, seeds, VARIATIONS[0], models)
+        mean = mean_of(first.at(high) - second.at(low), users)
         count += mean.p < LEVEL and mean.value > 0
     share = count / repetitions
     return keys | {
@@ -208,14 +211,14 @@ def effect_cell(n: int, n_users: int, seeds: int, models: str, repetitions: int)
 
 
 def smallest(power: np.ndarray) -> float:
-    """The gain, as a share of the level, found with a power of 80 %: between those tried.
+    """The gain, as a share of the level, found with a power of 80 %: interpolated between GAINS.
 
-    NaN where not even the largest is.
+    NaN where not even the largest is found that often.
     """
     if power[-1] < POWER:
         return float("nan")
-    rising = np.maximum.accumulate(power)
-    return float(np.interp(POWER, np.r_[0, rising], np.r_[0, GAINS]))
+    curve = np.maximum.accumulate(power)
+    return float(np.interp(POWER, np.r_[0, curve], np.r_[0, GAINS]))
 
 
 # ----------------------------------------------------------------------------------- all of them
@@ -270,17 +273,19 @@ def calibrate(quick: bool = False) -> dict[str, pd.DataFrame]:
     """All tables, a row a cell; the same whatever the number of processors."""
     jobs = []
     for name, (cell, settings) in TABLES.items():
-        for each in settings:
-            fewer = (QUICK if quick else 1) * (2 if name == "power" else 1)
-            repetitions = REPETITIONS[each[0]] // fewer
-            jobs.append((name, partial(cell, *each, repetitions)))
+        for setting in settings:
+            divisor = (QUICK if quick else 1) * (2 if name == "power" else 1)
+            repetitions = REPETITIONS[setting[0]] // divisor
+            jobs.append((name, partial(cell, *setting, repetitions)))
     longest_first = sorted(range(len(jobs)), key=lambda number: -jobs[number][1].args[0])
     with ProcessPoolExecutor() as pool:
-        done = pool.map(run, [jobs[number][1] for number in longest_first])
-        done = tqdm(done, total=len(jobs), desc="calibration", unit="cell")
-        row_of = dict(zip(longest_first, done, strict=True))
+        rows = pool.map(run, [jobs[number][1] for number in longest_first])
+        rows = tqdm(rows, total=len(jobs), desc="calibration", unit="cell")
+        row_of = dict(zip(longest_first, rows, strict=True))
     return {
-        name: pd.DataFrame([row_of[number] for number, (of, _) in enumerate(jobs) if of == name])
+        name: pd.DataFrame(
+            [row_of[number] for number, (table, _) in enumerate(jobs) if table == name]
+        )
         for name in TABLES
     }
 
@@ -300,26 +305,26 @@ def span(values: Iterable[float]) -> str:
     return f"{np.mean(values):.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
-def summaries(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def summaries(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The tables as a page shows them: cells that differ in what matters less are one row.
 
     Of power, the rows of the lower level.
     """
-    level = found["level"].groupby(["variation", "seeds"])
-    guard = found["guard"].groupby(["lists", "seeds"])
-    boundary = found["boundary"].groupby(["rule", "seeds"])
-    shown = {
+    level = frames["level"].groupby(["variation", "seeds"])
+    guard = frames["guard"].groupby(["lists", "seeds"])
+    boundary = frames["boundary"].groupby(["rule", "seeds"])
+    views = {
         "level": level.agg({"error": span, "coverage": span}).reset_index(),
         "guard": guard.agg({"passes": span, "error": span}).reset_index(),
         "boundary": boundary.agg({"supported": span, "contradicted": span}).reset_index(),
-        "power": shown_power(found["power"]),
-        "effect": shown_effect(found["effect"]),
+        "power": shown_power(frames["power"]),
+        "effect": shown_effect(frames["effect"]),
     }
-    for frame in shown.values():
+    for frame in views.values():
         frame.columns = frame.columns.str.replace("_", " ")
         if "variation" in frame:
             frame["variation"] = frame.variation.map(str)
-    return shown
+    return views
 
 
 def shown_power(power: pd.DataFrame) -> pd.DataFrame:
@@ -335,13 +340,13 @@ def shown_effect(effect: pd.DataFrame) -> pd.DataFrame:
     return power[["unrelated", "related"]].reset_index()
 
 
-def write(found: dict[str, pd.DataFrame], docs: Path) -> None:
+def write(frames: dict[str, pd.DataFrame], docs: Path) -> None:
     """Write calibration/*.csv, and the summaries into the tables of protocol.md."""
     page = docs / "protocol.md"
     text = page.read_text(encoding="utf-8")
-    for name, frame in found.items():
+    for name, frame in frames.items():
         tables.save(frame, docs / "calibration", name)
-    for name, frame in summaries(found).items():
+    for name, frame in summaries(frames).items():
         text = put(text, HEADINGS[name], tables.markdown(frame, 4))
     write_text(text, page)
 

@@ -1,9 +1,9 @@
 """Whether chosen samples beat as many drawn at random (13, Q1): evidence, rows, tables.
 
-Draws and tuning seeds are nested: each draw of samples is tuned on under a few seeds. What is
-independent is a draw, of which the seeds are repeated measurements; of an arm that does not draw,
-a seed. The mean over such *units* has the error that `significance.mean_of` gives it, with units
-in place of seeds; a difference of two arms has that of the units of both (`contrast`).
+Draws and tuning seeds are nested: the LLM is tuned on each draw of samples under a few seeds. The
+independent unit is a draw, and its seeds are repeated measurements; of an arm that does not draw,
+the unit is a seed. The error of a mean over *units* is that of `significance.mean_of`, with units
+in place of seeds; the error of a difference of two arms is of the units of both (`contrast`).
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ def picked(rows: pd.DataFrame) -> pd.DataFrame:
 
     rows: with the columns of `row_keys.KEYS` and method, such as ranks.
     """
-    kept = rows.setting.astype(str).str.startswith(PICKED) & (rows.tuned_on == "")
-    found = evidence.by_own_llm(rows[kept & ~rows.constrained & (rows.method == "bigrec")])
-    choice = found.setting.astype(str).str.extract(r"(\w+)\.(\d+)$").to_numpy()
-    return found.assign(arm=choice[:, 0], draw=choice[:, 1].astype(int), budget=found.n_train)
+    mask = rows.setting.astype(str).str.startswith(PICKED) & (rows.tuned_on == "")
+    frame = evidence.by_own_llm(rows[mask & ~rows.constrained & (rows.method == "bigrec")])
+    choice = frame.setting.astype(str).str.extract(r"(\w+)\.(\d+)$").to_numpy()
+    return frame.assign(arm=choice[:, 0], draw=choice[:, 1].astype(int), budget=frame.n_train)
 
 
 def likelihoods(values: pd.DataFrame) -> pd.DataFrame:
     """The log-likelihood of every title, and how much the user's own history adds to it.
 
-    values: `evidence.read_values`. Columns of `picked`, user, example, likelihood, knows (minus
-    that after another user's history), tokens.
+    values: `evidence.read_values`. Columns dataset, arm, draw, budget, seed, user, example,
+    likelihood, knows (likelihood minus that after another user's history), tokens.
     """
     rows = picked(values)
     keys = ["dataset", "arm", "draw", "budget", "seed", "user", "example"]
@@ -80,55 +80,55 @@ def likelihoods(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def units(rows: pd.DataFrame, value: str) -> pd.DataFrame:
-    """One arm's values, independent units x examples: its draws, each the mean of its seeds, or
-    where it has but one draw its seeds. Columns are (user, example)."""
-    by = "draw" if rows.draw.nunique() > 1 else "seed"
-    return rows.pivot_table(value, by, ["user", "example"]).dropna(axis=1)
+    """One arm's values, independent units x examples: its draws, each the mean of its seeds; its
+    seeds where it has only one draw. Columns are (user, example)."""
+    unit = "draw" if rows.draw.nunique() > 1 else "seed"
+    return rows.pivot_table(value, unit, ["user", "example"]).dropna(axis=1)
 
 
 def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean:
     """mean(ours) − mean(theirs) of independent units (A, n) and (B, n) on the same n examples.
 
-    users: (n,). As `significance.mean_of`, but that each side has units of its own. One unit says
-    nothing of others: that side adds no variance. Mean.seeds is the smaller number of units.
+    users: (n,). As `significance.mean_of`, but each side has its own units. A single unit says
+    nothing of others: that side adds no variance of units. Mean.seeds: the smaller number of units.
     """
     sides = [np.asarray(side, dtype=np.float64) for side in (ours, theirs)]
     _, user = np.unique(users, return_inverse=True)
     sizes, n = np.bincount(user), len(users)
     value = float(sides[0].mean() - sides[1].mean())
-    of_users = clustered(sides[0].mean(0) - sides[1].mean(0) - value, user) / n**2
+    v_users = clustered(sides[0].mean(0) - sides[1].mean(0) - value, user) / n**2
     df_users = max((sizes**2).sum() ** 2 / (sizes**4).sum() - 1, 1.0)
-    of_units, of_both, spread = 0.0, 0.0, of_users**2 / df_users
-    several = [side for side in sides if len(side) > 1]
-    for side in several:
-        df, by_unit = len(side) - 1, side.mean(1)
-        share = 1 / (len(side) * df)
-        left = side - by_unit[:, None] - side.mean(0) + side.mean()
-        apart = ((by_unit - side.mean()) ** 2).sum() * share
-        both = sum(clustered(row, user) for row in left) * share / n**2
-        spread += apart**2 / df + both**2 / (df * df_users)
-        of_units, of_both = of_units + apart, of_both + both
-    variance = of_users + max(of_units - of_both, FLOOR * min(of_both, of_users))
-    found = variance**2 / spread if spread else 0.0
-    fewest = min((len(side) - 1 for side in several), default=df_users)
-    found = max(found * fewest / (fewest + 0.5), min(fewest, df_users))
-    return Mean(value, variance**0.5, float(found), min(map(len, sides)), len(sizes), n)
+    v_units, v_both, denominator = 0.0, 0.0, v_users**2 / df_users
+    replicated = [side for side in sides if len(side) > 1]
+    for side in replicated:
+        df_units, unit_means = len(side) - 1, side.mean(1)
+        weight = 1 / (len(side) * df_units)
+        residuals = side - unit_means[:, None] - side.mean(0) + side.mean()
+        between = ((unit_means - side.mean()) ** 2).sum() * weight
+        interaction = sum(clustered(row, user) for row in residuals) * weight / n**2
+        denominator += between**2 / df_units + interaction**2 / (df_units * df_users)
+        v_units, v_both = v_units + between, v_both + interaction
+    variance = v_users + max(v_units - v_both, FLOOR * min(v_both, v_users))
+    df = variance**2 / denominator if denominator else 0.0
+    df_min = min((len(side) - 1 for side in replicated), default=df_users)
+    df = max(df * df_min / (df_min + 0.5), min(df_min, df_users))
+    return Mean(value, variance**0.5, float(df), min(map(len, sides)), len(sizes), n)
 
 
 def relative(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean | None:
-    """mean(ours) / mean(theirs) − 1 with its error, to first order; None without a level."""
+    """mean(ours) / mean(theirs) − 1 with its first-order error; None without a level above 0."""
     level = np.mean(theirs)
     if not level > 0:
         return None
     ratio = float(np.mean(ours) / level)
-    error = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users)
-    return replace(error, value=ratio - 1)
+    mean = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users)
+    return replace(mean, value=ratio - 1)
 
 
 def shared(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two tables of `units` on the examples of both, and the users of those."""
-    both = ours.columns.intersection(theirs.columns)
-    return ours[both].to_numpy(), theirs[both].to_numpy(), users_of(ours[both])
+    """Two tables of `units` on the examples of both, with their users."""
+    examples = ours.columns.intersection(theirs.columns)
+    return ours[examples].to_numpy(), theirs[examples].to_numpy(), users_of(ours[examples])
 
 
 class Arms:
@@ -138,36 +138,36 @@ class Arms:
         groups = rows.groupby(["arm", "budget"], sort=False)
         self.of = {key: units(group, value) for key, group in groups}
 
-    def against(self, arm: str, budget: int, of_random: int = 0) -> Mean | None:
-        """An arm minus random, or with of_random / random of that budget − 1; None if missing."""
-        ours, theirs = self.of.get((arm, budget)), self.of.get((RANDOM, of_random or budget))
+    def against(self, arm: str, budget: int, random_budget: int = 0) -> Mean | None:
+        """An arm minus random; with random_budget, arm / random of that − 1; None if missing."""
+        ours, theirs = self.of.get((arm, budget)), self.of.get((RANDOM, random_budget or budget))
         if ours is None or theirs is None:
             return None
         parts = shared(ours, theirs)
         if not parts[0].size:
             return None
-        return relative(*parts) if of_random else contrast(*parts)
+        return relative(*parts) if random_budget else contrast(*parts)
 
     def mean(self, arm: str, budget: int) -> Mean | None:
         """The mean of an arm itself; None if it is missing."""
-        table = self.of.get((arm, budget))
-        if table is None or not table.size:
+        values = self.of.get((arm, budget))
+        if values is None or not values.size:
             return None
-        return mean_of(table.to_numpy(), users_of(table))
+        return mean_of(values.to_numpy(), users_of(values))
 
 
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows by data set, budget and arm, the arms as in LABELS."""
-    place = {arm: number for number, arm in enumerate(LABELS)}
-    keyed = rows.assign(place=rows.arm.map(place))
-    return keyed.sort_values(["dataset", "budget", "place"], kind="stable").drop(columns="place")
+    place = {arm: i for i, arm in enumerate(LABELS)}
+    frame = rows.assign(place=rows.arm.map(place))
+    return frame.sort_values(["dataset", "budget", "place"], kind="stable").drop(columns="place")
 
 
 def every_arm(ranks: pd.DataFrame, dataset: str) -> tuple[list[str], list[int]]:
     """The arms and budgets of a data set, in order. ranks: `picked`."""
     rows = ranks[ranks.dataset == dataset]
-    known = [arm for arm in LABELS if arm in set(rows.arm)]
-    return known, sorted(int(budget) for budget in rows.budget.unique())
+    arms = [arm for arm in LABELS if arm in set(rows.arm)]
+    return arms, sorted(int(budget) for budget in rows.budget.unique())
 
 
 # --------------------------------------------------------------------------------------- Q1
@@ -184,33 +184,33 @@ def q1(ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame) -> list[d
     rows = []
     for dataset in ranks.dataset.unique():
         arms, budgets = every_arm(ranks, dataset)
-        of = arms_of(ranks, likely, gains, dataset)
-        chosen = [arm for arm in arms if arm != RANDOM]
-        for arm, budget in product(chosen, budgets):
+        values = arms_of(ranks, likely, gains, dataset)
+        selections = [arm for arm in arms if arm != RANDOM]
+        for arm, budget in product(selections, budgets):
             keys = {"claim": "Q1", "dataset": dataset}
             keys |= {"statement": f"{LABELS[arm]} − at random, {budget:,} samples"}
             for metric, (guard, name) in {
                 NDCG: ("gain", claims.PERSONAL), LIKELIHOOD: ("knows", KNOWS)
             }.items():  # fmt: skip
-                said = keys | {"metric": ENDPOINTS[metric]}
-                what = f"{ENDPOINTS[metric]} of {arm} and of random samples"
-                guards = {name: of[guard].mean(arm, budget)}
-                rows.append(claims.compared(said, of[metric].against(arm, budget), what, guards))
-        for arm, small in product(chosen, budgets[:-1]):
+                head = keys | {"metric": ENDPOINTS[metric]}
+                gap = f"{ENDPOINTS[metric]} of {arm} and of random samples"
+                guards = {name: values[guard].mean(arm, budget)}
+                rows.append(claims.compared(head, values[metric].against(arm, budget), gap, guards))
+        for arm, small in product(selections, budgets[:-1]):
             large = budgets[-1]
             keys = {"claim": "Q1", "dataset": dataset, "metric": "share of NDCG@20"}
             keys |= {"statement": f"{small:,} samples, {LABELS[arm]} / {large:,} at random − 1"}
-            mean = of[NDCG].against(arm, small, large)
-            what = f"NDCG@20 of {arm} and of random samples, and a hit"
-            guards = {claims.PERSONAL: of["gain"].mean(arm, small)}
-            rows.append(claims.compared(keys, mean, what, guards, "no worse"))
+            mean = values[NDCG].against(arm, small, large)
+            gap = f"NDCG@20 of {arm} and of random samples, and a hit"
+            guards = {claims.PERSONAL: values["gain"].mean(arm, small)}
+            rows.append(claims.compared(keys, mean, gap, guards, "no worse"))
     return rows
 
 
 def arms_of(
     ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame, dataset: str
 ) -> dict[str, Arms]:
-    """What is measured -> its values by arm and budget, of one data set."""
+    """Measure -> its values by arm and budget, of one data set."""
     frames = {NDCG: ranks, LIKELIHOOD: likely, "knows": likely, "gain": gains}
     return {value: Arms(frame[frame.dataset == dataset], value) for value, frame in frames.items()}
 
@@ -228,28 +228,28 @@ def table(
     _difference to random, _low and _high; gain and knows with _low and _high; selecting, tuning
     and total seconds.
     """
-    found = []
+    rows = []
     for dataset in ranks.dataset.unique():
         arms, budgets = every_arm(ranks, dataset)
-        of = arms_of(ranks, likely, gains, dataset)
+        values = arms_of(ranks, likely, gains, dataset)
         for budget, arm in product(budgets, arms):
-            own = ranks[(ranks.dataset == dataset) & (ranks.arm == arm) & (ranks.budget == budget)]
-            if own.empty:
+            runs = ranks[(ranks.dataset == dataset) & (ranks.arm == arm) & (ranks.budget == budget)]
+            if runs.empty:
                 continue
-            row = {"dataset": dataset, "budget": budget, "arm": arm, "draws": own.draw.nunique()}
-            row |= {"seeds": own.seed.nunique(), "n": own.example.nunique()}
-            there = likely[(likely.dataset == dataset) & (likely.arm == arm)]
-            row["n_likelihood"] = there[there.budget == budget].example.nunique()
+            row = {"dataset": dataset, "budget": budget, "arm": arm, "draws": runs.draw.nunique()}
+            row |= {"seeds": runs.seed.nunique(), "n": runs.example.nunique()}
+            arm_likely = likely[(likely.dataset == dataset) & (likely.arm == arm)]
+            row["n_likelihood"] = arm_likely[arm_likely.budget == budget].example.nunique()
             for metric in ENDPOINTS:
-                level = of[metric].mean(arm, budget)
-                apart = of[metric].against(arm, budget) if arm != RANDOM else None
+                level = values[metric].mean(arm, budget)
+                difference = values[metric].against(arm, budget) if arm != RANDOM else None
                 row[metric] = level.value if level else np.nan
-                row |= ends(f"{metric}_difference", f"{metric}_", apart)
+                row |= ends(f"{metric}_difference", f"{metric}_", difference)
             for guard in ("gain", "knows"):
-                row |= ends(guard, f"{guard}_", of[guard].mean(arm, budget))
-            found.append(row)
-    frame = pd.DataFrame(found)
-    return frame.merge(seconds, "left", on=["dataset", "budget", "arm"]) if found else frame
+                row |= ends(guard, f"{guard}_", values[guard].mean(arm, budget))
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    return frame.merge(seconds, "left", on=["dataset", "budget", "arm"]) if rows else frame
 
 
 def ends(name: str, prefix: str, mean: Mean | None) -> dict[str, float]:
@@ -265,10 +265,10 @@ def seconds_of(folder) -> pd.DataFrame:
 
     Choosing is charged with all that an arm needs; tuning is the mean of an arm's runs.
     """
-    choosing = [
-        {"dataset": job["keys"]["dataset"], "arm": arm, "budget": int(budget), "selecting": spent}
+    selections = [
+        {"dataset": job["keys"]["dataset"], "arm": arm, "budget": int(budget), "selecting": seconds}
         for job in manifests.published_jobs(folder, "13a_select_samples")
-        for name, spent in job["seconds_of"].items()
+        for name, seconds in job["seconds_of"].items()
         for arm, _, budget in [name.partition(", ")]
         if budget.isdigit()
     ]
@@ -277,11 +277,11 @@ def seconds_of(folder) -> pd.DataFrame:
         for job in manifests.published_jobs(folder, "02_tune_llm")
     ]
     keys = ["dataset", "budget", "arm"]
-    if not choosing or not tunings:
+    if not selections or not tunings:
         return pd.DataFrame(columns=[*keys, "selecting", "tuning", "total"])
     tuning = picked(pd.DataFrame(tunings)).groupby(keys, as_index=False).tuning.mean()
-    both = pd.DataFrame(choosing).merge(tuning, on=keys)
-    return both.assign(total=both.selecting + both.tuning)[[*keys, "selecting", "tuning", "total"]]
+    cost = pd.DataFrame(selections).merge(tuning, on=keys)
+    return cost.assign(total=cost.selecting + cost.tuning)[[*keys, "selecting", "tuning", "total"]]
 
 
 def variances(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
@@ -296,10 +296,10 @@ def variances(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
             runs = group.pivot_table(metric, "draw", "seed")
             if not runs.size:
                 continue
-            of_draws, of_seeds = components(runs.to_numpy())
+            draw_sd, seed_sd = components(runs.to_numpy())
             row = dict(zip(("dataset", "budget", "arm"), keys, strict=True))
             row |= {"metric": ENDPOINTS[metric], "draws": len(runs), "seeds": runs.shape[1]}
-            rows.append(row | {"of_draws": of_draws, "of_seeds": of_seeds})
+            rows.append(row | {"of_draws": draw_sd, "of_seeds": seed_sd})
     columns = "dataset budget arm metric draws seeds of_draws of_seeds".split()
     return pd.DataFrame(rows, columns=columns)
 
@@ -308,14 +308,14 @@ def components(runs: np.ndarray) -> tuple[float, float]:
     """Standard deviations of draws and of seeds within a draw, from means of runs (D, S).
 
     The variance of draws is what their means vary by beyond what seeds account for (analysis of
-    variance), 0 at least. NaN where there is one draw, or one seed a draw; then draws are held
-    for all of it.
+    variance), 0 at least. NaN where there is one draw, or one seed a draw; in the latter case
+    draws account for all of it.
     """
     draws, seeds = runs.shape
     within = float(runs.var(axis=1, ddof=1).mean()) if seeds > 1 else np.nan
     between = float(runs.mean(axis=1).var(ddof=1)) if draws > 1 else np.nan
-    left = between - (within / seeds if seeds > 1 else 0.0)
-    return float(np.sqrt(max(left, 0.0))) if draws > 1 else np.nan, float(np.sqrt(within))
+    excess = between - (within / seeds if seeds > 1 else 0.0)
+    return float(np.sqrt(max(excess, 0.0))) if draws > 1 else np.nan, float(np.sqrt(within))
 
 
 def bands(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
@@ -323,8 +323,8 @@ def bands(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
     are of the means of single draws."""
     rows = []
     for metric, frame in {NDCG: ranks, LIKELIHOOD: likely}.items():
-        at_random = frame[frame.arm == RANDOM]
-        for (dataset, budget), group in at_random.groupby(["dataset", "budget"], sort=False):
+        random_rows = frame[frame.arm == RANDOM]
+        for (dataset, budget), group in random_rows.groupby(["dataset", "budget"], sort=False):
             means = units(group, metric).mean(axis=1)
             row = {"dataset": dataset, "budget": budget, "metric": metric, "draws": len(means)}
             rows.append(row | {"low": means.min(), "mean": means.mean(), "high": means.max()})
@@ -334,25 +334,25 @@ def bands(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
 PROFILE = ("popularity", "length", "age", "words")
 
 
-def profiles(chosen: pd.DataFrame) -> pd.DataFrame:
+def profiles(samples: pd.DataFrame) -> pd.DataFrame:
     """What arms choose: a row a data set, budget and arm, mean of draws.
 
-    chosen: selections.parquet. Columns dataset, budget, arm, users (different ones) and PROFILE:
+    samples: selections.parquet. Columns dataset, budget, arm, users (different ones) and PROFILE:
     training interactions of the target, titles of the history, age (0 the newest training sample, 1
     the oldest), share of the target's words that the history has.
     """
     keys = ["dataset", "budget", "arm"]
-    draws = chosen.groupby([*keys, "draw"], sort=False)
+    draws = samples.groupby([*keys, "draw"], sort=False)
     means = draws[list(PROFILE)].mean().join(draws.user.nunique().rename("users"))
-    found = means.groupby(level=keys, sort=False).mean().reset_index()
-    return found[[*keys, "users", *PROFILE]]
+    profile = means.groupby(level=keys, sort=False).mean().reset_index()
+    return profile[[*keys, "users", *PROFILE]]
 
 
-def overlaps(chosen: pd.DataFrame) -> pd.DataFrame:
+def overlaps(samples: pd.DataFrame) -> pd.DataFrame:
     """Jaccard overlap of what two arms choose, mean of pairs of draws: columns dataset, budget,
     arm, against, jaccard. Of an arm and itself: different draws; 1 where there is one."""
     rows = []
-    for (dataset, budget), group in chosen.groupby(["dataset", "budget"], sort=False):
+    for (dataset, budget), group in samples.groupby(["dataset", "budget"], sort=False):
         sets: dict[str, list[set]] = {}
         for (arm, _), draw in group.groupby(["arm", "draw"]):
             sets.setdefault(arm, []).append(set(draw.example))
@@ -372,32 +372,32 @@ def overlaps(chosen: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------ what it shows
 
 
-def sentences(rows: pd.DataFrame, found: pd.DataFrame, spread: pd.DataFrame) -> list[str]:
-    """What 13 shows, five sentences at most. rows: judged claims; found: `table`; spread:
+def sentences(rows: pd.DataFrame, arms: pd.DataFrame, spread: pd.DataFrame) -> list[str]:
+    """What 13 shows, five sentences at most. rows: judged claims; arms: `table`; spread:
     `variances`."""
-    if found.empty:
+    if arms.empty:
         return [
             "No adapter has learnt chosen samples: `selection` in the study file asks for them."
         ]
     lines = [" ".join(filter(None, (counted(rows), apart_from_chance(rows))))]
     for metric, name in ENDPOINTS.items():
-        own = found[found[f"{metric}_difference"].notna()]
-        if len(own):
-            best = own.loc[own[f"{metric}_difference"].idxmax()]
-            lines.append(best_of(best, metric, name, len(own)))
-    known = found[found.knows.notna()]
-    if len(known):
+        contrasts = arms[arms[f"{metric}_difference"].notna()]
+        if len(contrasts):
+            best = contrasts.loc[contrasts[f"{metric}_difference"].idxmax()]
+            lines.append(best_of(best, metric, name, len(contrasts)))
+    gains = arms[arms.knows.notna()]
+    if len(gains):
         lines.append(
-            f"In **{int((known.knows_low > 0).sum())} of {len(known)}** arms and budgets the title "
+            f"In **{int((gains.knows_low > 0).sum())} of {len(gains)}** arms and budgets the title "
             "is likelier after the user's own history than after another user's, by the interval "
             "of `knows`."
         )
-    at_random = spread[(spread.arm == RANDOM) & (spread.metric == ENDPOINTS[NDCG])]
-    for each in at_random[at_random.budget == at_random.budget.max()].head(1).itertuples():
+    random_rows = spread[(spread.arm == RANDOM) & (spread.metric == ENDPOINTS[NDCG])]
+    for row in random_rows[random_rows.budget == random_rows.budget.max()].head(1).itertuples():
         lines.append(
-            f"NDCG@20 of {each.budget:,} random samples of {each.dataset} has a standard deviation "
-            f"of {number(each.of_draws)} between {alts.counted(each.draws, 'draw')} and of "
-            f"{number(each.of_seeds)} between {alts.counted(each.seeds, 'seed')} on one draw."
+            f"NDCG@20 of {row.budget:,} random samples of {row.dataset} has a standard deviation "
+            f"of {number(row.of_draws)} between {alts.counted(row.draws, 'draw')} and of "
+            f"{number(row.of_seeds)} between {alts.counted(row.seeds, 'seed')} on one draw."
         )
     return lines
 
@@ -412,35 +412,35 @@ def counted(rows: pd.DataFrame) -> str:
             f"**Nothing is decided**: of {len(rows)} comparisons none has the {rules.SEEDS} "
             "independent draws or seeds that a verdict takes."
         )
-    told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-    word = "No choice of samples is shown to beat chance"
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    finding = "No choice of samples is shown to beat chance"
     if verdicts.get(rules.SUPPORTED, 0):
-        word = "Choosing samples helps in places"
-    return f"**{word}**: of {len(rows)} comparisons, {told}."
+        finding = "Choosing samples helps in places"
+    return f"**{finding}**: of {len(rows)} comparisons, {tally}."
 
 
 def apart_from_chance(rows: pd.DataFrame) -> str:
     """The comparisons that leave out zero after correction, whatever the verdict; '' for none."""
-    sure = rows[(rows.rule == "better") & (rows.corrected.astype(float) < significance.LEVEL)]
-    parts = []
-    for row in sure.itertuples():
-        ends = significance.Interval(row.estimate, row.low, row.high)
-        word = ends.verdict("higher", "lower", "")
+    rejections = rows[(rows.rule == "better") & (rows.corrected.astype(float) < significance.LEVEL)]
+    clauses = []
+    for row in rejections.itertuples():
+        interval = significance.Interval(row.estimate, row.low, row.high)
+        word = interval.verdict("higher", "lower", "")
         if word:
-            parts.append(
+            clauses.append(
                 f"{row.dataset}, {row.statement}: {row.metric} **{word}**, "
-                f"{prose.signed(ends)}, corrected {claims.p_text(row.corrected)}"
+                f"{prose.signed(interval)}, corrected {claims.p_text(row.corrected)}"
             )
-    return f"Apart from chance after correction: {'; '.join(parts)}." if parts else ""
+    return f"Apart from chance after correction: {'; '.join(clauses)}." if clauses else ""
 
 
 def best_of(best: pd.Series, metric: str, name: str, n: int) -> str:
-    ends = (best[f"{metric}_{end}"] for end in ("difference", "low", "high"))
-    apart = significance.Interval(*ends)
-    word = apart.verdict("above chance", "below chance", "not told apart from chance")
+    numbers = (best[f"{metric}_{column}"] for column in ("difference", "low", "high"))
+    interval = significance.Interval(*numbers)
+    word = interval.verdict("above chance", "below chance", "not told apart from chance")
     return (
         f"{name}: of {n} arms and budgets the best is {LABELS[best.arm]} with {best.budget:,} "
-        f"samples of {best.dataset}, by {apart} against random ones: **{word}**, before any "
+        f"samples of {best.dataset}, by {interval} against random ones: **{word}**, before any "
         f"correction for picking the best; choosing took {number(best.selecting, 1)} s and tuning "
         f"{number(best.tuning, 1)} s."
     )

@@ -43,24 +43,24 @@ def row(keys: dict, mean: Mean, rule: str, guards: dict[str, Mean]) -> dict:
 
     keys: claim, dataset, statement, metric. guards: what must be above zero as well, by name.
     """
-    own = rules.RULES[rule](mean)
-    finding = rules.guarded(own, guards)
-    shown = [f"{name} {each.interval}, p = {each.p:.4f}" for name, each in guards.items()]
+    unguarded = rules.RULES[rule](mean)
+    finding = rules.guarded(unguarded, guards)
+    texts = [f"{name} {guard.interval}, p = {guard.p:.4f}" for name, guard in guards.items()]
     sizes = {"seeds": mean.seeds, "users": mean.users, "n": mean.n}
     ends = {"estimate": mean.value, "low": mean.interval.low, "high": mean.interval.high}
     return (
         keys
         | ends
         | sizes
-        | {"p_own": own.p, "p": finding.p, "favours": finding.favours, "away": finding.away}
+        | {"p_own": unguarded.p, "p": finding.p, "favours": finding.favours, "away": finding.away}
         | {"detectable": mean.detectable}
-        | {"rule": rule, "guards": "; ".join(shown), "weakest": finding.weakest}
+        | {"rule": rule, "guards": "; ".join(texts), "weakest": finding.weakest}
     )
 
 
-def missing(keys: dict, *what: str) -> dict:
+def missing(keys: dict, *gaps: str) -> dict:
     """The row of a claim whose data is not there."""
-    return keys | {"reason": f"missing: {', '.join(what)}"}
+    return keys | {"reason": f"missing: {', '.join(gaps)}"}
 
 
 def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
@@ -72,36 +72,39 @@ def judged(rows: list[dict], where: str, rule_commit: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows).reindex(columns=[*COLUMNS, "favours", "away", "weakest"])
     frame = frame.astype({"seeds": "Int64", "users": "Int64", "n": "Int64"})
     frame["where"], frame["rule_commit"] = where, rule_commit
-    of_claim = frame.p.astype(float).groupby(frame.claim, sort=False)
-    frame["corrected"] = of_claim.transform(significance.holm)
-    text = ["reason", "rule", "guards", "weakest"]
-    frame[text] = frame[text].fillna("")
+    families = frame.p.astype(float).groupby(frame.claim, sort=False)
+    frame["corrected"] = families.transform(significance.holm)
+    columns = ["reason", "rule", "guards", "weakest"]
+    frame[columns] = frame[columns].fillna("")
     frame["verdict"] = [
-        rules.verdict(each.corrected, bool(each.favours), each.seeds) for each in frame.itertuples()
+        rules.verdict(claim.corrected, bool(claim.favours), claim.seeds)
+        for claim in frame.itertuples()
     ]
-    quiet = (frame.verdict == rules.OPEN) & (frame.reason == "")
-    frame.loc[quiet, "reason"] = [would_take(each) for each in frame[quiet].itertuples()]
-    few = frame.verdict == rules.DEMONSTRATION
-    frame.loc[few, "reason"] = [
-        f"{alts.counted(each.seeds, 'seed')}: nothing is decided with fewer than {rules.SEEDS}"
-        for each in frame[few].itertuples()
+    unexplained = (frame.verdict == rules.OPEN) & (frame.reason == "")
+    frame.loc[unexplained, "reason"] = [
+        would_take(claim) for claim in frame[unexplained].itertuples()
+    ]
+    demonstrations = frame.verdict == rules.DEMONSTRATION
+    frame.loc[demonstrations, "reason"] = [
+        f"{alts.counted(claim.seeds, 'seed')}: nothing is decided with fewer than {rules.SEEDS}"
+        for claim in frame[demonstrations].itertuples()
     ]
     return frame[COLUMNS]
 
 
-def would_take(undecided) -> str:
+def would_take(claim) -> str:
     """What it would take to decide a row: seeds and examples, from how far it is from its bound."""
-    if undecided.weakest:
-        return f"{UNMET}{undecided.weakest}"
-    said = f"{undecided.detectable:.4f} would have been found with 80 % power"
-    if not undecided.away:
-        return said
-    times = (undecided.detectable / undecided.away) ** 2
-    if times <= 1:
-        return f"{said}; the correction for several comparisons leaves it open"
-    if times > 100:
-        return f"{said}; what is seen is too near to the bound to be decided"
-    return f"{said}; what is seen takes {times:,.1f} times as many seeds and as many examples"
+    if claim.weakest:
+        return f"{UNMET}{claim.weakest}"
+    power = f"{claim.detectable:.4f} would have been found with 80 % power"
+    if not claim.away:
+        return power
+    factor = (claim.detectable / claim.away) ** 2
+    if factor <= 1:
+        return f"{power}; the correction for several comparisons leaves it open"
+    if factor > 100:
+        return f"{power}; what is seen is too near to the bound to be decided"
+    return f"{power}; what is seen takes {factor:,.1f} times as many seeds and as many examples"
 
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
@@ -118,16 +121,16 @@ def p_text(p: float) -> str:
 def sentences(frame: pd.DataFrame) -> str:
     """Claims as a Markdown list: the verdict first, then what it rests on."""
     lines = []
-    for each in frame.itertuples():
-        found = ""
-        if each.estimate == each.estimate:
-            found = f": {each.estimate:+.4f} [{each.low:+.4f}, {each.high:+.4f}]"
-            if each.verdict != rules.DEMONSTRATION:
-                found += f", corrected {p_text(each.corrected)}"
-        because = f" ({each.reason})" if each.reason else ""
+    for claim in frame.itertuples():
+        estimate = ""
+        if claim.estimate == claim.estimate:
+            estimate = f": {claim.estimate:+.4f} [{claim.low:+.4f}, {claim.high:+.4f}]"
+            if claim.verdict != rules.DEMONSTRATION:
+                estimate += f", corrected {p_text(claim.corrected)}"
+        reason = f" ({claim.reason})" if claim.reason else ""
         lines.append(
-            f"- **{each.claim}, {each.dataset}: {each.verdict}**. {each.statement}, "
-            f"{each.metric}{found}{because}."
+            f"- **{claim.claim}, {claim.dataset}: {claim.verdict}**. {claim.statement}, "
+            f"{claim.metric}{estimate}{reason}."
         )
     return "\n".join(lines)
 
@@ -163,35 +166,35 @@ def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
 
     gains: `evidence.personal_gains` of one data set and size.
     """
-    own = gains[gains.method == method]
-    if own.empty:
+    rows = gains[gains.method == method]
+    if rows.empty:
         return None
-    table = crossed(own, "gain")[method]
+    table = crossed(rows, "gain")[method]
     return mean_of(table.to_numpy(), users_of(table))
 
 
 def compared(
-    keys: dict, mean: Mean | None, what: str, guards: dict[str, Mean | None], rule: str = "better"
+    keys: dict, mean: Mean | None, gap: str, guards: dict[str, Mean | None], rule: str = "better"
 ) -> dict:
     """The row of a mean and its guards, or what is missing of them.
 
-    what: how the mean's ingredients are called where they are missing.
+    gap: what is missing where there is no mean.
     """
-    lacking = [what] * (mean is None) + [name for name, found in guards.items() if found is None]
-    if mean is None or lacking:
-        return missing(keys, *lacking)
-    return row(keys, mean, rule, {name: found for name, found in guards.items() if found})
+    gaps = [gap] * (mean is None) + [name for name, guard in guards.items() if guard is None]
+    if mean is None or gaps:
+        return missing(keys, *gaps)
+    return row(keys, mean, rule, {name: guard for name, guard in guards.items() if guard})
 
 
 def per_dataset(*frames: pd.DataFrame):
     """(data set, main size, the rows of each frame at it) for every data set of the first frame.
 
-    Runs as the study has them (`plain_runs`).
+    Rows are of `plain_runs` only.
     """
-    plain = [plain_runs(frame) for frame in frames]
-    for dataset, group in plain[0].groupby("dataset", sort=False):
+    tables = [plain_runs(frame) for frame in frames]
+    for dataset, group in tables[0].groupby("dataset", sort=False):
         size = main_size(group)
-        rows = [each[(each.dataset == dataset) & (each.n_train == size)] for each in plain]
+        rows = [table[(table.dataset == dataset) & (table.n_train == size)] for table in tables]
         yield dataset, size, *rows
 
 
@@ -203,9 +206,9 @@ PERSONAL = "personal gain"
 def c1(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
     """C1 on every data set. test, valid: `scored` ranks; gains: `personal_gains` of a study."""
     rows = []
-    for dataset, size, group, before, gain in per_dataset(test, valid, gains):
+    for dataset, size, group, validation, gain in per_dataset(test, valid, gains):
         for form, models in {"same targets": LAST, "same interactions": CONVENTIONAL}.items():
-            rival = preferred(before, models)
+            rival = preferred(validation, models)
             for metric in ("ndcg", "hr"):
                 keys = {
                     "claim": "C1",
@@ -215,10 +218,10 @@ def c1(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame) -> list[dic
                     f"{form} of {size:,} samples",
                 }
                 mean = difference(group, "bigrec", rival, metric)
-                what = f"conventional models that learn the {form}"
+                gap = f"conventional models that learn the {form}"
                 if rival:
-                    what = f"test ranks of {label(rival)} under a seed of BIGRec's"
-                rows.append(compared(keys, mean, what, {PERSONAL: personal(gain)}))
+                    gap = f"test ranks of {label(rival)} under a seed of BIGRec's"
+                rows.append(compared(keys, mean, gap, {PERSONAL: personal(gain)}))
     return rows
 
 
@@ -229,102 +232,104 @@ def c2(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         group = test[test.dataset == dataset]
         guards = {PERSONAL: personal(gain)}
         keys = {"claim": "C2", "dataset": dataset}
-        found = ladders(group)
-        rows.append(steeper(keys, found, guards))
-        rows.append(relatively_steeper(keys, found, guards))
+        curves = ladders(group)
+        rows.append(steeper(keys, curves, guards))
+        rows.append(relatively_steeper(keys, curves, guards))
         matched = ladders(group, MATCHED)
         rows.append(relatively_steeper(keys, matched, guards, ", same budget of steps"))
-        own = ladder(plain_runs(group), ["bigrec"])
-        said = keys | SHARE | {"statement": "BIGRec's slope / its level"}
-        mean = None if own.gap else ratio_of(own.parts(own.values), own.users)
-        rows.append(compared(said, mean, own.gap, guards, "flat"))
+        bigrec = ladder(plain_runs(group), ["bigrec"])
+        head = keys | SHARE | {"statement": "BIGRec's slope / its level"}
+        mean = None if bigrec.gap else ratio_of(bigrec.parts(bigrec.values), bigrec.users)
+        rows.append(compared(head, mean, bigrec.gap, guards, "flat"))
     return rows
 
 
 SHARE = {"metric": "share of NDCG@20 per doubling"}
 
 
-def steeper(keys: dict, found: Ladders, guards: dict[str, Mean | None]) -> dict:
+def steeper(keys: dict, curves: Ladders, guards: dict[str, Mean | None]) -> dict:
     """The row of the conventional models' slope minus BIGRec's, in NDCG@20 per doubling."""
-    said = {"statement": "slope of the conventional models' mean − BIGRec's"}
-    said |= {"metric": "NDCG@20 per doubling"}
+    labels = {"statement": "slope of the conventional models' mean − BIGRec's"}
+    labels |= {"metric": "NDCG@20 per doubling"}
     mean = None
-    if not found.gap:
-        mean = mean_of(found.slope(found.conventional - found.bigrec), found.users)
-    return compared(keys | said, mean, found.gap, guards)
+    if not curves.gap:
+        mean = mean_of(curves.slope(curves.conventional - curves.bigrec), curves.users)
+    return compared(keys | labels, mean, curves.gap, guards)
 
 
 def relatively_steeper(
-    keys: dict, found: Ladders, guards: dict[str, Mean | None], more: str = ""
+    keys: dict, curves: Ladders, guards: dict[str, Mean | None], suffix: str = ""
 ) -> dict:
     """The row of the same difference, each slope as a share of its level."""
-    said = {"statement": f"relative slope of the conventional models' mean − BIGRec's{more}"}
+    labels = {"statement": f"relative slope of the conventional models' mean − BIGRec's{suffix}"}
     mean = None
-    if not found.gap:
-        theirs, ours = found.parts(found.conventional), found.parts(found.bigrec)
-        mean = ratio_of(theirs, found.users, minus=ours)
-    return compared(keys | SHARE | said, mean, found.gap, guards)
+    if not curves.gap:
+        theirs, ours = curves.parts(curves.conventional), curves.parts(curves.bigrec)
+        mean = ratio_of(theirs, curves.users, minus=ours)
+    return compared(keys | SHARE | labels, mean, curves.gap, guards)
 
 
-def crossing(found: Ladders) -> Interval | None:
+def crossing(curves: Ladders) -> Interval | None:
     """Training size, as log2, where the fitted lines of BIGRec and the conventional models cross.
 
     None where BIGRec's line does not fall behind: its slope is not below theirs.
     """
-    apart = found.bigrec - found.conventional  # (m, S, n)
-    fit = np.stack([slope_weights(found.x), np.full(len(found.x), 1 / len(found.x))])
-    slope, level = np.tensordot(fit, apart, 1)  # (S, n) each
+    lead = curves.bigrec - curves.conventional  # (m, S, n)
+    fit = np.stack([slope_weights(curves.x), np.full(len(curves.x), 1 / len(curves.x))])
+    slope, level = np.tensordot(fit, lead, 1)  # (S, n) each
     if slope.mean() >= 0:
         return None
-    at = ratio_of(np.stack([level, -slope]), found.users).interval
-    middle = found.x.mean()
-    return Interval(*(float(middle + end) for end in (at.mean, at.low, at.high)))
+    ratio = ratio_of(np.stack([level, -slope]), curves.users).interval
+    middle = curves.x.mean()
+    return Interval(*(float(middle + shift) for shift in (ratio.mean, ratio.low, ratio.high)))
 
 
 def c3(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
     """C3 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
-    scores = injected_model(folder)
+    model = injected_model(folder)
     rows = []
     for dataset, _, group, gain in per_dataset(test, gains):
         keys = {"claim": "C3", "dataset": dataset, "metric": "NDCG@20"}
-        for method, against, alone in (
+        for method, against, injected in (
             ("bigrec+popularity", "bigrec", "popularity"),
-            ("bigrec+collaborative", "bigrec", scores),
-            ("bigrec+collaborative", "bigrec+popularity", scores),
+            ("bigrec+collaborative", "bigrec", model),
+            ("bigrec+collaborative", "bigrec+popularity", model),
         ):
-            said = keys | {"statement": minus(method, against)}
+            head = keys | {"statement": minus(method, against)}
             guards = {
-                minus(method, alone or "its scores"): difference(group, method, alone),
+                minus(method, injected or "its scores"): difference(group, method, injected),
                 PERSONAL: personal(gain),
             }
-            lacking = [label(m) for m in (method, against) if m not in set(group.method.unique())]
-            what = ", ".join(lacking) or "a seed and examples in common"
-            rows.append(compared(said, difference(group, method, against), what, guards))
+            gaps = [
+                label(name) for name in (method, against) if name not in set(group.method.unique())
+            ]
+            gap = ", ".join(gaps) or "a seed and examples in common"
+            rows.append(compared(head, difference(group, method, against), gap, guards))
     return rows
 
 
 def c4(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
     """C4 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
-    alone = {"popularity": "popularity", "collaborative": injected_model(folder)}
+    injected = {"popularity": "popularity", "collaborative": injected_model(folder)}
     rows = []
     for dataset, _, group, gain in per_dataset(test, gains):
         keys = {"claim": "C4", "dataset": dataset, "metric": "NDCG@20"}
-        for what, scores in alone.items():
-            rival = comparator(group, what)
-            ours, theirs = f"bigrec+{what}", f"{rival}+{what}"
-            said = f"what {what} adds to BIGRec − to {label(rival or 'a conventional model')}"
+        for kind, model in injected.items():
+            rival = comparator(group, kind)
+            ours, theirs = f"bigrec+{kind}", f"{rival}+{kind}"
+            statement = f"what {kind} adds to BIGRec − to {label(rival or 'a conventional model')}"
             guards = {
-                minus(ours, scores or "its scores"): difference(group, ours, scores),
+                minus(ours, model or "its scores"): difference(group, ours, model),
                 PERSONAL: personal(gain),
             }
             mean = None
             if rival and {"bigrec", ours, rival, theirs} <= set(group.method.unique()):
-                wanted = group[group.method.isin(("bigrec", ours, rival, theirs))]
-                tables = crossed(wanted, "ndcg")
-                added = tables[ours] - tables["bigrec"] - (tables[theirs] - tables[rival])
-                mean = mean_of(added.to_numpy(), users_of(added)) if added.size else None
-            missed = f"{what} injected into BIGRec and into a conventional model"
-            rows.append(compared(keys | {"statement": said}, mean, missed, guards))
+                runs = group[group.method.isin(("bigrec", ours, rival, theirs))]
+                tables = crossed(runs, "ndcg")
+                contrast = tables[ours] - tables["bigrec"] - (tables[theirs] - tables[rival])
+                mean = mean_of(contrast.to_numpy(), users_of(contrast)) if contrast.size else None
+            gap = f"{kind} injected into BIGRec and into a conventional model"
+            rows.append(compared(keys | {"statement": statement}, mean, gap, guards))
     return rows
 
 
@@ -340,27 +345,27 @@ def c5(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         names = [name for name in group.origin.unique() if not re.search(r"[+*]", name)]
         others = [name for name in names if name != dataset]
         for other in others or ["another domain"]:
-            said = keys | {"statement": f"tuned on {other} − on others' answers there"}
+            head = keys | {"statement": f"tuned on {other} − on others' answers there"}
             mean = difference_of_origins(group, other, f"{other}*")
             guards = {PERSONAL: personal(gain[gain.origin == other])}
-            what = "a model tuned on another domain, and one tuned there on others' answers"
-            rows.append(compared(said, mean, what, guards))
+            gap = "a model tuned on another domain, and one tuned there on others' answers"
+            rows.append(compared(head, mean, gap, guards))
     return rows
 
 
 def joint(keys: dict, group: pd.DataFrame, gain: pd.DataFrame, dataset: str, size: int) -> dict:
     """The "no worse" row of the joint model against the data set's own."""
-    said = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
+    head = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain"}
     names = [name for name in group.origin.unique() if "+" in name]
     if not names:
-        return missing(said, "joint model")
+        return missing(head, "joint model")
     guard = personal(gain[gain.origin == names[0]])
     mean = relative(group.assign(method=group.origin), names[0], dataset)
-    what = "single-domain model with the same seeds, and a hit of it"
-    return compared(said, mean, what, {PERSONAL: guard}, "no worse")
+    gap = "single-domain model with the same seeds, and a hit of it"
+    return compared(head, mean, gap, {PERSONAL: guard}, "no worse")
 
 
 def difference_of_origins(group: pd.DataFrame, origin: str, against: str) -> Mean | None:
     """As `difference`, between two origins of an adapter."""
-    named = group.assign(method=group.origin)
-    return difference(named, origin, against)
+    runs = group.assign(method=group.origin)
+    return difference(runs, origin, against)

@@ -26,10 +26,10 @@ def published(folder: Path) -> pd.DataFrame:
     rows: dict[tuple, dict] = {}
     for job in manifests.published_jobs(folder, JOB):
         for name, value in (job["seconds_of"] | job["facts"]["disk"]).items():
-            method, _, what = name.partition(", ")
+            method, _, measure = name.partition(", ")
             key = (job["keys"]["dataset"], job["keys"].get("lm", ""), method)
             rows.setdefault(key, dict(zip(("dataset", "lm", "method"), key, strict=True)))
-            rows[key][what or "disk"] = value
+            rows[key][measure or "disk"] = value
     return pd.DataFrame(list(rows.values()), columns=None if rows else ["dataset", "lm", "method"])
 
 
@@ -39,78 +39,79 @@ def levels(ranks: pd.DataFrame) -> pd.DataFrame:
     ranks: `scored` ranks of a study. Columns KEY, seeds, n, ndcg, low, high.
     """
     main = evidence.main_sizes(ranks)
-    rows = evidence.few_and_all(ranks, main).assign(lm="")
-    spoken = sizes.spoken(ranks, main)
-    others = spoken[spoken.tuned & (spoken.lm != OWN)].assign(samples="few")
-    found = []
-    for keys, group in pd.concat([rows, others]).groupby(KEY, sort=False):
+    runs = evidence.few_and_all(ranks, main).assign(lm="")
+    llms = sizes.spoken(ranks, main)
+    other_llms = llms[llms.tuned & (llms.lm != OWN)].assign(samples="few")
+    rows = []
+    for keys, group in pd.concat([runs, other_llms]).groupby(KEY, sort=False):
         mean = analyses.mean_of_rows(group, "ndcg")
         row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
         row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
-        found.append(row)
-    return pd.DataFrame(found, columns=[*KEY, "seeds", "n", "ndcg", "low", "high"])
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*KEY, "seeds", "n", "ndcg", "low", "high"])
 
 
 def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
     """Seconds of training, every point of a grid included, mean of seeds: KEY and seconds.
 
-    Of BIGRec its tuning, of each LLM: as 17a has timed it, on the machine of everything else; where
-    it has not, as 02 took.
+    Of BIGRec the tuning of each LLM: as 17a timed it, on the machine of everything else, or else as
+    02 recorded it.
     """
     main = evidence.main_sizes(ranks)
     rows = evidence.training_seconds(folder)
     full = rows.run.str.startswith("full")
-    kept = rows[full | (rows.n_train == rows.dataset.map(main))]
-    kept = kept.assign(samples=np.where(full[kept.index], "all", "few"), lm="")
-    others = [
+    timings = rows[full | (rows.n_train == rows.dataset.map(main))]
+    timings = timings.assign(samples=np.where(full[timings.index], "all", "few"), lm="")
+    other_llms = [
         job["keys"]
         | {"samples": "few", "method": "bigrec", "seconds": evidence.tuning_seconds(job)}
         for job in manifests.published_jobs(folder, "02_tune_llm")
         if job["keys"].get("lm") and not job["keys"]["setting"]
     ]
-    found = pd.concat([kept, pd.DataFrame(others)]).groupby(KEY, sort=False).seconds.mean()
-    found = found.reset_index()
-    timed = published(folder).reindex(columns=["dataset", "lm", "method", "training"])
-    timed = timed[timed.method == "bigrec"].assign(samples="few")
-    found = found.merge(timed, "left", on=KEY)
-    return found.assign(seconds=found.training.fillna(found.seconds))[[*KEY, "seconds"]]
+    frame = pd.concat([timings, pd.DataFrame(other_llms)]).groupby(KEY, sort=False).seconds.mean()
+    frame = frame.reset_index()
+    tunings = published(folder).reindex(columns=["dataset", "lm", "method", "training"])
+    tunings = tunings[tunings.method == "bigrec"].assign(samples="few")
+    frame = frame.merge(tunings, "left", on=KEY)
+    return frame.assign(seconds=frame.training.fillna(frame.seconds))[[*KEY, "seconds"]]
 
 
-def table(costs: pd.DataFrame, levels: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
-    """Quality beside cost: a row of `levels` that was measured, or whose training was timed.
+def table(costs: pd.DataFrame, quality: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """Quality beside cost: the rows of `quality` that were measured, or whose training was timed.
 
-    costs: `published`; seconds: `trained`. A request costs the same whatever the samples were. The
-    cached and the constrained BIGRec were tuned as BIGRec is. Rows of a data set stand together.
+    costs: `published`; quality: `levels`; seconds: `trained`. A request costs the same whatever the
+    samples were. The cached and the constrained BIGRec were tuned as BIGRec is. Rows of a data set
+    stand together.
     """
     tuned = seconds[seconds.method == "bigrec"]
-    same = [tuned.assign(method=name) for name in ("bigrec-cached", "bigrec-constrained")]
-    cached = levels[levels.method == "bigrec"].assign(method="bigrec-cached")
-    there = levels.dataset[levels.method == "bigrec-cached"]
-    found = pd.concat([levels, cached[~cached.dataset.isin(there)]])
-    found = found.merge(pd.concat([seconds, *same]), "left", on=KEY)
-    found = found.merge(costs, "left", on=["dataset", "lm", "method"])
-    measured = found.p50.notna() if "p50" in found else found.seconds.notna()
-    order = {name: place for place, name in enumerate(levels.dataset.unique())}
-    place = found.dataset.map(order)[measured].sort_values(kind="stable")
-    return found.loc[place.index].reset_index(drop=True)
+    variants = [tuned.assign(method=name) for name in ("bigrec-cached", "bigrec-constrained")]
+    cached = quality[quality.method == "bigrec"].assign(method="bigrec-cached")
+    datasets = quality.dataset[quality.method == "bigrec-cached"]
+    frame = pd.concat([quality, cached[~cached.dataset.isin(datasets)]])
+    frame = frame.merge(pd.concat([seconds, *variants]), "left", on=KEY)
+    frame = frame.merge(costs, "left", on=["dataset", "lm", "method"])
+    measured = frame.p50.notna() if "p50" in frame else frame.seconds.notna()
+    order = {name: place for place, name in enumerate(quality.dataset.unique())}
+    places = frame.dataset.map(order)[measured].sort_values(kind="stable")
+    return frame.loc[places.index].reset_index(drop=True)
 
 
-def fronts(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with columns front_of_training and front_of_requests: whether nothing beats a row in
-    NDCG@20 and in seconds of training, or of the median request."""
-    found = table.copy()
+def fronts(costs: pd.DataFrame) -> pd.DataFrame:
+    """costs (`table`) with columns front_of_training and front_of_requests: whether nothing beats a
+    row in NDCG@20 and in seconds of training, or of the median request."""
+    frame = costs.copy()
     for name, cost in {"front_of_training": "seconds", "front_of_requests": "p50"}.items():
-        by_dataset = [front(group, cost) for _, group in table.groupby("dataset", sort=False)]
-        found[name] = pd.concat(by_dataset) if by_dataset else False
-    return found
+        by_dataset = [front(group, cost) for _, group in costs.groupby("dataset", sort=False)]
+        frame[name] = pd.concat(by_dataset) if by_dataset else False
+    return frame
 
 
-def said_of(table: pd.DataFrame) -> list[str]:
-    """Which of the things that 17 is about a study has not measured, and how it would."""
+def said_of(costs: pd.DataFrame) -> list[str]:
+    """What 17 is about and a study has not measured, and how it would. costs: `table`."""
     missing = []
-    if "joules" not in table or table.joules.isna().all():
+    if "joules" not in costs or costs.joules.isna().all():
         missing.append("missing: energy (no counter could be read on this machine)")
-    if not (table.samples == "all").any():
+    if not (costs.samples == "all").any():
         missing.append(
             "missing: conventional models that learn all samples (`baselines: {full: …}` in the "
             "study file)"
@@ -119,7 +120,7 @@ def said_of(table: pd.DataFrame) -> list[str]:
 
 
 def front(rows: pd.DataFrame, cost: str) -> pd.Series:
-    """Which rows nothing beats in both: no other has more NDCG@20 at no more cost, bool."""
+    """Whether nothing beats a row in both, no other having more NDCG@20 at no more cost; bool."""
     return pd.Series(
         [
             not ((rows.ndcg > row.ndcg) & (rows[cost] <= getattr(row, cost))).any()
@@ -132,7 +133,7 @@ def front(rows: pd.DataFrame, cost: str) -> pd.Series:
 
 
 def pays_off(training: float, request: float, other_training: float, other_request: float) -> float:
-    """Requests until dearer training is made up for by cheaper requests; inf for never.
+    """Requests until cheaper requests make up for dearer training; inf for never.
 
     0 where neither training nor request costs more.
 
@@ -141,8 +142,8 @@ def pays_off(training: float, request: float, other_training: float, other_reque
     """
     if training <= other_training:
         return 0.0
-    saved = other_request - request
-    return (training - other_training) / saved if saved > 0 else float("inf")
+    saving = other_request - request
+    return (training - other_training) / saving if saving > 0 else float("inf")
 
 
 def within(folder: Path, valid: pd.DataFrame, dataset: str, size: int) -> tuple[str, str]:
@@ -154,13 +155,13 @@ def within(folder: Path, valid: pd.DataFrame, dataset: str, size: int) -> tuple[
     """
     seconds = trained(folder, valid)
     seconds = seconds[(seconds.dataset == dataset) & (seconds.lm == "")]
-    own = seconds.seconds[seconds.method == "bigrec"]
-    affordable = seconds[seconds.method.isin(CONVENTIONAL) & (seconds.seconds <= own.max())]
-    found = evidence.few_and_all(valid[valid.dataset == dataset], {dataset: size})
-    means = found.groupby(["method", "samples"]).ndcg.mean()
-    there = [pair for pair in zip(affordable.method, affordable.samples, strict=True)
+    tunings = seconds.seconds[seconds.method == "bigrec"]
+    affordable = seconds[seconds.method.isin(CONVENTIONAL) & (seconds.seconds <= tunings.max())]
+    ranks = evidence.few_and_all(valid[valid.dataset == dataset], {dataset: size})
+    means = ranks.groupby(["method", "samples"]).ndcg.mean()
+    pairs = [pair for pair in zip(affordable.method, affordable.samples, strict=True)
              if pair in means.index]  # fmt: skip
-    return max(there, key=lambda pair: means[pair]) if there else ("", "")
+    return max(pairs, key=lambda pair: means[pair]) if pairs else ("", "")
 
 
 def v2(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
@@ -171,36 +172,36 @@ def v2(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, folder: Pat
         words = f"{minus('bigrec', rival or 'conventional')}, trained on {samples or 'any'} samples"
         keys = {"claim": "V2", "dataset": dataset, "metric": "NDCG@20"}
         keys |= {"statement": f"{words} in no more time"}
-        of_data = evidence.few_and_all(test[test.dataset == dataset], {str(dataset): size})
-        plain = (of_data.method == "bigrec") & (of_data.samples == "few")
-        both = of_data[plain | ((of_data.method == rival) & (of_data.samples == samples))]
-        mean = claims.difference(both, "bigrec", rival)
-        what = "a conventional model trained in no more time, and test ranks under BIGRec's seeds"
-        rows.append(claims.compared(keys, mean, what, {claims.PERSONAL: claims.personal(gain)}))
+        ranks = evidence.few_and_all(test[test.dataset == dataset], {str(dataset): size})
+        plain = (ranks.method == "bigrec") & (ranks.samples == "few")
+        pair = ranks[plain | ((ranks.method == rival) & (ranks.samples == samples))]
+        mean = claims.difference(pair, "bigrec", rival)
+        needs = "a conventional model trained in no more time, and test ranks under BIGRec's seeds"
+        rows.append(claims.compared(keys, mean, needs, {claims.PERSONAL: claims.personal(gain)}))
     return rows
 
 
-def sentences(table: pd.DataFrame) -> list[str]:
-    """What 17 shows, a Markdown list item a data set and thing."""
+def sentences(costs: pd.DataFrame) -> list[str]:
+    """What 17 shows, as items of a Markdown list. costs: `table`."""
     lines = []
-    for dataset, group in table.groupby("dataset", sort=False):
-        own = group[(group.method == "bigrec") & (group.lm == "") & (group.samples == "few")]
+    for dataset, group in costs.groupby("dataset", sort=False):
+        rows = group[(group.method == "bigrec") & (group.lm == "") & (group.samples == "few")]
         rivals = group[group.method.isin(CONVENTIONAL) & group.p50.notna()]
-        if own.empty or rivals.empty:
+        if rows.empty or rivals.empty:
             continue
-        bigrec, rival = next(own.itertuples()), next(rivals.nlargest(1, "ndcg").itertuples())
-        times = bigrec.p50 / rival.p50
+        bigrec, rival = next(rows.itertuples()), next(rivals.nlargest(1, "ndcg").itertuples())
+        ratio = bigrec.p50 / rival.p50
         name = f"{label(rival.method)} ({rival.samples} samples)"
-        apart = Interval(bigrec.ndcg, bigrec.low, bigrec.high)
+        level = Interval(bigrec.ndcg, bigrec.low, bigrec.high)
         lines.append(
             f"- {dataset}: a request of BIGRec takes {bigrec.p50:.2f} s at the median, "
-            f"**{times:,.0f} times** as long as one of {name}, the conventional model with the "
-            f"highest NDCG@20 of those timed ({rival.ndcg:.4f}; BIGRec {apart})."
+            f"**{ratio:,.0f} times** as long as one of {name}, the conventional model with the "
+            f"highest NDCG@20 of those timed ({rival.ndcg:.4f}; BIGRec {level})."
         )
-        for cost, what in {"seconds": "training", "p50": "a request"}.items():
-            best = front(group, cost)
-            word = "lies" if best[own.index[0]] else "does not lie"
-            lines.append(f"- {dataset}: BIGRec **{word}** on the front of NDCG@20 over {what}.")
+        for cost, expense in {"seconds": "training", "p50": "a request"}.items():
+            on_front = front(group, cost)
+            word = "lies" if on_front[rows.index[0]] else "does not lie"
+            lines.append(f"- {dataset}: BIGRec **{word}** on the front of NDCG@20 over {expense}.")
         if rival.seconds == rival.seconds and bigrec.seconds == bigrec.seconds:
             lines.append(f"- {dataset}: beside BIGRec, {name} {break_even(rival, bigrec)}.")
     return lines

@@ -35,24 +35,24 @@ def traits(
 ) -> pd.DataFrame:
     """Traits of each test example of one data set: example and the columns of TRAITS, as floats.
 
-    items, examples: `evidence.read_data` of it; generality: by example, where it was measured; a
-    trait that was not is left out.
+    items, examples: `evidence.read_data` of it; generality: by example; without it that trait
+    is left out.
     """
     titles = items.set_index("item").title
     histories, targets = examples.history.tolist(), examples.target.tolist()
     counts = items.groupby("title_group").train_count.sum()
-    group = items.set_index("item").title_group[targets]
-    seen = counts.reindex(group).to_numpy()
-    found = {
+    groups = items.set_index("item").title_group[targets]
+    target_counts = counts.reindex(groups).to_numpy()
+    columns = {
         "example": examples.example.to_numpy(),
         "continuity": census.continuity(histories, targets, titles),
-        "new": (seen == 0).astype(float),
-        "popularity": np.log10(1 + seen),
+        "new": (target_counts == 0).astype(float),
+        "popularity": np.log10(1 + target_counts),
         "words": np.array([float(len(census.words(titles[item]))) for item in targets]),
     }
     if generality is not None:
-        found["generality"] = generality.reindex(examples.example).to_numpy()
-    return pd.DataFrame(found)
+        columns["generality"] = generality.reindex(examples.example).to_numpy()
+    return pd.DataFrame(columns)
 
 
 def known(
@@ -62,14 +62,14 @@ def known(
 
     folder: a study's results, where 16a has measured how general titles are.
     """
-    measured = evidence.read_values(folder)
-    general = measured[measured.what == GENERALITY]
-    found = {}
+    rows = evidence.read_values(folder)
+    scores = rows[rows.what == GENERALITY]
+    tables = {}
     for dataset in [name for name in items if name in examples]:
-        of_data = general[general.dataset == dataset].drop_duplicates("example")
-        values = of_data.set_index("example").value if len(of_data) else None
-        found[dataset] = traits(items[dataset], examples[dataset], values).set_index("example")
-    return found
+        group = scores[scores.dataset == dataset].drop_duplicates("example")
+        generality = group.set_index("example").value if len(group) else None
+        tables[dataset] = traits(items[dataset], examples[dataset], generality).set_index("example")
+    return tables
 
 
 def pair(test: pd.DataFrame, rival: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
@@ -82,65 +82,65 @@ def pair(test: pd.DataFrame, rival: str) -> tuple[pd.DataFrame, pd.DataFrame] | 
 
 def apart(test: pd.DataFrame, rival: str) -> pd.DataFrame | None:
     """BIGRec − the rival, of `pair`; None without a pair."""
-    both = pair(test, rival)
-    return both[0] - both[1] if both else None
+    tables = pair(test, rival)
+    return tables[0] - tables[1] if tables else None
 
 
-def coefficients(values: pd.DataFrame, known: pd.DataFrame) -> dict[str, Mean]:
+def coefficients(values: pd.DataFrame, table: pd.DataFrame) -> dict[str, Mean]:
     """Least squares of the values of examples on their traits, one Mean a trait.
 
-    values: seeds x examples (`crossed`); known: index example, a column a trait. What a cell adds
-    to a coefficient is its weight times what the fit leaves of it; so errors are of users and
-    seeds, as everywhere. A trait that does not vary, or follows from those before it, is left out.
+    values: seeds x examples (`crossed`); table: index example, a column a trait. A cell adds its
+    weight times its residual to a coefficient; so errors are of users and seeds, as everywhere. A
+    trait that does not vary, or is a linear combination of those before it, is left out.
     """
-    at = known.loc[values.columns.get_level_values("example")]
+    rows = table.loc[values.columns.get_level_values("example")]
     names: list[str] = []
-    x = np.ones((len(at), 1))  # (n, traits + 1)
-    for name in at.columns[at.notna().all()]:
-        more = np.column_stack([x, at[name].to_numpy(np.float64)])
-        if np.linalg.matrix_rank(more) > x.shape[1]:
-            names, x = [*names, name], more
+    x = np.ones((len(rows), 1))  # (n, traits + 1)
+    for name in rows.columns[rows.notna().all()]:
+        design = np.column_stack([x, rows[name].to_numpy(np.float64)])
+        if np.linalg.matrix_rank(design) > x.shape[1]:
+            names, x = [*names, name], design
     weights = np.linalg.pinv(x)  # (traits + 1, n)
     y = values.to_numpy()  # (S, n)
-    fitted = weights @ y.mean(0)
-    left = y - x @ fitted
+    beta = weights @ y.mean(0)
+    residuals = y - x @ beta
     return {
-        name: mean_of(fitted[n] + weights[n] * len(at) * left, users_of(values))
+        name: mean_of(beta[n] + weights[n] * len(rows) * residuals, users_of(values))
         for n, name in enumerate(names, start=1)
     }
 
 
-def slope(values: pd.DataFrame | None, known: pd.DataFrame, trait: str) -> Mean | None:
-    """The coefficient of one trait alone; None without values, or where the trait is the same."""
-    if values is None or trait not in known:
+def slope(values: pd.DataFrame | None, table: pd.DataFrame, trait: str) -> Mean | None:
+    """The coefficient of one trait alone; None without values, or a trait that varies."""
+    if values is None or trait not in table:
         return None
-    return coefficients(values, known[[trait]]).get(trait)
+    return coefficients(values, table[[trait]]).get(trait)
 
 
 def of_gains(gain: pd.DataFrame) -> pd.DataFrame | None:
     """BIGRec's personal gains as seeds x examples; None without any."""
-    own = gain[gain.method == "bigrec"]
-    return None if own.empty else crossed(own, "gain")["bigrec"]
+    rows = gain[gain.method == "bigrec"]
+    return None if rows.empty else crossed(rows, "gain")["bigrec"]
 
 
 def v3(
-    test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, known: dict[str, pd.DataFrame]
+    test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, tables: dict[str, pd.DataFrame]
 ) -> list[dict]:
     """V3 on every data set. test, valid: `scored` ranks; gains: `personal_gains`.
 
-    known: data set -> `traits`, with the example as index.
+    tables: data set -> `traits`, with the example as index.
     """
     rows = []
-    for dataset, _, group, before, gain in claims.per_dataset(test, valid, gains):
-        rival = evidence.preferred(before, CONVENTIONAL)
+    for dataset, _, group, validation, gain in claims.per_dataset(test, valid, gains):
+        rival = evidence.preferred(validation, CONVENTIONAL)
         for trait in CLAIMED:
-            what = f"{minus('bigrec', rival or 'conventional')}, slope over {TRAITS[trait]}"
-            keys = {"claim": "V3", "dataset": dataset, "metric": "NDCG@20", "statement": what}
-            at = known.get(str(dataset), pd.DataFrame())
-            mean = slope(apart(group, rival), at, trait)
-            guards = {f"slope of the {claims.PERSONAL}": slope(of_gains(gain), at, trait)}
-            lacking = "a conventional model with BIGRec's seeds, and targets that differ in this"
-            rows.append(claims.compared(keys, mean, lacking, guards))
+            statement = f"{minus('bigrec', rival or 'conventional')}, slope over {TRAITS[trait]}"
+            keys = {"claim": "V3", "dataset": dataset, "metric": "NDCG@20", "statement": statement}
+            table = tables.get(str(dataset), pd.DataFrame())
+            mean = slope(apart(group, rival), table, trait)
+            guards = {f"slope of the {claims.PERSONAL}": slope(of_gains(gain), table, trait)}
+            gap = "a conventional model with BIGRec's seeds, and targets that differ in this"
+            rows.append(claims.compared(keys, mean, gap, guards))
     return rows
 
 
@@ -150,71 +150,75 @@ def bins(values: np.ndarray, trait: str) -> np.ndarray:
     return np.searchsorted(np.asarray(edges, dtype=np.float64), values)
 
 
-def binned(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """BIGRec − the conventional model that validation prefers, on examples of like traits.
+def binned(
+    test: pd.DataFrame, valid: pd.DataFrame, tables: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """BIGRec − the conventional model that validation prefers, in bins of examples by trait.
 
-    test, valid: `scored` ranks; known: as for `v3`. Columns dataset, trait, bin, at (mean of the
+    test, valid: `scored` ranks; tables: as for `v3`. Columns dataset, trait, bin, at (mean of the
     trait), n, share (of the examples), bigrec, rival (mean NDCG@20), difference with low, high and
     gap (`differences.ends`).
     """
     rows = []
-    for dataset, _, group, before in claims.per_dataset(test, valid):
-        rival = evidence.preferred(before, CONVENTIONAL)
-        both = pair(group, rival)
-        if both is None or dataset not in known:
+    for dataset, _, group, validation in claims.per_dataset(test, valid):
+        rival = evidence.preferred(validation, CONVENTIONAL)
+        scores = pair(group, rival)
+        if scores is None or dataset not in tables:
             continue
-        ours, theirs = (table.to_numpy() for table in both)
-        users = users_of(both[0])
-        at = known[str(dataset)].loc[both[0].columns.get_level_values("example")]
-        for trait in at.columns[at.notna().all()]:
-            of_bin = bins(at[trait].to_numpy(), trait)
-            for number in np.unique(of_bin):
-                there = of_bin == number
-                pieces = ours[:, there], theirs[:, there]
-                mean = mean_of(pieces[0] - pieces[1], users[there])
+        ours, theirs = (frame.to_numpy() for frame in scores)
+        users = users_of(scores[0])
+        table = tables[str(dataset)].loc[scores[0].columns.get_level_values("example")]
+        for trait in table.columns[table.notna().all()]:
+            labels = bins(table[trait].to_numpy(), trait)
+            for number in np.unique(labels):
+                mask = labels == number
+                sides = ours[:, mask], theirs[:, mask]
+                mean = mean_of(sides[0] - sides[1], users[mask])
                 row = {"dataset": dataset, "trait": trait, "bin": int(number)}
-                row |= {"at": at[trait][there].mean(), "n": mean.n, "share": there.mean()}
-                row |= {"bigrec": pieces[0].mean(), "rival": pieces[1].mean()}
+                row |= {"at": table[trait][mask].mean(), "n": mean.n, "share": mask.mean()}
+                row |= {"bigrec": sides[0].mean(), "rival": sides[1].mean()}
                 row |= {"difference": mean.value}
-                rows.append(row | differences.ends(mean, differences.gap(*pieces)))
+                rows.append(row | differences.ends(mean, differences.gap(*sides)))
     columns = "dataset trait bin at n share bigrec rival difference low high gap".split()
     return pd.DataFrame(rows, columns=columns)
 
 
-def points(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def points(
+    test: pd.DataFrame, valid: pd.DataFrame, tables: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
     """A row a data set: the mean of each trait, and BIGRec − the preferred conventional model.
 
     Columns dataset, rival, seeds, n, difference, low, high, p, gap (`differences.ends`), corrected
     (p by `holm` over the data sets), and those of TRAITS.
     """
     rows = []
-    for dataset, _, group, before in claims.per_dataset(test, valid):
-        rival = evidence.preferred(before, CONVENTIONAL)
-        both = pair(group, rival)
-        if both is None or dataset not in known:
+    for dataset, _, group, validation in claims.per_dataset(test, valid):
+        rival = evidence.preferred(validation, CONVENTIONAL)
+        scores = pair(group, rival)
+        if scores is None or dataset not in tables:
             continue
-        ours, theirs = (table.to_numpy() for table in both)
-        mean = mean_of(ours - theirs, users_of(both[0]))
+        ours, theirs = (table.to_numpy() for table in scores)
+        mean = mean_of(ours - theirs, users_of(scores[0]))
         row = {"dataset": dataset, "rival": rival, "seeds": mean.seeds, "n": mean.n}
         row |= {"difference": mean.value} | differences.ends(mean, differences.gap(ours, theirs))
-        rows.append(row | known[str(dataset)].mean().to_dict())
+        rows.append(row | tables[str(dataset)].mean().to_dict())
     columns = "dataset rival seeds n difference low high p corrected gap".split()
     frame = pd.DataFrame(rows, columns=[*columns, *TRAITS])
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def model(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def model(test: pd.DataFrame, valid: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """All traits at once: what one standard deviation more of each adds to the difference.
 
     Columns dataset, trait, coefficient, low, high, p and corrected (by `holm` over all rows).
     """
     rows = []
-    for dataset, _, group, before in claims.per_dataset(test, valid):
-        values = apart(group, evidence.preferred(before, CONVENTIONAL))
-        if values is None or dataset not in known:
+    for dataset, _, group, validation in claims.per_dataset(test, valid):
+        values = apart(group, evidence.preferred(validation, CONVENTIONAL))
+        if values is None or dataset not in tables:
             continue
-        at = known[str(dataset)]
-        scaled = (at - at.mean()) / at.std().replace(0, 1)
+        table = tables[str(dataset)]
+        scaled = (table - table.mean()) / table.std().replace(0, 1)
         for trait, mean in coefficients(values, scaled).items():
             row = {"dataset": dataset, "trait": trait, "coefficient": mean.value}
             rows.append(row | {"low": mean.interval.low, "high": mean.interval.high, "p": mean.p})
@@ -222,32 +226,35 @@ def model(test: pd.DataFrame, valid: pd.DataFrame, known: dict[str, pd.DataFrame
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def sentences(points: pd.DataFrame, model: pd.DataFrame, bins: pd.DataFrame) -> list[str]:
+def sentences(datasets: pd.DataFrame, slopes: pd.DataFrame, bin_rows: pd.DataFrame) -> list[str]:
     """What 18 shows, in words that corrected p-values choose: Markdown list items.
 
-    bins: `binned`. Nothing is said of new targets where neither side hits one.
+    datasets: `points`; slopes: `model`; bin_rows: `binned`. Nothing is said of new targets where
+    neither side hits one.
     """
     lines = []
-    for row in points.itertuples():
+    for row in datasets.itertuples():
         lines.append(
             f"- {row.dataset}: BIGRec {differences.ahead(label(row.rival), row)} in NDCG@20; "
             f"{row.continuity:.0%} of a target's words are in the history, and {row.new:.0%} of "
             "the targets are new."
         )
-    unhit = bins[(bins.trait == "new") & (bins["bin"] == 1) & (bins.gap == differences.NEITHER)]
+    unhit = bin_rows[
+        (bin_rows.trait == "new") & (bin_rows["bin"] == 1) & (bin_rows.gap == differences.NEITHER)
+    ]
     for row in unhit.itertuples():
         lines.append(
             f"- {row.dataset}: on the {row.n} new targets neither BIGRec nor the other has a hit, "
             "so **nothing can be said** of them."
         )
     words = ("**gains** on", "**loses** on", "is not shown to gain or lose on")
-    told = ~((model.trait == "new") & model.dataset.isin(unhit.dataset))
-    for trait, group in model[told & model.trait.isin(CLAIMED)].groupby("trait", sort=False):
-        said: dict[str, list[str]] = {}
+    mask = ~((slopes.trait == "new") & slopes.dataset.isin(unhit.dataset))
+    for trait, group in slopes[mask & slopes.trait.isin(CLAIMED)].groupby("trait", sort=False):
+        answers: dict[str, list[str]] = {}
         for row in group.itertuples():
-            slope_of = Interval(row.coefficient, row.low, row.high)
-            word = differences.word(slope_of, row.corrected, *words)
-            said.setdefault(word, []).append(row.dataset)
-        parts = [f"{word} {', '.join(names)}" for word, names in said.items()]
-        lines.append(f"- All else equal, by {TRAITS[trait]}: BIGRec {'; '.join(parts)}.")
+            interval = Interval(row.coefficient, row.low, row.high)
+            word = differences.word(interval, row.corrected, *words)
+            answers.setdefault(word, []).append(row.dataset)
+        clauses = [f"{word} {', '.join(names)}" for word, names in answers.items()]
+        lines.append(f"- All else equal, by {TRAITS[trait]}: BIGRec {'; '.join(clauses)}.")
     return lines

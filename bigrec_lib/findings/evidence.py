@@ -22,18 +22,18 @@ def read_scores(folder: Path, split: str = "test") -> pd.DataFrame:
 
 
 def with_users(frame: pd.DataFrame, folder: Path, split: str = "test") -> pd.DataFrame:
-    """Rows with the user of their example; where a study has none, every example is its own."""
+    """Rows with the user of their example; every example is its own user where a study has none."""
     try:
         examples = results.read(folder, "examples.parquet", split=split)
     except StudyError:
         return frame.assign(user=frame.example)
     users = examples[["dataset", "example", "user"]]
-    found = frame.merge(users, "left", on=["dataset", "example"], validate="many_to_one")
-    strange = found.user.isna()
-    if strange.any():
-        names = ", ".join(found.dataset[strange].unique())
+    rows = frame.merge(users, "left", on=["dataset", "example"], validate="many_to_one")
+    unmatched = rows.user.isna()
+    if unmatched.any():
+        names = ", ".join(rows.dataset[unmatched].unique())
         raise StudyError(f"{folder}: examples.parquet lacks {split} examples of {names}")
-    return found
+    return rows
 
 
 def scored(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -48,30 +48,30 @@ def personal_gains(
     """NDCG@20 of every list, and what the lists of other users give the same target on average.
 
     lists: `read_lists`; items, examples: `read_data`. Columns as in `lists`, but for items; user,
-    own, others, gain (own - others). In a list, one of several candidates with equal scores comes
+    own, others, gain (own - others). A list has no ties: of candidates with equal scores one comes
     first.
     """
-    places = metrics.ndcg(np.arange(20), 20)
+    gains = metrics.ndcg(np.arange(20), 20)
     frames = []
     for keys, group in lists.groupby([*KEYS, "method"], sort=False, dropna=False):
         dataset = keys[0]
         if dataset not in items or dataset not in examples:
             continue
-        known = examples[dataset][["example", "user", "target"]]
-        group = group.merge(known, on="example", validate="many_to_one")
-        title = items[dataset].title_group.to_numpy()
-        title = np.append(title, title.max() + 1)  # item -1, of another data set, is no target
-        shown = title[np.stack([row[:20] for row in group["items"]])]
+        targets = examples[dataset][["example", "user", "target"]]
+        group = group.merge(targets, on="example", validate="many_to_one")
+        titles = items[dataset].title_group.to_numpy()
+        titles = np.append(titles, titles.max() + 1)  # item -1, of another data set, is no target
+        top = titles[np.stack([row[:20] for row in group["items"]])]
         own, others = metrics.own_and_others(
-            shown, title[group.target], group.user.to_numpy(), places[: shown.shape[1]]
+            top, titles[group.target], group.user.to_numpy(), gains[: top.shape[1]]
         )
         frames.append(
             group.drop(columns=["items", "target"]).assign(
                 own=own, others=others, gain=np.round(own - others, 12)
             )
         )
-    nothing = lists.iloc[:0].drop(columns="items")
-    return pd.concat(frames) if frames else nothing.assign(user=0, own=0.0, others=0.0, gain=0.0)
+    empty = lists.iloc[:0].drop(columns="items")
+    return pd.concat(frames) if frames else empty.assign(user=0, own=0.0, others=0.0, gain=0.0)
 
 
 def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +84,7 @@ def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 def by_own_llm(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs whose texts the study's own LLM wrote, for the usual prompts, and embedded; 12 and 14
-    have the others."""
+    show the others."""
     return frame[(frame.lm == "") & (frame.embedded_by == "") & (frame.worded == "")]
 
 
@@ -107,9 +107,9 @@ def preferred(valid: pd.DataFrame, models: list[str]) -> str:
 
 def comparator(group: pd.DataFrame, injected: str) -> str:
     """The conventional model that gets the same injection as BIGRec; '' for none."""
-    there = group.method.unique()
-    names = (name.removesuffix(f"+{injected}") for name in there if name.endswith(f"+{injected}"))
-    return next((name for name in names if name in CONVENTIONAL and name in there), "")
+    methods = group.method.unique()
+    names = (name.removesuffix(f"+{injected}") for name in methods if name.endswith(f"+{injected}"))
+    return next((name for name in names if name in CONVENTIONAL and name in methods), "")
 
 
 def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
@@ -121,40 +121,40 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     """
     ranks = by_own_llm(ranks)
     at_size = ranks[ranks.n_train == ranks.dataset.map(main)]
-    few = plain_runs(at_size)
+    runs = plain_runs(at_size)
     plain = (at_size.tuned_on == "") & (at_size.setting == "") & (at_size.method == "bigrec")
     constrained = at_size[plain & at_size.constrained].assign(method="bigrec-constrained")
-    strange = at_size[(at_size.setting == SHUFFLED) & (at_size.tuned_on == "")]
-    strange = strange[strange.method == "bigrec"].assign(method="bigrec-shuffled")
-    found = [few, constrained, strange]
+    shuffled = at_size[(at_size.setting == SHUFFLED) & (at_size.tuned_on == "")]
+    shuffled = shuffled[shuffled.method == "bigrec"].assign(method="bigrec-shuffled")
+    frames = [runs, constrained, shuffled]
     untuned = ranks[(ranks.n_train == 0) & (ranks.method == "bigrec") & ~ranks.constrained]
-    for (dataset, seed), _ in few.groupby(["dataset", "seed"]):
-        each = untuned[untuned.dataset == dataset]
-        found.append(each.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
-    return pd.concat(found, ignore_index=True).astype({"method": "category"})
+    for (dataset, seed), _ in runs.groupby(["dataset", "seed"]):
+        group = untuned[untuned.dataset == dataset]
+        frames.append(group.assign(method="bigrec-untuned", seed=seed, n_train=main[dataset]))
+    return pd.concat(frames, ignore_index=True).astype({"method": "category"})
 
 
 def few_and_all(rows: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     """`variants` as samples 'few', and what learnt all training samples as samples 'all'."""
     full = rows[rows.run.str.startswith("full")]
-    found = pd.concat([variants(rows, main).assign(samples="few"), full.assign(samples="all")])
-    return found.astype({"method": "category", "samples": "category"})
+    frame = pd.concat([variants(rows, main).assign(samples="few"), full.assign(samples="all")])
+    return frame.astype({"method": "category", "samples": "category"})
 
 
 def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     """Ranks of the runs that tuning settings are compared by: those tried, and the study's own.
 
-    The study's own run of the same size and seed gets the setting OWN; no row without others.
-    Answers of other users, where there are any, stand beside them.
+    The study's own run of the same size and seed gets the setting OWN; there is no row of it where
+    no setting was tried. Runs on other users' answers, where there are any, stand beside them.
     """
     ranks = by_own_llm(ranks)
     plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
     plain &= (ranks.setting != MATCHED) & ~ranks.setting.str.startswith(PICKED)
     ranks = ranks[plain & (ranks.n_train > 0)]
     tried = ~ranks.setting.isin(("", SHUFFLED))
-    same = ranks.loc[tried, ["dataset", "n_train", "seed"]].drop_duplicates()
-    found = ranks.merge(same, on=["dataset", "n_train", "seed"])
-    return found.assign(setting=found.setting.replace("", OWN))
+    runs = ranks.loc[tried, ["dataset", "n_train", "seed"]].drop_duplicates()
+    frame = ranks.merge(runs, on=["dataset", "n_train", "seed"])
+    return frame.assign(setting=frame.setting.replace("", OWN))
 
 
 def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
@@ -163,24 +163,24 @@ def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.Data
     A name with '*' is of an adapter that learnt other users' answers there.
     """
     test = by_own_llm(test)
-    found = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
-    found = found[found.setting.isin(("", SHUFFLED)) & ~found.run.str.startswith("full")]
-    origin = found.tuned_on.where(found.tuned_on != "", dataset)
-    return found.assign(origin=origin + found.setting.map({"": "", SHUFFLED: "*"}))
+    ranks = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
+    ranks = ranks[ranks.setting.isin(("", SHUFFLED)) & ~ranks.run.str.startswith("full")]
+    origin = ranks.tuned_on.where(ranks.tuned_on != "", dataset)
+    return ranks.assign(origin=origin + ranks.setting.map({"": "", SHUFFLED: "*"}))
 
 
 # --------------------------------------------------------------------- lists and popularity
 
 
 def read_lists(folder: Path) -> pd.DataFrame:
-    """`results.read_lists`, as far as they name titles of one data set; its columns without a row
-    where a study has no lists."""
+    """`results.read_lists` whose titles are of one data set; its columns without a row where a
+    study has no lists."""
     lists = every_list(folder)
     return lists[~lists.method.isin(UNITED)]
 
 
 def every_list(folder: Path) -> pd.DataFrame:
-    """The same with lists that name titles of other data sets, too, as item -1."""
+    """As `read_lists`, with lists that name titles of other data sets, too, as item -1."""
     try:
         return results.read_lists(folder)
     except StudyError:
@@ -219,9 +219,9 @@ def read_values(folder: Path, split: str = "test") -> pd.DataFrame:
 
 def read_data(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Data set -> its rows of items.parquet, or of examples.parquet (the test split)."""
-    wanted = {"split": "test"} if name == "examples" else {}
+    filters = {"split": "test"} if name == "examples" else {}
     try:
-        rows = results.read(folder, f"{name}.parquet", **wanted)
+        rows = results.read(folder, f"{name}.parquet", **filters)
     except StudyError:
         return {}
     return {dataset: group.reset_index(drop=True) for dataset, group in rows.groupby("dataset")}
@@ -238,44 +238,44 @@ def title_groups(items: pd.DataFrame) -> pd.Series:
 
 def history_shares(items: pd.DataFrame, examples: pd.DataFrame) -> np.ndarray:
     """Share of each popularity group in the histories of the test examples, (5,)."""
-    read = items.title_group.to_numpy()[np.concatenate(examples.history.to_numpy())]
-    groups = title_groups(items).reindex(read).to_numpy()
+    titles = items.title_group.to_numpy()[np.concatenate(examples.history.to_numpy())]
+    groups = title_groups(items).reindex(titles).to_numpy()
     return np.bincount(groups, minlength=5) / len(groups)
 
 
 def group_shares(lists: pd.DataFrame, group_of: pd.Series, k: int = 20) -> pd.DataFrame:
     """Share of each popularity group among the first k: columns 0 ... 4, rows as `lists`."""
-    listed = np.stack([items[:k] for items in lists["items"]])
-    groups = group_of.reindex(listed.ravel()).to_numpy().reshape(listed.shape)
+    titles = np.stack([items[:k] for items in lists["items"]])
+    groups = group_of.reindex(titles.ravel()).to_numpy().reshape(titles.shape)
     shares = {g: (groups == g).mean(1) for g in range(5)}
     return pd.DataFrame(shares, index=lists.index)
 
 
 def lists_by_seed(group: pd.DataFrame) -> dict[str, dict[int, pd.Series]]:
     """method -> seed -> lists by example, of one data set and size."""
-    found: dict[str, dict[int, pd.Series]] = {}
-    for (method, seed), each in group.groupby(["method", "seed"], sort=False):
-        found.setdefault(method, {})[seed] = each.set_index("example")["items"].sort_index()
-    return found
+    lists: dict[str, dict[int, pd.Series]] = {}
+    for (method, seed), rows in group.groupby(["method", "seed"], sort=False):
+        lists.setdefault(method, {})[seed] = rows.set_index("example")["items"].sort_index()
+    return lists
 
 
 def overlaps(
     group: pd.DataFrame, pairs: list[tuple[str, str]]
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Overlap of each pair, (S seeds, n examples), on the seeds and examples all have.
+    """Overlap of each pair, (S seeds, n examples), on the seeds and examples that all have.
 
     group: lists of one data set and size.
     """
-    found = lists_by_seed(group)
-    wanted = {method for pair in pairs for method in pair}
-    seeds = sorted(set.intersection(*(set(found[method]) for method in wanted)))
+    lists = lists_by_seed(group)
+    methods = {method for pair in pairs for method in pair}
+    seeds = sorted(set.intersection(*(set(lists[method]) for method in methods)))
     examples = sorted(
-        set.intersection(*(set(found[m][seed].index) for m in wanted for seed in seeds))
+        set.intersection(*(set(lists[m][seed].index) for m in methods for seed in seeds))
     )
-    stacked = {m: [np.stack(found[m][s].loc[examples]) for s in seeds] for m in wanted}
+    arrays = {m: [np.stack(lists[m][s].loc[examples]) for s in seeds] for m in methods}
     return {
         (a, b): np.stack(
-            [metrics.overlap(*each) for each in zip(stacked[a], stacked[b], strict=True)]
+            [metrics.overlap(*seed_lists) for seed_lists in zip(arrays[a], arrays[b], strict=True)]
         )
         for a, b in pairs
     }
@@ -297,14 +297,14 @@ def training_seconds(folder: Path) -> pd.DataFrame:
         if not (job["keys"]["setting"] or job["keys"].get("lm"))
     ]
     for job in manifests.published_jobs(folder, "06_train_baselines"):
-        of_method = job["seconds_of"].items()
-        rows += [job["keys"] | {"method": name, "seconds": s} for name, s in of_method]
+        times = job["seconds_of"].items()
+        rows += [job["keys"] | {"method": name, "seconds": s} for name, s in times]
     columns = ["dataset", "run", "n_train", "seed", "method", "seconds"]
     return pd.DataFrame(rows, columns=columns).sort_values(columns[:2], kind="stable")
 
 
 def tuning_seconds(tuning: dict) -> float:
-    """Seconds of all steps of a tuning, from the manifest of its 02; NaN if it has not kept them.
+    """Seconds of all steps of a tuning, from the manifest of its 02; NaN if they are not in it.
 
     A job that finds its adapter finished only reads it, so its own seconds say nothing of tuning.
     """
@@ -337,7 +337,7 @@ def domains(folder: Path) -> dict[str, str]:
     return {job["keys"]["dataset"]: job["facts"].get("domain", "") for job in jobs}
 
 
-def published_at(domains: dict[str, str]) -> pd.DataFrame:
+def published_at(domain_of: dict[str, str]) -> pd.DataFrame:
     """NDCG@20 that others report of BIGRec on LLaMA-7B, beside each data set of the same domain.
 
     Columns dataset (of the study), on (theirs), parameters, published, source.
@@ -348,7 +348,7 @@ def published_at(domains: dict[str, str]) -> pd.DataFrame:
     rows["source"] = rows.method + ": " + rows.source
     frames = [
         rows[rows.on.map(DOMAIN_OF) == domain].assign(dataset=dataset)
-        for dataset, domain in domains.items()
+        for dataset, domain in domain_of.items()
     ]
     columns = ["dataset", "on", "parameters", "published", "source"]
     return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)

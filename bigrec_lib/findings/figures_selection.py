@@ -33,28 +33,28 @@ def look(arm: str) -> tuple[Colour, str]:
     return PALETTE[FAMILIES[family]], MARKERS.get(arm) or MARKERS[arm.rpartition("_")[2]]
 
 
-def quality(found: pd.DataFrame, bands: pd.DataFrame) -> plt.Figure:
+def quality(table: pd.DataFrame, bands: pd.DataFrame) -> plt.Figure:
     """Each endpoint over the seconds of choosing and tuning, a row a data set.
 
-    found: `choices.table`; bands: `selection.bands`. A budget is filled or hollow; its band is
-    where single random draws lie. Bars are 95 % intervals of the difference to random samples,
-    about the arm's mean.
+    table: `choices.table`; bands: `selection.bands`. A budget's markers are filled or hollow; its
+    band is where single random draws lie. Bars are 95 % intervals of the difference to random
+    samples, about the arm's mean.
     """
-    datasets, budgets = list(found.dataset.unique()), sorted(found.budget.unique())
+    datasets, budgets = list(table.dataset.unique()), sorted(table.budget.unique())
     figure, axes = plt.subplots(
         len(datasets), len(ENDPOINTS), squeeze=False,
         figsize=(plots.WIDTH * 1.6, 0.6 + 3.2 * len(datasets)),
     )  # fmt: skip
     shades = np.linspace(0.75, 0.88, len(budgets))
-    for row, dataset in zip(axes, datasets, strict=True):
-        for axis, (metric, name) in zip(row, ENDPOINTS.items(), strict=True):
-            own = found[(found.dataset == dataset) & found[metric].notna()]
+    for panels, dataset in zip(axes, datasets, strict=True):
+        for axis, (metric, name) in zip(panels, ENDPOINTS.items(), strict=True):
+            points = table[(table.dataset == dataset) & table[metric].notna()]
             for shade, budget in zip(shades, budgets, strict=True):
-                band = bands[(bands.dataset == dataset) & (bands.metric == metric)]
-                for each in band[band.budget == budget].itertuples():
-                    draw_band(axis, each, str(shade))
-            for each in own.itertuples():
-                draw_arm(axis, each, metric, filled=each.budget == budgets[-1])
+                draws = bands[(bands.dataset == dataset) & (bands.metric == metric)]
+                for row in draws[draws.budget == budget].itertuples():
+                    draw_band(axis, row, str(shade))
+            for row in points.itertuples():
+                draw_arm(axis, row, metric, filled=row.budget == budgets[-1])
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter("{x:,g}")
@@ -62,7 +62,7 @@ def quality(found: pd.DataFrame, bands: pd.DataFrame) -> plt.Figure:
             axis.margins(x=0.15)
             axis.set(title=dataset, xlabel="seconds of choosing and tuning", ylabel=name)
     figure.tight_layout()
-    arms = [arm for arm in LABELS if arm in set(found.arm)]
+    arms = [arm for arm in LABELS if arm in set(table.arm)]
     handles = [
         Line2D([], [], color=look(arm)[0], marker=look(arm)[1], linestyle="", label=LABELS[arm])
         for arm in arms
@@ -90,10 +90,10 @@ def draw_band(axis: plt.Axes, band, shade: str) -> None:
 def draw_arm(axis: plt.Axes, row, metric: str, filled: bool) -> None:
     """One arm and budget; a bar for all but random."""
     colour, marker = look(row.arm)
-    value, apart = getattr(row, metric), getattr(row, f"{metric}_difference")
-    if apart == apart:
+    value, gain = getattr(row, metric), getattr(row, f"{metric}_difference")
+    if gain == gain:
         low, high = getattr(row, f"{metric}_low"), getattr(row, f"{metric}_high")
-        axis.vlines(row.total, value - apart + low, value - apart + high, color=colour, linewidth=1)
+        axis.vlines(row.total, value - gain + low, value - gain + high, color=colour, linewidth=1)
     axis.plot(
         row.total, value, marker, color=colour, markersize=7,
         markerfacecolor=colour if filled else "white",
@@ -116,9 +116,9 @@ def overlap(rows: pd.DataFrame) -> plt.Figure:
         matrix = matrix.reindex(index=names, columns=names).to_numpy()
         axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
         for (y, x), value in np.ndenumerate(matrix):
-            shown = "" if value != value else f"{value:.2f}".removeprefix("0")
+            text = "" if value != value else f"{value:.2f}".removeprefix("0")
             axis.text(
-                x, y, shown, ha="center", va="center", fontsize="x-small",
+                x, y, text, ha="center", va="center", fontsize="x-small",
                 color="white" if value > 0.6 else "0.2",
             )  # fmt: skip
         axis.grid(False)

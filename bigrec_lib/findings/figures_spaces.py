@@ -14,9 +14,9 @@ def factorial(rows: pd.DataFrame) -> plt.Figure:
 
     rows: `spaces.factorial`. A panel a data set, a line a model and prompt, a mark a catalogue.
     """
-    shown = rows[rows.relative.notna()]
+    points = rows[rows.relative.notna()]
     ends = ("relative", "relative_low", "relative_high")
-    return by_catalogue(shown, ends, "NDCG@20 / that of its own model and catalogue − 1", 0.0)
+    return by_catalogue(points, ends, "NDCG@20 / that of its own model and catalogue − 1", 0.0)
 
 
 def off_domain(rows: pd.DataFrame) -> plt.Figure:
@@ -33,8 +33,8 @@ def by_catalogue(
 ) -> plt.Figure:
     """A value with its interval, a panel a data set, a line a model and prompt, a mark a catalogue.
 
-    ends: columns of the value and its interval. zero: where there is no difference; a line marks
-    it, and another the margin of "no worse".
+    ends: columns of the value and its interval. zero: where there is no difference, marked by a
+    line; another marks the margin of "no worse".
     """
     usual = rows.prompt == spaces.USUAL
     rows = rows.assign(line=np.where(usual, rows.model, rows.model + "; " + rows.prompt))
@@ -48,13 +48,13 @@ def by_catalogue(
     for axis, (dataset, group) in zip(axes[0], panels, strict=False):
         for method, shift in shifts.items():
             catalogue = spaces.CATALOGUES[method]
-            own = group[group.catalogue == catalogue]
-            at = own.line.map(place).astype(float) + shift
-            value, low, high = (own[column] for column in ends)
+            points = group[group.catalogue == catalogue]
+            heights = points.line.map(place).astype(float) + shift
+            value, low, high = (points[column] for column in ends)
             look = of(method)
-            axis.hlines(at, low, high, color=look.colour, linewidth=1.2)
+            axis.hlines(heights, low, high, color=look.colour, linewidth=1.2)
             axis.plot(
-                value, at, look.marker, color=look.colour, markersize=5,
+                value, heights, look.marker, color=look.colour, markersize=5,
                 label=catalogue if catalogue in set(rows.catalogue) else None,
             )  # fmt: skip
         if zero is not None:
@@ -65,17 +65,17 @@ def by_catalogue(
     figure.supxlabel(xlabel, fontsize="medium")
     figure.tight_layout()
     names = dict(zip(*axes[0][0].get_legend_handles_labels()[::-1], strict=True))
-    place_of = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    figure.legend(list(names.values()), list(names), title="catalogue", **place_of)
+    location = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    figure.legend(list(names.values()), list(names), title="catalogue", **location)
     return figure
 
 
-def cosines(compared: pd.DataFrame) -> plt.Figure:
+def cosines(pairs: pd.DataFrame) -> plt.Figure:
     """Cosine of two adapters' weight updates over the layers, a panel a module, a line a kind.
 
-    compared: `spaces.compared_updates`; pairs of one kind are averaged.
+    pairs: `spaces.compared_updates`; those of one kind are averaged.
     """
-    layers = compared[compared.module != ""]
+    layers = pairs[pairs.module != ""]
     panels = list(layers.groupby("module", sort=False))
     figure, axes = plt.subplots(
         1, len(panels), figsize=(plots.WIDTH * (0.5 + 0.3 * len(panels)), 2.6), sharey=True,
@@ -87,8 +87,8 @@ def cosines(compared: pd.DataFrame) -> plt.Figure:
         spaces.NULL: ("0.5", "^"),
     }
     for axis, (module, group) in zip(axes[0], panels, strict=True):
-        for kind, of_kind in group.groupby("kind", sort=False):
-            line = of_kind.groupby("layer").cosine.mean()
+        for kind, rows in group.groupby("kind", sort=False):
+            line = rows.groupby("layer").cosine.mean()
             colour, marker = looks[kind]
             axis.plot(line.index, line, marker, ls="-", ms=3, color=colour, label=kind)
         axis.axhline(0, color="0.6", linewidth=0.8)

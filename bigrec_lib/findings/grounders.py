@@ -31,25 +31,25 @@ def quality(
     users: np.ndarray,
     candidates: int,
 ) -> pd.DataFrame:
-    """Each way's lists against the exact ones, EXACT among them, on the same examples.
+    """Each way's lists against the exact ones, on the same examples; EXACT is among the ways.
 
-    lists: way -> (n, k); recalls: way -> (n,), of those that ground the same texts; targets, users:
+    lists: way -> (n, k); recalls: way -> (n,), of ways that ground the same texts; targets, users:
     (n,). Columns method, recall, ndcg, difference (to the exact way) with low and high, p
-    (`p_same`), corrected (by `holm` over all ways) and verdict, where need be `differences.gap`.
+    (`p_same`), corrected (by `holm` over all ways) and verdict, or its `differences.gap`.
     """
     ndcg = {
         name: metrics.ndcg(
-            metrics.effective_rank(cheaper.listed_ranks(shown, targets, candidates)), 20
+            metrics.effective_rank(cheaper.listed_ranks(ranking, targets, candidates)), 20
         )
-        for name, shown in lists.items()
+        for name, ranking in lists.items()
     }
     rows = []
     for name, values in ndcg.items():
-        apart = significance.mean_of((values - ndcg[EXACT])[None], users)
-        why = differences.gap(values, ndcg[EXACT])
+        mean = significance.mean_of((values - ndcg[EXACT])[None], users)
+        gap = differences.gap(values, ndcg[EXACT])
         row = {"method": name, "recall": recalls[name].mean() if name in recalls else np.nan}
-        row |= {"ndcg": values.mean(), "difference": apart.value} | differences.ends(apart, why)
-        row["p"] = np.nan if why else p_same(values, ndcg[EXACT], users)
+        row |= {"ndcg": values.mean(), "difference": mean.value} | differences.ends(mean, gap)
+        row["p"] = np.nan if gap else p_same(values, ndcg[EXACT], users)
         same_lists = np.array_equal(lists[name], lists[EXACT])
         rows.append(row | {"verdict": IDENTICAL if same_lists else row.pop("gap")})
     columns = "method recall ndcg difference low high p verdict".split()
@@ -68,7 +68,7 @@ def p_same(values: np.ndarray, exact: np.ndarray, users: np.ndarray) -> float:
 
 
 def verdict(row) -> str:
-    """What a row of `quality` shows that has an interval."""
+    """What a row of `quality` with an interval shows."""
     if row.corrected < LEVEL:
         return SAME
     return significance.Interval(row.difference, row.low, row.high).verdict("better", "worse", OPEN)
@@ -86,35 +86,35 @@ def requests(
     requests one process grounds at that pace).
     """
     rows = []
-    for name, found in served.items():
+    for name, record in served.items():
         m = len(embedding[name])
-        whole = found.seconds[:m] + found.embedded[:m] * embedding[name]
-        row = {"method": name, "embedded": found.embedded.mean()}
-        for stage, seconds in {"search_": found.seconds, "": whole}.items():
+        totals = record.seconds[:m] + record.embedded[:m] * embedding[name]
+        row = {"method": name, "embedded": record.embedded.mean()}
+        for stage, seconds in {"search_": record.seconds, "": totals}.items():
             row |= {f"{stage}p50": np.median(seconds), f"{stage}p95": np.quantile(seconds, 0.95)}
-        of_embedding = row["embedded"] * np.median(embedding[name])
-        search = typical(found.seconds, found.embedded)
-        row |= {"writing": writing[name], "embedding": of_embedding, "search": search}
-        row |= {"request": writing[name] + of_embedding + search}
-        rows.append(row | {"per_second": 1 / (of_embedding + search)})
+        embed_seconds = row["embedded"] * np.median(embedding[name])
+        search = typical(record.seconds, record.embedded)
+        row |= {"writing": writing[name], "embedding": embed_seconds, "search": search}
+        row |= {"request": writing[name] + embed_seconds + search}
+        rows.append(row | {"per_second": 1 / (embed_seconds + search)})
     return pd.DataFrame(rows)
 
 
 def typical(seconds: np.ndarray, embedded: np.ndarray) -> float:
     """The median of the requests whose text is embedded and that of the others, by their shares.
 
-    Means would tell what else the machine did at the time.
+    A mean would also measure what else the machine did at the time.
     """
     kinds = (seconds[embedded], seconds[~embedded])
     return sum(np.median(kind) * len(kind) for kind in kinds if len(kind)) / len(seconds)
 
 
-def stages(found: pd.DataFrame) -> pd.DataFrame:
+def stages(table: pd.DataFrame) -> pd.DataFrame:
     """Each stage's seconds of a request of the exact way and their share, the largest first.
 
-    found: `requests`. Columns stage, seconds, share.
+    table: `requests`. Columns stage, seconds, share.
     """
-    seconds = found.set_index("method").loc[EXACT, ["writing", "embedding", "search"]]
+    seconds = table.set_index("method").loc[EXACT, ["writing", "embedding", "search"]]
     frame = pd.DataFrame({"stage": seconds.index, "seconds": seconds.to_numpy(np.float64)})
     frame = frame.assign(share=frame.seconds / frame.seconds.sum())
     return frame.sort_values("seconds", ascending=False, ignore_index=True)
@@ -135,26 +135,26 @@ def costs(
     (10^6 bytes held), add (seconds, with embedding).
     """
     rows = []
-    for name, found in served.items():
-        vector = 0.0 if isinstance(found.way, Scored) else np.median(embedding[name])
-        build = found.build + rows_of_titles * isinstance(found.way, cheaper.Cascade)
+    for name, record in served.items():
+        vector = 0.0 if isinstance(record.way, Scored) else np.median(embedding[name])
+        build = record.build + rows_of_titles * isinstance(record.way, cheaper.Cascade)
         row = {"method": name, "vectors": vector * candidates, "build": build}
-        rows.append(row | {"mb": found.size / 1e6, "add": adding[name] + vector})
+        rows.append(row | {"mb": record.size / 1e6, "add": adding[name] + vector})
     return pd.DataFrame(rows)
 
 
 def measured(
-    served: dict[str, Served], recalls: dict[str, np.ndarray], grown: pd.DataFrame
+    served: dict[str, Served], recalls: dict[str, np.ndarray], growth: pd.DataFrame
 ) -> pd.DataFrame:
     """What is counted of the ways, not timed: columns what, method, value (`write_measures`).
 
-    grown: `cheaper.growing`.
+    growth: `cheaper.growing`.
     """
-    rows = [("recall", name, each.mean()) for name, each in recalls.items()]
-    for name, found in served.items():
-        rows += [("embedded", name, found.embedded.mean()), ("bytes", name, found.size)]
-    built = grown[grown.p50.notna()]
-    for row in built.itertuples():
+    rows = [("recall", name, values.mean()) for name, values in recalls.items()]
+    for name, record in served.items():
+        rows += [("embedded", name, record.embedded.mean()), ("bytes", name, record.size)]
+    points = growth[growth.p50.notna()]
+    for row in points.itertuples():
         size = f"of {row.items:,} titles"
         rows += [
             (f"recall {size}", row.method, row.recall),
@@ -163,19 +163,19 @@ def measured(
     return pd.DataFrame(rows, columns=["what", "method", "value"])
 
 
-def timed(seconds: pd.DataFrame, costs: pd.DataFrame, grown: pd.DataFrame) -> dict[str, float]:
-    """Seconds of `requests`, `costs` and `cheaper.growing` as names and numbers: 'bigrec, p50'."""
-    found: dict[str, float] = {}
-    for frame in (seconds.drop(columns=["embedded", "per_second"]), costs.drop(columns="mb")):
+def timed(seconds: pd.DataFrame, setup: pd.DataFrame, growth: pd.DataFrame) -> dict[str, float]:
+    """Seconds of `requests`, `costs` and `cheaper.growing` by name, such as 'bigrec, p50'."""
+    times: dict[str, float] = {}
+    for frame in (seconds.drop(columns=["embedded", "per_second"]), setup.drop(columns="mb")):
         for name, row in frame.set_index("method").iterrows():
-            found |= {f"{name}, {column}": round(float(v), 7) for column, v in row.items()}
-    built = grown[grown.p50.notna()]
-    for row in built.itertuples():
+            times |= {f"{name}, {column}": round(float(v), 7) for column, v in row.items()}
+    points = growth[growth.p50.notna()]
+    for row in points.itertuples():
         size = f"of {row.items:,} titles"
-        found |= {f"{row.method}, search_p50 {size}": round(row.p50, 7)}
-        found |= {f"{row.method}, search_p95 {size}": round(row.p95, 7)}
-        found |= {f"{row.method}, build {size}": round(row.build, 7)}
-    return found
+        times |= {f"{row.method}, search_p50 {size}": round(row.p50, 7)}
+        times |= {f"{row.method}, search_p95 {size}": round(row.p95, 7)}
+        times |= {f"{row.method}, build {size}": round(row.build, 7)}
+    return times
 
 
 # --------------------------------------------------------------------------- over all runs
@@ -189,8 +189,8 @@ def variants(rows: pd.DataFrame) -> pd.DataFrame:
     rows: with the columns of `row_keys.KEYS` and method, such as ranks.
     """
     sizes = evidence.main_sizes(rows)
-    named = rows[rows.method.isin((EXACT, *CHEAPER)) | rows.constrained]
-    return evidence.variants(named, sizes)
+    ways = rows[rows.method.isin((EXACT, *CHEAPER)) | rows.constrained]
+    return evidence.variants(ways, sizes)
 
 
 def published_seconds(folder: Path) -> pd.DataFrame:
@@ -216,126 +216,127 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
     """
     rows = []
     for (dataset, method), group in test.groupby(["dataset", "method"], sort=False):
-        both = test[(test.dataset == dataset) & test.method.isin((method, EXACT))]
-        tables = {name: significance.crossed(both, name) for name in ("ndcg", "rank", "ties")}
-        apart = tables["ndcg"][method] - tables["ndcg"][EXACT]
-        if not apart.size:
+        pair = test[(test.dataset == dataset) & test.method.isin((method, EXACT))]
+        tables = {name: significance.crossed(pair, name) for name in ("ndcg", "rank", "ties")}
+        difference = tables["ndcg"][method] - tables["ndcg"][EXACT]
+        if not difference.size:
             continue
-        users = significance.users_of(apart)
+        users = significance.users_of(difference)
         row = {"dataset": dataset, "method": method}
-        mean = significance.mean_of(apart.to_numpy(), users)
+        mean = significance.mean_of(difference.to_numpy(), users)
         row |= {"seeds": mean.seeds, "n": mean.n, "difference": mean.value}
-        pair = (tables["ndcg"][name].to_numpy() for name in (method, EXACT))
-        row |= differences.ends(mean, differences.gap(*pair))
+        values = (tables["ndcg"][name].to_numpy() for name in (method, EXACT))
+        row |= differences.ends(mean, differences.gap(*values))
         row |= {"ndcg": group.ndcg.mean()}
         row["identical_ranks"] = all(
             tables[name][method].equals(tables[name][EXACT]) for name in ("rank", "ties")
         )
-        counted = measures[(measures.dataset == dataset) & (measures.method == method)]
-        row |= {what: counted.value[counted.what == what].mean() for what in ("recall", "embedded")}
-        of_way = seconds[(seconds.dataset == dataset) & (seconds.method == method)]
-        typical = of_way.groupby("what").seconds.median()
-        row |= {name: typical.get(name, np.nan) for name in ("writing", "request")}
+        counts = measures[(measures.dataset == dataset) & (measures.method == method)]
+        row |= {what: counts.value[counts.what == what].mean() for what in ("recall", "embedded")}
+        way_seconds = seconds[(seconds.dataset == dataset) & (seconds.method == method)]
+        medians = way_seconds.groupby("what").seconds.median()
+        row |= {name: medians.get(name, np.nan) for name in ("writing", "request")}
         rows.append(row | {"grounding": row["request"] - row["writing"]})
     columns = "dataset method seeds n recall embedded ndcg difference low high gap".split()
-    ends = "identical_ranks writing grounding request".split()
-    return pd.DataFrame(rows, columns=[*columns, *ends])
+    rest = "identical_ranks writing grounding request".split()
+    return pd.DataFrame(rows, columns=[*columns, *rest])
 
 
-def alone(table: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
+def alone(table: pd.DataFrame, request_costs: pd.DataFrame) -> pd.DataFrame:
     """`over_runs` with the writing of requests one by one, where 17a timed it.
 
-    requests: `costs.published`. 15a knows what 03 took an example, in batches and perhaps in part
-    from kept work; so writing and request are replaced, and batched says where they are not.
+    request_costs: `costs.published`. 15a knows only what an example took in 03, in batches and
+    perhaps partly from kept work; so writing and request are replaced; batched says where not.
     """
-    timed = requests[requests.lm == ""].reindex(columns=["dataset", "method", "writing"])
-    by = timed.set_index(["dataset", "method"]).writing
-    same = table.method.where(table.method == CONSTRAINED, EXACT)
-    one = by.reindex(pd.MultiIndex.from_arrays([table.dataset, same])).to_numpy()
-    one = np.where(table.writing == 0, 0.0, one)  # what writes nothing
-    batched = np.isnan(one)
-    writing = np.where(batched, table.writing, one)
+    rows = request_costs[request_costs.lm == ""].reindex(columns=["dataset", "method", "writing"])
+    lookup = rows.set_index(["dataset", "method"]).writing
+    methods = table.method.where(table.method == CONSTRAINED, EXACT)
+    single = lookup.reindex(pd.MultiIndex.from_arrays([table.dataset, methods])).to_numpy()
+    single = np.where(table.writing == 0, 0.0, single)  # ways that write nothing
+    batched = np.isnan(single)
+    writing = np.where(batched, table.writing, single)
     return table.assign(writing=writing, request=writing + table.grounding, batched=batched)
 
 
 def half(table: pd.DataFrame) -> dict[str, list[str]]:
     """Data set -> the ways that take at most half the exact way's time to ground, writing aside.
 
-    table: `over_runs`. What loses nothing, by identical ranks, is not among them.
+    table: `over_runs`. Ways with identical ranks, which lose nothing, are not among them.
     """
-    found = {}
+    ways = {}
     for dataset, group in table.groupby("dataset", sort=False):
         limit = group.grounding[group.method == EXACT].max() / 2
         quick = group[(group.grounding <= limit) & ~group.identical_ranks]
-        found[str(dataset)] = quick.method.tolist()
-    return found
+        ways[str(dataset)] = quick.method.tolist()
+    return ways
 
 
 def q3(test: pd.DataFrame, gains: pd.DataFrame, table: pd.DataFrame) -> list[dict]:
     """Q3 on every data set. test, gains: `variants` of scored ranks and of `personal_gains`."""
     rows = []
-    quick = half(table)
+    ways = half(table)
     for dataset in test.dataset.unique():
         keys = {"claim": "Q3", "dataset": dataset, "metric": "NDCG@20"}
-        if not quick.get(dataset):
-            said = keys | {"statement": "a cheaper way / the exact way − 1"}
-            rows.append(claims.missing(said, "ways in half the time (`cheaper` in the study file)"))
+        if not ways.get(dataset):
+            head = keys | {"statement": "a cheaper way / the exact way − 1"}
+            rows.append(claims.missing(head, "ways in half the time (`cheaper` in the study file)"))
         group, gain = (frame[frame.dataset == dataset] for frame in (test, gains))
-        for method in quick.get(dataset, []):
-            said = keys | {"statement": f"{label(method)} / the exact way − 1"}
+        for method in ways.get(dataset, []):
+            head = keys | {"statement": f"{label(method)} / the exact way − 1"}
             mean = claims.relative(group, method, EXACT)
             guards = {claims.PERSONAL: claims.personal(gain, method)}
-            rows.append(claims.compared(said, mean, "a hit of the exact way", guards, "no worse"))
+            rows.append(claims.compared(head, mean, "a hit of the exact way", guards, "no worse"))
     return rows
 
 
 def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame) -> list[str]:
-    """What 15 shows, a Markdown list item a data set and thing.
+    """What 15 shows, as Markdown list items, data set after data set.
 
     table: `alone`; decided: claims of `q3`; largest: columns dataset, method, items, seconds of
     a search among as many invented titles.
     """
     lines = []
     for dataset, group in table.groupby("dataset", sort=False):
-        one = group.set_index("method")
-        share = one.writing[EXACT] / one.request[EXACT]
+        ways = group.set_index("method")
+        share = ways.writing[EXACT] / ways.request[EXACT]
         stage = "writing the text" if share > 0.5 else "grounding it"
-        what = "an example of a batch" if one.batched[EXACT] else "a request"
+        unit = "an example of a batch" if ways.batched[EXACT] else "a request"
         lines.append(
-            f"- {dataset}: {what} takes {one.request[EXACT]:.3f} s, and **{stage} dominates**: "
+            f"- {dataset}: {unit} takes {ways.request[EXACT]:.3f} s, and **{stage} dominates**: "
             f"writing is {share:.1%} of it, so that no cheaper grounding saves more than "
             f"{1 - share:.1%}."
         )
-        free = group[group.identical_ranks & (group.method != EXACT)]
-        for row in free.itertuples():
+        lossless = group[group.identical_ranks & (group.method != EXACT)]
+        for row in lossless.itertuples():
             lines.append(
                 f"- {dataset}: **{label(row.method)} loses nothing**: all ranks are identical, and "
                 f"{1 - row.embedded:.1%} of the texts need no embedding."
             )
         verdicts = decided[decided.dataset == dataset]
-        good = verdicts[verdicts.verdict == rules.SUPPORTED]
-        said = ", ".join(good.statement.str.removesuffix(" / the exact way − 1"))
+        supported = verdicts[verdicts.verdict == rules.SUPPORTED]
+        names = ", ".join(supported.statement.str.removesuffix(" / the exact way − 1"))
         lines.append(
             f"- {dataset}: of {len(verdicts)} ways in half the time or less, writing aside, "
-            f"{len(good)} "
+            f"{len(supported)} "
             + (
-                f"are shown to be no worse within {rules.SAME:.0%}: **{said}**."
-                if said
+                f"are shown to be no worse within {rules.SAME:.0%}: **{names}**."
+                if names
                 else f"**are shown to be no worse** within {rules.SAME:.0%}."
             )
         )
-        alike = one.batched.get(CONSTRAINED) == one.batched[EXACT]
-        if alike and one.writing[CONSTRAINED] > one.writing[EXACT]:
+        comparable = ways.batched.get(CONSTRAINED) == ways.batched[EXACT]
+        if comparable and ways.writing[CONSTRAINED] > ways.writing[EXACT]:
             lines.append(
                 f"- {dataset}: {label(CONSTRAINED)} **moves the cost into writing**, which takes "
-                f"{one.writing[CONSTRAINED]:.3f} s instead of {one.writing[EXACT]:.3f} s; all in "
-                f"all {one.request[CONSTRAINED]:.3f} s."
+                f"{ways.writing[CONSTRAINED]:.3f} s instead of {ways.writing[EXACT]:.3f} s; all in "
+                f"all {ways.request[CONSTRAINED]:.3f} s."
             )
         exact = largest[(largest.dataset == dataset) & (largest.method == EXACT)]
         for row in exact.itertuples():
             lines.append(
                 f"- {dataset}: among {row.items:,} titles the exact search takes "
-                f"{row.seconds * 1000:.1f} ms, {row.seconds / one.request[EXACT]:.1%} of a request."
+                f"{row.seconds * 1000:.1f} ms, {row.seconds / ways.request[EXACT]:.1%} of "
+                "a request."
             )
     return lines
 
@@ -346,10 +347,10 @@ def searches(seconds: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     pattern = re.compile(r"search_p50 of ([\d,]+) titles")
     for row in seconds.itertuples():
         if size := pattern.fullmatch(row.what):
-            same = (measures.dataset == row.dataset) & (measures.method == row.method)
-            found = measures[same & (measures.what == f"recall of {size[1]} titles")]
+            mask = (measures.dataset == row.dataset) & (measures.method == row.method)
+            recalls = measures[mask & (measures.what == f"recall of {size[1]} titles")]
             rows.append(
                 {"dataset": row.dataset, "method": row.method, "seconds": row.seconds}
-                | {"items": int(size[1].replace(",", "")), "recall": found.value.mean()}
+                | {"items": int(size[1].replace(",", "")), "recall": recalls.value.mean()}
             )
     return pd.DataFrame(rows, columns="dataset method items seconds recall".split())

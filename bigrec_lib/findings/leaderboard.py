@@ -55,8 +55,8 @@ def variety(lists: pd.DataFrame) -> pd.DataFrame:
 
     lists: columns dataset, samples, seed, method, items.
     """
-    first = lists.assign(first=[shown[0] for shown in lists["items"]])
-    by_seed = first.groupby([*ROW, "seed"], sort=False)["first"]
+    firsts = lists.assign(first=[items[0] for items in lists["items"]])
+    by_seed = firsts.groupby([*ROW, "seed"], sort=False)["first"]
     frame = pd.DataFrame(
         {
             "distinct": by_seed.nunique().astype(float),
@@ -70,79 +70,79 @@ def overall(
     ranks: pd.DataFrame,
     methods: dict[str, list[str]],
     marks: set[tuple],
-    held_against: pd.DataFrame,
+    gains: pd.DataFrame,
     firsts: pd.DataFrame,
 ) -> pd.DataFrame:
     """The main table: a row a data set, amount of training data and method, a column a metric.
 
     ranks: columns dataset, samples ('few' or 'all'), seed, method and rank (effective). methods: by
     samples, those that should be there; one that is not, or lacks a seed another one has, is named
-    in the column gap. held_against: `references`; firsts: `variety`. Cells are means over seeds of
-    the mean over examples, ± their standard deviation where there are several; the best of a column
-    is bold among its data set and samples. marks: (dataset, samples, method) whose NDCG@20 gets a
+    in the column gap. gains: `references`; firsts: `variety`. Cells are means over seeds of the
+    mean over examples, ± their standard deviation where there are several; the best of a column is
+    bold among its data set and samples. marks: (dataset, samples, method) whose NDCG@20 gets a
     dagger. A method that is not personal (`references`) gets a ring, ∘.
     """
-    gain = held_against.set_index(ROW)
+    gain_of = gains.set_index(ROW)
     variety_of = firsts.set_index(ROW)
     rows = []
     for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
         seeds = set(group.seed)
         cells = {name: cells_of(group[group.method == name]) for name in methods[samples]}
         best = {
-            column: max(of_method.get(column, (0, 0, 0))[0] for of_method in cells.values())
+            column: max(numbers.get(column, (0, 0, 0))[0] for numbers in cells.values())
             for column in COLUMNS
         }
-        for method, of_method in cells.items():
-            own = set(group.seed[group.method == method])
-            lacking = ", ".join(f"seed {seed}" for seed in sorted(seeds - own))
-            gap = "" if not lacking else f"missing: {'all' if not own else lacking}"
-            printed = {
+        for method, numbers in cells.items():
+            own_seeds = set(group.seed[group.method == method])
+            missing = ", ".join(f"seed {seed}" for seed in sorted(seeds - own_seeds))
+            gap = "" if not missing else f"missing: {'all' if not own_seeds else missing}"
+            texts = {
                 column: spread(*cell, bold=cell[0] == best[column] > 0)
-                for column, cell in of_method.items()
+                for column, cell in numbers.items()
             }
-            at = dataset, samples, method
-            printed |= {"NDCG@20": printed["NDCG@20"] + "†"} if at in marks and printed else {}
+            key = dataset, samples, method
+            texts |= {"NDCG@20": texts["NDCG@20"] + "†"} if key in marks and texts else {}
             row = {"dataset": dataset, "samples": samples, "method": label(method)}
-            row |= {"learns": ALL if samples == "all" else of(method).learns} | printed
-            if at in gain.index:
-                found = gain.loc[at]
-                text = f"{found.gain:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-                row["personal gain"] = text + ("" if found.personal else " ∘")
-            if at in variety_of.index:
-                row["distinct first"] = round(variety_of.loc[at].distinct)
-                row["most frequent"] = f"{variety_of.loc[at].most_frequent:.0%}"
+            row |= {"learns": ALL if samples == "all" else of(method).learns} | texts
+            if key in gain_of.index:
+                gain = gain_of.loc[key]
+                text = f"{gain.gain:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+                row["personal gain"] = text + ("" if gain.personal else " ∘")
+            if key in variety_of.index:
+                row["distinct first"] = round(variety_of.loc[key].distinct)
+                row["most frequent"] = f"{variety_of.loc[key].most_frequent:.0%}"
             rows.append(row | {"gap": gap})
-    beside = ["personal gain", "distinct first", "most frequent"]
-    columns = ["dataset", "samples", "method", "learns", *COLUMNS, *beside, "gap"]
+    extras = ["personal gain", "distinct first", "most frequent"]
+    columns = ["dataset", "samples", "method", "learns", *COLUMNS, *extras, "gap"]
     return pd.DataFrame(rows, columns=columns).astype({"distinct first": "Int64"})
 
 
 COLUMNS = [f"{name}@{k}" for name in metrics.METRICS for k in metrics.KS]
 
 
-def cells_of(own: pd.DataFrame) -> dict[str, tuple[float, float, int]]:
-    """Of one method: column -> mean over seeds, their standard deviation, how many."""
+def cells_of(ranks: pd.DataFrame) -> dict[str, tuple[float, float, int]]:
+    """Of one method: column -> mean over seeds, its standard deviation, number of seeds."""
     cells = {}
     for name, metric in metrics.METRICS.items():
-        for k in metrics.KS if len(own) else ():
-            values = own.assign(value=metric(own["rank"], k)).groupby("seed").value.mean()
+        for k in metrics.KS if len(ranks) else ():
+            values = ranks.assign(value=metric(ranks["rank"], k)).groupby("seed").value.mean()
             cells[f"{name}@{k}"] = (values.mean(), values.std(), len(values))
     return cells
 
 
 def headline(main: pd.DataFrame) -> pd.DataFrame:
     """The main table at K = 20: a row a method; a column a data set, amount of data and metric."""
-    places = {"few": "", "all": ", all samples"}
+    suffixes = {"few": "", "all": ", all samples"}
     wide = {}
     for dataset, group in main.groupby("dataset", sort=False):
         for samples, metric in (("few", "NDCG@20"), ("few", "personal gain"), ("all", "NDCG@20")):
             cells = group[group.samples == samples].set_index("method")[metric]
             if cells.notna().any():
-                wide[f"{dataset} {metric}{places[samples]}"] = cells
-    found = pd.DataFrame(wide).reindex(main.method.unique()).dropna(how="all")
-    few = main[main.samples == "few"].drop_duplicates("method").set_index("method")
-    found.insert(0, "learns", few.learns.reindex(found.index))
-    return found.fillna("").rename_axis("method").reset_index()
+                wide[f"{dataset} {metric}{suffixes[samples]}"] = cells
+    frame = pd.DataFrame(wide).reindex(main.method.unique()).dropna(how="all")
+    learners = main[main.samples == "few"].drop_duplicates("method").set_index("method")
+    frame.insert(0, "learns", learners.learns.reindex(frame.index))
+    return frame.fillna("").rename_axis("method").reset_index()
 
 
 def spread(mean: float, deviation: float, seeds: int, bold: bool = False) -> str:
@@ -152,27 +152,27 @@ def spread(mean: float, deviation: float, seeds: int, bold: bool = False) -> str
 
 
 def unseen(ranks: pd.DataFrame) -> pd.DataFrame:
-    """What leaving the history's titles out of the ranking brings each method.
+    """What each method gains by leaving the history's titles out of the ranking.
 
     ranks: as for `levels`. Columns dataset, samples, method, plain and unseen (NDCG@20), difference
     with its interval low, high.
     """
     rows = []
     for (dataset, samples), group in ranks.groupby(["dataset", "samples"], sort=False):
-        there = group.method.unique()
-        for method in there:
+        methods = group.method.unique()
+        for method in methods:
             pair = (method, f"{method}-unseen")
-            if pair[1] not in there:
+            if pair[1] not in methods:
                 continue
             tables = significance.crossed(group[group.method.isin(pair)], "ndcg")
             plain, without = (tables[name] for name in pair)
-            apart = significance.contrast(
+            contrast = significance.contrast(
                 (without - plain).to_numpy(), significance.users_of(plain)
             )
             keys = {"dataset": dataset, "samples": samples, "method": method}
             means = {"plain": plain.to_numpy().mean(), "unseen": without.to_numpy().mean()}
             rows.append(
-                keys | means | {name: apart[name] for name in ("difference", "low", "high")}
+                keys | means | {name: contrast[name] for name in ("difference", "low", "high")}
             )
     return pd.DataFrame(rows, columns=[*ROW, "plain", "unseen", "difference", "low", "high"])
 
@@ -190,18 +190,18 @@ def subsets(
         if dataset not in items or dataset not in examples:
             continue
         counts = items[dataset].groupby("title_group").train_count.sum()
-        title = items[dataset].title_group.to_numpy()[examples[dataset].target]
-        cold = counts.reindex(title).to_numpy() == 0
+        titles = items[dataset].title_group.to_numpy()[examples[dataset].target]
+        cold = counts.reindex(titles).to_numpy() == 0
         kinds = {"warm": ~cold, "cold": cold}
         if "tied" in examples[dataset]:
             tied = examples[dataset].tied.to_numpy(bool)
             kinds |= {"untied": ~tied, "tied": tied}
-        for kind, chosen in kinds.items():
-            kept = group[group.example.isin(examples[dataset].example[chosen])]
-            means = kept.groupby(["samples", "n_train", "method"], sort=False).ndcg.mean()
+        for kind, mask in kinds.items():
+            part = group[group.example.isin(examples[dataset].example[mask])]
+            means = part.groupby(["samples", "n_train", "method"], sort=False).ndcg.mean()
             rows += [
                 {"dataset": dataset, "samples": samples, "n_train": n_train, "method": method}
-                | {"kind": kind, "n": int(chosen.sum()), "ndcg": value}
+                | {"kind": kind, "n": int(mask.sum()), "ndcg": value}
                 for (samples, n_train, method), value in means.items()
             ]
     columns = ["dataset", "samples", "n_train", "method", "kind", "n", "ndcg"]
@@ -218,16 +218,16 @@ def ways(valid: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     rows = []
     keys = ["dataset", "setting", "method"]
     means = valid.groupby(keys).ndcg.mean()
-    for at, group in gains.groupby(keys, sort=False):
-        if at not in means.index or of(at[2]).kind not in ("bigrec", "grounding"):
+    for key, group in gains.groupby(keys, sort=False):
+        if key not in means.index or of(key[2]).kind not in ("bigrec", "grounding"):
             continue
-        if at[2].endswith("-unseen"):  # leaving the own history out lifts the own list alone
+        if key[2].endswith("-unseen"):  # without the own history only the own list gains
             continue
-        found = significance.interval(group.gain.to_numpy(), group.user.to_numpy())
+        interval = significance.interval(group.gain.to_numpy(), group.user.to_numpy())
         rows.append(
-            dict(zip(keys, at, strict=True))
-            | {"valid_ndcg": means[at], "own": group.own.mean(), "handed_on": group.others.mean()}
-            | {"gain": found.mean, "low": found.low, "high": found.high}
+            dict(zip(keys, key, strict=True))
+            | {"valid_ndcg": means[key], "own": group.own.mean(), "handed_on": group.others.mean()}
+            | {"gain": interval.mean, "low": interval.low, "high": interval.high}
         )
     return pd.DataFrame(
         rows, columns=[*keys, "valid_ndcg", "own", "handed_on", "gain", "low", "high"]

@@ -24,7 +24,7 @@ def code_of(folder: Path) -> dict[str, list]:
     if (folder / manifests.PUBLISHED).exists():
         jobs = manifests.read_published(folder)["jobs"]
     steps = [job for job in jobs.values() if not manifests.is_analysis(job)]
-    made = Counter(short(job.get("commit")) for job in steps)
+    commits = Counter(short(job.get("commit")) for job in steps)
     changes = Counter(
         (", ".join(sorted(entry["was"])), entry["why"], short(entry["commit"]))
         for job in steps
@@ -32,18 +32,18 @@ def code_of(folder: Path) -> dict[str, list]:
     )
     return {
         "rules": rules_of(folder / "claims.csv"),
-        "jobs": [(commit, counted(n, "job")) for commit, n in made.most_common()],
+        "jobs": [(commit, counted(n, "job")) for commit, n in commits.most_common()],
         "accepted": [(*change, counted(n, "job")) for change, n in sorted(changes.items())],
     }
 
 
-def rules_of(claims: Path) -> list[tuple[str, str]]:
+def rules_of(path: Path) -> list[tuple[str, str]]:
     """The commit that last changed the rule of some claims, and those claims."""
-    if not claims.exists() or not claims.read_text(encoding="utf-8").strip():
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():
         return []
-    frame = pd.read_csv(claims, usecols=["claim", "rule_commit"]).fillna("").drop_duplicates()
-    of_commit = frame.groupby("rule_commit", sort=False).claim.agg(", ".join)
-    return [(short(commit), names) for commit, names in of_commit.items()]
+    frame = pd.read_csv(path, usecols=["claim", "rule_commit"]).fillna("").drop_duplicates()
+    claims = frame.groupby("rule_commit", sort=False).claim.agg(", ".join)
+    return [(short(commit), names) for commit, names in claims.items()]
 
 
 def short(commit: str | None) -> str:

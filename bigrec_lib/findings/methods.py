@@ -66,10 +66,10 @@ class Method:
         LLM); grounding (another way to ground the same texts); cheaper (the same, to save time);
         united (the same, in a catalogue with titles of other data sets);
         random and popularity (what every recommender must beat); statistic and network (the
-        conventional models); last (the same, which learn the target of each sample only); llm
+        conventional models); last (the same, learning the target of each sample only); llm
         (another method with an LLM).
-    learns: what a run of few samples gives it: TARGETS, INTERACTIONS, BOTH, COUNTS, STRANGE or
-        NOTHING.
+    learns: what it learns from in a run of few samples: TARGETS, INTERACTIONS, BOTH, COUNTS,
+        STRANGE or NOTHING.
     needs: what a study file must ask for, so that the method is there.
     grounding: its label beside other ways to ground the same texts.
     """
@@ -85,12 +85,12 @@ class Method:
 
 
 def conventional(
-    name: str, label: str, kind: str, colour: Colour, marker: str
+    name: str, text: str, kind: str, colour: Colour, marker: str
 ) -> tuple[Method, Method]:
     """A conventional model that learns every step of its samples, and only their targets."""
     return (
-        Method(name, label, kind, colour, marker, "baselines", learns=INTERACTIONS),
-        Method(f"{name}-last", f"{label}, targets only", "last", colour, marker, "baselines"),
+        Method(name, text, kind, colour, marker, "baselines", learns=INTERACTIONS),
+        Method(f"{name}-last", f"{text}, targets only", "last", colour, marker, "baselines"),
     )
 
 
@@ -255,9 +255,9 @@ def of(name: str) -> Method:
     if name.endswith("-unseen"):
         plain = of(name.removesuffix("-unseen"))
         return replace(plain, name=name, label=f"{plain.label}, history left out", kind="unseen")
-    model, _, injected = name.partition("+")
-    if injected:
-        words = injected.replace("popularity-all", "popularity of all")
+    model, _, injection = name.partition("+")
+    if injection:
+        words = injection.replace("popularity-all", "popularity of all")
         return replace(of(model), name=name, label=f"{of(model).label} + {words}", kind="compared")
     return Method(name, name, "")
 
@@ -279,9 +279,9 @@ def label(name: str, run: str = "") -> str:
     >>> label("bigrec", "n16-s0-on-games-constrained"), label("bigrec", "n16-s0-by-large")
     ('BIGRec (tuned on games, constrained)', 'BIGRec (by large)')
     """
-    special = RUN.fullmatch(run)
-    given = special.groupdict() if special else {}
-    words = [f"{WORDS[name]} {value}".strip() for name, value in given.items() if value]
+    match = RUN.fullmatch(run)
+    parts = match.groupdict() if match else {}
+    words = [f"{WORDS[part]} {value}".strip() for part, value in parts.items() if value]
     return of(name).label + (f" ({', '.join(words)})" if words else "")
 
 
@@ -291,9 +291,9 @@ def table(names: Iterable[str]) -> pd.DataFrame:
     In the order of METHODS; names that are not there follow.
     """
     places = {method.name: place for place, method in enumerate(METHODS)}
-    found = sorted(map(of, set(names)), key=lambda m: (places.get(m.name, len(METHODS)), m.name))
+    methods = sorted(map(of, set(names)), key=lambda m: (places.get(m.name, len(METHODS)), m.name))
     columns = ["method", "label", "kind", "learns"]
-    return pd.DataFrame([(m.name, m.label, m.kind, m.learns) for m in found], columns=columns)
+    return pd.DataFrame([(m.name, m.label, m.kind, m.learns) for m in methods], columns=columns)
 
 
 def colour_of(name: str) -> Colour:

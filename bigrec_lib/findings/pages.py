@@ -1,7 +1,7 @@
 """An executed notebook as a page: rendered by nbconvert's filters, made safe, and dressed.
 
-Outputs may hold text of a data set, such as hostile titles, so only TAGS and SPANS of theirs are
-kept: no link, no image, no style, no script. Pictures become files.
+Outputs may hold text of a data set, such as hostile titles, so only their TAGS and SPANS are kept:
+no link, no image, no style, no script. Pictures become files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROSE = {"a": ["href"], "pre": ["class"], "div": ["class"], "span": ["class"]} |
 ASIDE = re.compile(r"<details><summary>(.*?)</summary>\n(.*?)\n</details>", re.S)
 TABLE = re.compile(r"tables/\w+\.csv")
 NUMBER = re.compile(r"[+\-−±~<≤>≥†∘–%,.:/\[\]()\s\d]*(?:e-?\d+)?[†∘\s]*")
-LONG = 24  # characters: a column with more is given room on a phone
+LONG = 24  # characters: a column with more gets a least width on a phone
 SAVED = re.compile(r'plots\.save\(\w+, p\.figures, "(\w+)"')  # the figure is among results, too
 DPI = 110  # of the pictures in notebooks: `plots.style`
 INCH = 96  # CSS pixels
@@ -75,7 +75,7 @@ def read(
 ) -> Page:
     """The page of an executed notebook.
 
-    jobs: all that have a page. render: the template of the cells. place: keeps a picture and
+    jobs: all that have a page. render: the template of the cells. place: stores a picture and
     returns its address. claims: those that the notebook decides.
     """
     import nbformat
@@ -88,8 +88,8 @@ def read(
         heading.decompose()
     for link in body.find_all("a"):
         lead(link, path.stem, jobs)
-    for named in body.select(".output code"):
-        lead_to_table(body, named, path.parent.parent)
+    for tag in body.select(".output code"):
+        lead_to_table(body, tag, path.parent.parent)
     fold_rule(body, claims)
     page = Page(path.stem, title, "")
     page.sections = dress(body, title)
@@ -100,8 +100,8 @@ def read(
 def lead(link: Tag, job: str, jobs: list[str]) -> None:
     """Let a link of a notebook's prose lead to a page of the site, or make it plain text.
 
-    Another notebook is its page, of the same run if it is a step. Nothing else of the repository
-    lies in the folder of the site.
+    A link to another notebook leads to its page, of the same run if it is a step. Nothing else of
+    the repository is in the folder of the site.
     """
     name, _, anchor = str(link.get("href")).partition("#")
     if not name or name.startswith(("http:", "https:")):
@@ -114,41 +114,41 @@ def lead(link: Tag, job: str, jobs: list[str]) -> None:
         link.unwrap()
 
 
-def lead_to_table(body: BeautifulSoup, named: Tag, results: Path) -> None:
+def lead_to_table(body: BeautifulSoup, tag: Tag, results: Path) -> None:
     """Let the name of a published table, as `tables.view` prints it, lead to its file."""
-    name = named.get_text()
+    name = tag.get_text()
     if TABLE.fullmatch(name) and (results / name).exists():
-        named.wrap(body.new_tag("a", href=f"../{name}"))
+        tag.wrap(body.new_tag("a", href=f"../{name}"))
 
 
 def fold_rule(body: BeautifulSoup, claims: set[str]) -> None:
-    """Show of the printed rule what it says of these claims, and fold the whole of it."""
+    """Show what the printed rule says of these claims, and fold the rule as a whole."""
     start = " ".join(rules.RULE.split("\n\n")[0].split())
     for output in body.select(".output"):
-        first = output.find("p")
-        if not first or " ".join(first.get_text().split()) != start:
+        paragraph = output.find("p")
+        if not paragraph or " ".join(paragraph.get_text().split()) != start:
             continue
-        whole = output.wrap(body.new_tag("details"))
+        details = output.wrap(body.new_tag("details"))
         summary = body.new_tag("summary")
         summary.string = "The rule in full, for every claim"
-        whole.insert(0, summary)
-        own = body.new_tag("ul")
+        details.insert(0, summary)
+        excerpt = body.new_tag("ul")
         for line in output.find_all("li"):
             if line.get_text().partition(":")[0] in claims:
-                own.append(copy(line))
-        if own.contents:
-            whole.insert_before(own)
+                excerpt.append(copy(line))
+        if excerpt.contents:
+            details.insert_before(excerpt)
 
 
 def cell_of(cell, place: Callable[[Picture], str]) -> dict:
     """What the template shows of a cell: id, prose or code, outputs."""
-    shown: dict = {"id": cell.id, "kind": cell.cell_type}
+    view: dict = {"id": cell.id, "kind": cell.cell_type}
     if cell.cell_type == "markdown":
-        return shown | {"html": prose(cell.source)}
+        return view | {"html": prose(cell.source)}
     if cell.cell_type != "code":
-        return shown | {"html": ""}
+        return view | {"html": ""}
     outputs = [output_of(output, cell, place) for output in cell.outputs]
-    return shown | {"html": code(cell.source), "outputs": [each for each in outputs if each]}
+    return view | {"html": code(cell.source), "outputs": [entry for entry in outputs if entry]}
 
 
 def output_of(output, cell, place: Callable[[Picture], str]) -> dict:
@@ -171,25 +171,25 @@ def output_of(output, cell, place: Callable[[Picture], str]) -> dict:
 
 
 def picture_of(output, cell) -> Picture:
-    """The picture of an output, with its size at 1:1 and what it is said to show."""
+    """The picture of an output, with its size at 1:1 and its description."""
     from PIL import Image
 
     png = b64decode(output.data["image/png"])
     with Image.open(BytesIO(png)) as image:
         width, height = (round(pixels * INCH / DPI) for pixels in image.size)
     alt = output.metadata.get("image/png", {}).get("alt", "")
-    saved = SAVED.search(cell.source)
-    return Picture(png, width, height, alt, saved[1] if saved else "")
+    call = SAVED.search(cell.source)
+    return Picture(png, width, height, alt, call[1] if call else "")
 
 
 def prose(text: str) -> str:
     """A cell of prose as HTML: Markdown with links, of which a part may be folded (`ASIDE`)."""
     pieces = [markdown(piece, [*TAGS, "a"], PROSE) for piece in ASIDE.split(text)]
-    made = pieces[0]
-    for title, inside, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        line = BeautifulSoup(title, "html.parser").get_text().strip()
-        made += f"<details><summary>{clean(line)}</summary>{inside}</details>{after}"
-    return made
+    html = pieces[0]
+    for title, content, rest in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        summary = BeautifulSoup(title, "html.parser").get_text().strip()
+        html += f"<details><summary>{clean(summary)}</summary>{content}</details>{rest}"
+    return html
 
 
 def markdown(text: str, tags: list[str] = TAGS, attributes: dict = SPANS) -> str:
@@ -241,9 +241,9 @@ def without_style(html: str) -> str:
 def dress(body: BeautifulSoup, title: str) -> list[Section]:
     """Give headings addresses, tables and figures captions; return the sections.
 
-    ids are unique: those of cells come first, and a heading makes way.
+    ids are unique: those of cells stay, and a heading whose id is in use gets another.
     """
-    taken = {str(tag["id"]) for tag in body.find_all(id=True)}
+    ids = {str(tag["id"]) for tag in body.find_all(id=True)}
     numbers = {"Table": 0, "Figure": 0}
     sections = [Section("", title, 1)]
     for cell in body.find_all(class_="cell", recursive=False):
@@ -255,26 +255,26 @@ def dress(body: BeautifulSoup, title: str) -> list[Section]:
             elif tag.name == "figure":
                 frame_figure(body, tag, caption("Figure", sections[-1], numbers), cell)
             else:
-                sections.append(address(body, tag, taken, sections[-1].level))
+                sections.append(address(body, tag, ids, sections[-1].level))
     collect(body, sections)
     return sections
 
 
 def caption(kind: str, section: Section, numbers: dict[str, int]) -> str:
-    """The number of a table or figure and the section it is in; after the first it says so."""
+    """The number of a table or figure and its section, with its number in it after the first."""
     numbers[kind] += 1
     section.framed[kind] = section.framed.get(kind, 0) + 1
-    more = f" ({section.framed[kind]})" if section.framed[kind] > 1 else ""
-    return f"{kind} {numbers[kind]}. {section.title}{more}"
+    suffix = f" ({section.framed[kind]})" if section.framed[kind] > 1 else ""
+    return f"{kind} {numbers[kind]}. {section.title}{suffix}"
 
 
-def address(body: BeautifulSoup, heading: Tag, taken: set[str], above: int) -> Section:
+def address(body: BeautifulSoup, heading: Tag, ids: set[str], level_above: int) -> Section:
     """Give a heading an id and a visible link to itself; no level is left out."""
-    level = min(max(int(heading.name[1]), 2), above + 1)
+    level = min(max(int(heading.name[1]), 2), level_above + 1)
     text = heading.get_text().strip()
     slug = re.sub(r"[^\w]+", "-", text.lower()).strip("-") or "section"
-    anchor = next(name for name in numbered(slug) if name not in taken)
-    taken.add(anchor)
+    anchor = next(name for name in numbered(slug) if name not in ids)
+    ids.add(anchor)
     heading.name, heading["id"] = f"h{level}", anchor
     link = body.new_tag("a", href=f"#{anchor}", attrs={"class": "anchor"})
     link["aria-label"] = f"Link to “{text}”"
@@ -294,9 +294,9 @@ def numbered(slug: str):
 
 
 def frame_table(body: BeautifulSoup, table: Tag, text: str) -> None:
-    """Put a table into a frame that scrolls, with a caption, and say what its headers head.
+    """Put a table into a frame that scrolls, with a caption, and mark what its headers head.
 
-    Prose in italics right below it is what it is captioned with.
+    Prose in italics right below it becomes part of the caption.
     """
     mark_text(table)
     for header in table.find_all("th"):
@@ -307,12 +307,12 @@ def frame_table(body: BeautifulSoup, table: Tag, text: str) -> None:
             allow_breaks(body, header)
     line = body.new_tag("caption")
     line.append(text if text[-1] in ".?!" else f"{text}.")
-    below = table.find_next_sibling()
-    if below and below.name == "p" and all_in_italics(below):
-        for said in below.find_all("em", recursive=False):
+    note = table.find_next_sibling()
+    if note and note.name == "p" and all_in_italics(note):
+        for emphasis in note.find_all("em", recursive=False):
             line.append(" ")
-            line.extend(list(said.contents))
-        below.decompose()
+            line.extend(list(emphasis.contents))
+        note.decompose()
     table.insert(0, line)
     table.wrap(frame(body, text))
 
@@ -335,23 +335,23 @@ def mark_text(table: Tag) -> None:
         return
     rows = [row.find_all(["td", "th"], recursive=False) for row in table.find_all("tr")]
     for cells in zip(*rows, strict=False):
-        said = [cell.get_text().strip() for cell in cells if not cell.find_parent("thead")]
-        if all(NUMBER.fullmatch(text) for text in said):
+        texts = [cell.get_text().strip() for cell in cells if not cell.find_parent("thead")]
+        if all(NUMBER.fullmatch(text) for text in texts):
             continue
-        room = ["long"] if max(map(len, said)) > LONG else []
+        classes = ["long"] if max(map(len, texts)) > LONG else []
         for cell in cells:
-            cell["class"] = ["text", *room]
+            cell["class"] = ["text", *classes]
 
 
 def frame_figure(body: BeautifulSoup, figure: Tag, text: str, cell: Tag) -> None:
-    """Number a figure; prose in italics right below it is what it is captioned with."""
+    """Number a figure; prose in italics right below it becomes part of the caption."""
     line = body.new_tag("figcaption")
     line.append(text if text[-1] in ".?!" else f"{text}.")
-    below = cell.find_next_sibling(class_="cell")
-    if below and (said := in_italics(below)):
+    note = cell.find_next_sibling(class_="cell")
+    if note and (emphasis := in_italics(note)):
         line.append(" ")
-        line.extend(list(said.contents))
-        below.decompose()
+        line.extend(list(emphasis.contents))
+        note.decompose()
     figure.append(line)
     for image in figure.find_all("img"):
         image["alt"] = image["alt"] or " ".join(line.get_text().split())
@@ -381,11 +381,11 @@ def frame(body: BeautifulSoup, name: str) -> Tag:
 def collect(body: BeautifulSoup, sections: list[Section]) -> None:
     """Give every section the text below its heading, without code."""
     by_anchor = {section.anchor: section for section in sections}
-    here = sections[0]
+    current = sections[0]
     for piece in body.descendants:
         if isinstance(piece, Tag):
-            here = by_anchor.get(str(piece.get("id") or "-"), here)
+            current = by_anchor.get(str(piece.get("id") or "-"), current)
         elif not piece.find_parent(["details", "h2", "h3", "h4", "h5", "h6"]):
-            here.text += f" {piece}"
+            current.text += f" {piece}"
     for section in sections:
         section.text = " ".join(section.text.split())

@@ -43,22 +43,22 @@ def save(figure: plt.Figure, folder: Path, name: str, alt: str = "") -> None:
     alt: what the figure shows, in words (`alts`). The file keeps it under the PNG keyword
     "Description", the notebook as `show` does.
     """
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
     with atomic(folder / f"{name}.png") as partial:
-        partial.write_bytes(small(drawn.getvalue(), alt))
+        partial.write_bytes(small(buffer.getvalue(), alt))
     show(figure, alt)
 
 
 def show(figure: plt.Figure, alt: str) -> None:
-    """Display a figure with a text for those who do not see it, and close it.
+    """Display a figure with its alternative text, and close it.
 
     The text is in the output's metadata, `image/png`: `alt`, where nbconvert looks for it.
     """
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=plt.rcParams["figure.dpi"])
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=plt.rcParams["figure.dpi"])
     plt.close(figure)
-    display(Image(data=drawn.getvalue(), format="png", alt=alt or None))
+    display(Image(data=buffer.getvalue(), format="png", alt=alt or None))
 
 
 def ramp(n: int) -> list:
@@ -85,25 +85,25 @@ def requests(table: pd.DataFrame) -> plt.Figure:
 
 
 def generations(titles, lengths) -> plt.Figure:
-    """How few titles cover everybody, and how long they are.
+    """How few titles cover all examples, and how many tokens they have.
 
     titles: name -> one title an example. lengths: name -> numbers of tokens.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.3, 3.0))
-    for name, shown in titles.items():
-        covered = pd.Series(shown).value_counts(normalize=True).cumsum()
-        left.step(range(1, len(covered) + 1), covered, where="post", label=name)
+    for name, texts in titles.items():
+        coverage = pd.Series(texts).value_counts(normalize=True).cumsum()
+        left.step(range(1, len(coverage) + 1), coverage, where="post", label=name)
     left.set(xscale="log", ylim=(0, 1.02), xlabel="k most frequent titles", ylabel="share covered")
     left.legend()
-    long = pd.DataFrame(
-        [(name, length) for name, each in lengths.items() for length in each],
+    frame = pd.DataFrame(
+        [(name, length) for name, numbers in lengths.items() for length in numbers],
         columns=["of", "tokens"],
     )
     sns.histplot(
-        long, x="tokens", hue="of", stat="proportion", common_norm=False, discrete=True,
+        frame, x="tokens", hue="of", stat="proportion", common_norm=False, discrete=True,
         element="step", alpha=0.25, ax=right,
     )  # fmt: skip
-    right.set(xlim=(0, long.tokens.quantile(0.995) + 2), xlabel="tokens", ylabel="share")
+    right.set(xlim=(0, frame.tokens.quantile(0.995) + 2), xlabel="tokens", ylabel="share")
     right.get_legend().set_title("")
     figure.tight_layout()
     return figure
@@ -112,34 +112,35 @@ def generations(titles, lengths) -> plt.Figure:
 # 01_prepare_data
 
 
-def corpus(corpus, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figure:
+def corpus(data, times: dict[str, np.ndarray], counts: np.ndarray) -> plt.Figure:
     """Popularity curve, interactions per user, and samples over time with the two cuts.
 
-    times: of each sample, by split, in the corpus's unit; counts: (I,) training interactions.
+    data: a `Corpus`; times: of each sample, by split, in its unit; counts: (I,) training
+    interactions.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH * 1.6, 2.8))
     left.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1].clip(min=0.5))
     left.set(xlabel="items, most popular first", ylabel="training interactions")
-    lengths = np.bincount(corpus.interactions.user)
+    lengths = np.bincount(data.interactions.user)
     edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, 40).astype(int))
     middle.stairs(np.histogram(lengths, edges)[0], edges, fill=True)
     middle.set(xlabel="interactions of a user", ylabel="users")
     logarithmic(middle, edges)
-    samples_over_time(right, corpus, times)
+    samples_over_time(right, data, times)
     for axis in (middle, right):
         axis.yaxis.set_major_formatter("{x:,.0f}")
     figure.tight_layout()
     return figure
 
 
-def samples_over_time(axis: plt.Axes, corpus, times: dict[str, np.ndarray]) -> None:
+def samples_over_time(axis: plt.Axes, data, times: dict[str, np.ndarray]) -> None:
     """Samples of each split over time, or over the places of an order, with the two cuts."""
     low, high = min(map(np.min, times.values())), max(map(np.max, times.values()))
-    given = "split" in corpus.interactions  # then an order is each user's own
-    dated = corpus.unit != "order"
+    presplit = "split" in data.interactions  # then the order is within each user
+    dated = data.unit != "order"
     if dated:
         edges = np.linspace(low, high + 1, 41).astype(int)
-        places = edges.astype(f"datetime64[{corpus.unit}]")
+        places = edges.astype(f"datetime64[{data.unit}]")
         locator = AutoDateLocator(minticks=3, maxticks=6)
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -147,7 +148,7 @@ def samples_over_time(axis: plt.Axes, corpus, times: dict[str, np.ndarray]) -> N
     else:
         edges = places = np.unique(np.geomspace(1, high - low + 2, 41).astype(int))
         times = {split: stamps - low + 1 for split, stamps in times.items()}
-        axis.set(xlabel="place in the user's list" if given else "order", ylabel="samples")
+        axis.set(xlabel="place in the user's list" if presplit else "order", ylabel="samples")
         logarithmic(axis, edges)
     below = np.zeros(len(edges) - 1)
     for split, stamps in times.items():
@@ -156,9 +157,9 @@ def samples_over_time(axis: plt.Axes, corpus, times: dict[str, np.ndarray]) -> N
             places, np.r_[below, 0], np.r_[above, 0], step="post", label=split, linewidth=0
         )
         below = above
-        if split != "train" and not given:
+        if split != "train" and not presplit:
             cut = int(stamps.min())
-            place = np.datetime64(cut, corpus.unit) if dated else cut
+            place = np.datetime64(cut, data.unit) if dated else cut
             axis.axvline(place, color="0.25", linestyle="--", linewidth=1)
     axis.set_ylim(0, None)
     axis.legend(
@@ -178,7 +179,7 @@ def logarithmic(axis: plt.Axes, edges: np.ndarray) -> None:
 
 
 def histogram(values: list[int], xlabel: str, ylabel: str) -> plt.Figure:
-    """How often each value is there."""
+    """How often each value occurs."""
     figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 2.6))
     sns.histplot(values, ax=axis)
     axis.set(xlabel=xlabel, ylabel=ylabel)
@@ -227,8 +228,10 @@ def intervals(table) -> plt.Figure:
     """
     size = (WIDTH * 1.3, 0.4 * len(table) + 1)
     figure, axes = plt.subplots(1, len(table.columns), figsize=size, sharey=True, squeeze=False)
-    for axis, (metric, found) in zip(axes[0], table.items(), strict=True):
-        mean, low, high = ([getattr(v, name) for v in found] for name in ("mean", "low", "high"))
+    for axis, (metric, column) in zip(axes[0], table.items(), strict=True):
+        mean, low, high = (
+            [getattr(interval, name) for interval in column] for name in ("mean", "low", "high")
+        )
         axis.errorbar(
             mean,
             table.index,
@@ -256,9 +259,9 @@ def popularity(counts, weights, gammas=(0.5, 1, 10, 99)) -> plt.Figure:
     left.set(yscale="log", xlabel="weight W", ylabel="titles")
     share = np.mean(np.asarray(counts) == 0)
     left.set_title(f"{share:.0%} of {len(counts):,} titles have no count", fontsize="medium")
-    line = np.linspace(0, 1, 200)
+    x = np.linspace(0, 1, 200)
     for gamma, shade in zip(gammas, ramp(len(gammas)), strict=True):
-        right.plot(line, (1 + line) ** -gamma, color=shade, label=f"γ = {gamma:g}")
+        right.plot(x, (1 + x) ** -gamma, color=shade, label=f"γ = {gamma:g}")
     right.set(xlabel="weight W", ylabel="factor on D̂", ylim=(0, 1.02))
     right.legend()
     figure.tight_layout()
@@ -291,25 +294,28 @@ def gamma_axis(axis: plt.Axes) -> None:
     axis.set_xlabel("γ")
 
 
-def by_popularity(gain) -> plt.Figure:
+def by_popularity(scores) -> plt.Figure:
     """Mean NDCG by the popularity group of the target with its 95 % interval, a mark a method.
 
-    gain: columns group (0 = rarest), method, user, ndcg, one row an example and method.
+    scores: columns group (0 = rarest), method, user, ndcg, one row an example and method.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
-    names = list(gain.method.unique())
-    groups = sorted(gain.group.unique())
+    names = list(scores.method.unique())
+    groups = sorted(scores.group.unique())
     for place, method in enumerate(names):
-        own = gain[gain.method == method]
-        found = [interval_of(own[own.group == group]) for group in groups]
-        mean = np.array([each.mean for each in found])
-        away = [mean - [each.low for each in found], [each.high for each in found] - mean]
+        rows = scores[scores.method == method]
+        estimates = [interval_of(rows[rows.group == group]) for group in groups]
+        mean = np.array([estimate.mean for estimate in estimates])
+        errors = [
+            mean - [estimate.low for estimate in estimates],
+            [estimate.high for estimate in estimates] - mean,
+        ]
         x = np.arange(len(groups)) + 0.7 * ((place + 0.5) / len(names) - 0.5)
         axis.errorbar(
-            x, mean, yerr=away, fmt=of(method).marker, capsize=2, color=colour_of(method),
+            x, mean, yerr=errors, fmt=of(method).marker, capsize=2, color=colour_of(method),
             label=label(method),
         )  # fmt: skip
-    sizes = gain[gain.method == names[0]].groupby("group").size()
+    sizes = scores[scores.method == names[0]].groupby("group").size()
     axis.set_xticks(range(len(groups)), [f"{g + 1}\nn = {sizes[g]}" for g in groups])
     axis.set(xlabel="popularity group of the target (5 = most popular)", ylabel="NDCG@20")
     axis.set_ylim(0, min(axis.get_ylim()[1], 1.05))
@@ -318,7 +324,7 @@ def by_popularity(gain) -> plt.Figure:
 
 
 def interval_of(rows: pd.DataFrame) -> significance.Interval:
-    """The interval of the mean of column ndcg; of users, from column user."""
+    """The interval of the mean of column ndcg; column user says whose each row is."""
     return significance.interval(rows.ndcg.to_numpy(), rows.user.to_numpy())
 
 
@@ -326,15 +332,15 @@ def interval_of(rows: pd.DataFrame) -> significance.Interval:
 
 
 def training(curves) -> plt.Figure:
-    """Training loss next to that of the first epoch, and validation NDCG@20, over epochs.
+    """Training loss relative to that of the first epoch, and validation NDCG@20, over epochs.
 
     curves: columns method, epoch, train_loss, valid_ndcg; the diamond is the epoch that is kept.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 1.5, 3.2))
     for method, curve in curves.groupby("method", sort=False):
-        style = {"color": colour_of(method), "label": label(method)}
-        axes[0].plot(curve.epoch, curve.train_loss / curve.train_loss.iloc[0], **style)
-        axes[1].plot(curve.epoch, curve.valid_ndcg, **style)
+        look = {"color": colour_of(method), "label": label(method)}
+        axes[0].plot(curve.epoch, curve.train_loss / curve.train_loss.iloc[0], **look)
+        axes[1].plot(curve.epoch, curve.valid_ndcg, **look)
         best = curve.loc[curve.valid_ndcg.idxmax()]
         axes[1].plot(best.epoch, best.valid_ndcg, "D", color=colour_of(method), markersize=4)
     axes[0].set(xlabel="epoch", ylabel="training loss / that of epoch 1", ylim=(0, None))
@@ -347,10 +353,10 @@ def training(curves) -> plt.Figure:
 
 def overlaps(shares) -> plt.Figure:
     """Share of the first 20 that two methods have in common; rows and columns are methods."""
-    named = shares.rename(index=label, columns=label)
-    figure, axis = plt.subplots(figsize=(0.45 * len(named) + 2, 0.45 * len(named) + 1))
+    table = shares.rename(index=label, columns=label)
+    figure, axis = plt.subplots(figsize=(0.45 * len(table) + 2, 0.45 * len(table) + 1))
     sns.heatmap(
-        named, annot=True, fmt=".0%", vmin=0, vmax=1, cmap=PALE, square=True, cbar=False,
+        table, annot=True, fmt=".0%", vmin=0, vmax=1, cmap=PALE, square=True, cbar=False,
         annot_kws={"size": 7, "color": "black"}, ax=axis,
     )  # fmt: skip
     plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
@@ -362,7 +368,7 @@ def overlaps(shares) -> plt.Figure:
 
 
 def own_or_theirs(curves, gammas: dict[str, float]) -> plt.Figure:
-    """Whose the first 20 are, over γ, one panel for each weights, with the chosen γ.
+    """With whose list the first 20 agree, over γ: a panel for each weights, the chosen γ marked.
 
     curves: `reweighting.own_or_theirs` with a column weights; gammas: weights -> the chosen γ.
     """

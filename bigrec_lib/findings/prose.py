@@ -1,7 +1,7 @@
 """What 01 to 11 say of their numbers: Markdown lists whose words are chosen by intervals.
 
 A function a notebook, or a part of one; those of later notebooks stand beside their analyses. A
-sentence that could contradict its numbers stands there, where a test feeds it opposite ones.
+sentence that its numbers could contradict is written here, where a test feeds it opposite ones.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def signed(found: Interval) -> str:
+def signed(difference: Interval) -> str:
     """A difference with its interval, signs shown."""
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
 def ndcg(ranks: pd.DataFrame) -> np.ndarray:
@@ -38,31 +38,31 @@ def ndcg(ranks: pd.DataFrame) -> np.ndarray:
 
 
 def data(
-    numbers: pd.DataFrame, counts: np.ndarray, drawn: dict[str, tuple[int, int]], per_user: int
+    numbers: pd.DataFrame, counts: np.ndarray, sizes: dict[str, tuple[int, int]], per_user: int
 ) -> str:
-    """numbers: `census.census`; counts: (I,) training interactions; drawn: split -> examples drawn
-    and asked for."""
-    of = numbers.set_index("what").value
+    """numbers: `census.census`; counts: (I,) training interactions; sizes: split -> number of
+    examples drawn and number asked for."""
+    value = numbers.set_index("what").value
     top = np.sort(counts)[::-1][: max(len(counts) // 10, 1)].sum() / counts.sum()
-    evenly = "nearly" if top < 0.15 else "far from"
-    cold = of["targets unseen in training"]
+    evenness = "nearly" if top < 0.15 else "far from"
+    cold = value["targets unseen in training"]
     lines = [
         f"The most popular tenth of the items takes **{top:.0%}** of all training interactions: "
-        f"{evenly} an even spread, which would be 10%.",
+        f"{evenness} an even spread, which would be 10%.",
         f"**{cold:.1%}** of the test targets were never seen in training"
         + (": only a model that reads titles can recommend those." if cold else ".")
-        + f" **{of['words of the target that are in the history']:.0%}** of a target's words "
+        + f" **{value['words of the target that are in the history']:.0%}** of a target's words "
         "occur in its history.",
-        f"The {drawn['test'][0]:,} test examples are of {of['users of the test examples']:,} "
-        f"users, {of['most test examples of one user']} of one at most.",
+        f"The {sizes['test'][0]:,} test examples are of {value['users of the test examples']:,} "
+        f"users, {value['most test examples of one user']} of one at most.",
     ]
     lines += [
-        f"Only **{there:,}** {split} examples of the {asked:,} asked for could be drawn, "
+        f"Only **{count:,}** {split} examples of the {quota:,} asked for could be drawn, "
         f"{per_user} of one user at most: only large differences can be seen."
-        for split, (there, asked) in drawn.items()
-        if there < asked
+        for split, (count, quota) in sizes.items()
+        if count < quota
     ]
-    tied = of.get("targets at the time of the last history item")
+    tied = value.get("targets at the time of the last history item")
     if tied is not None:
         lines.append(
             f"**{tied:.0%}** of the test targets have the time of the last history item, so that "
@@ -75,39 +75,39 @@ def data(
 
 
 def tuning(log: pd.DataFrame, n_train: int, trainable: int, total: int) -> str:
-    """log: of `tuning.tune`. Training loss is compared with training loss, validation with itself:
-    the two are of different examples, and one of them has dropout."""
-    few = max(len(log) // 10, 1)
-    start, end = log.train_loss.iloc[:few].mean(), log.train_loss.iloc[-few:].mean()
+    """log: of `tuning.tune`. Training and validation loss are each compared with themselves only:
+    they are of different examples, and only training has dropout."""
+    tenth = max(len(log) // 10, 1)
+    start, end = log.train_loss.iloc[:tenth].mean(), log.train_loss.iloc[-tenth:].mean()
     word = "fell" if end < start else "did not fall"
     valid = log.dropna(subset="valid_loss").reset_index(drop=True)
     best = valid.valid_loss.idxmin()
-    kept = f"The lowest validation loss is **{valid.valid_loss[best]:.3f}** per token, after step "
-    kept += f"{int(valid.step[best])}"
+    text = f"The lowest validation loss is **{valid.valid_loss[best]:.3f}** per token, after step "
+    text += f"{int(valid.step[best])}"
     if len(valid) == 1:
-        kept += "; it was measured once, which tells of no trend."
+        text += "; it was measured once, which tells of no trend."
     elif best < len(valid) - 1:
-        kept += f"; at the end it was {valid.valid_loss.iloc[-1]:.3f}, so tuning went on too long."
+        text += f"; at the end it was {valid.valid_loss.iloc[-1]:.3f}, so tuning went on too long."
     else:
-        kept += ", the last: more epochs might lower it further."
+        text += ", the last: more epochs might lower it further."
     return bullets(
         [
             f"{trainable:,} of {total:,} parameters are trained, {trainable / total:.2%}, on "
             f"{n_train:,} samples.",
             f"Training loss **{word}**, from {start:.3f} in the first tenth of the steps to "
             f"{end:.3f} in the last.",
-            kept,
+            text,
         ]
     )
 
 
 def form(before: list[str], after: list[str]) -> str:
     """Whether texts are one title in quotes, before and after tuning."""
-    had, has = (sum(map(quoted, texts)) for texts in (before, after))
-    word = "more of them than" if has > had else "fewer than" if has < had else "as many as"
+    old, new = (sum(map(quoted, texts)) for texts in (before, after))
+    word = "more of them than" if new > old else "fewer than" if new < old else "as many as"
     return (
-        f"Of these {len(after)} texts **{has}** are one title in quotes and nothing else, {word} "
-        f"before tuning ({had})."
+        f"Of these {len(after)} texts **{new}** are one title in quotes and nothing else, {word} "
+        f"before tuning ({old})."
     )
 
 
@@ -126,17 +126,17 @@ def generated(
     examples; foreign: data set -> share that are titles of it."""
     titles = first.title.to_numpy()
     distinct, real = len(set(titles)), len(set(targets))
-    fewer = "fewer" if distinct < real else "more" if distinct > real else "as many"
+    words = "fewer" if distinct < real else "more" if distinct > real else "as many"
     top = first.title.value_counts().index[0]
-    more = significance.interval((titles == top).astype(float) - (targets == top), users)
-    word = more.verdict(
+    excess = significance.interval((titles == top).astype(float) - (targets == top), users)
+    word = excess.verdict(
         "more often than", "less often than", "which is not told apart from how often"
     )
     lines = [
         f"**{first.real.mean():.0%}** of the first beams are titles of the catalogue, "
         f"**{first.repeats.mean():.0%}** repeat a title of the user's own history.",
-        f"{len(first):,} examples get **{distinct:,}** distinct titles, {fewer} than users went on "
-        f"to ({real:,})." if fewer != "as many" else
+        f"{len(first):,} examples get **{distinct:,}** distinct titles, {words} than users went on "
+        f"to ({real:,})." if words != "as many" else
         f"{len(first):,} examples get **{distinct:,}** distinct titles, as many as users went on "
         "to.",
         f"The most frequent generation, *{top}*, goes to **{np.mean(titles == top):.0%}** of all "
@@ -151,14 +151,14 @@ def generated(
 
 
 def grounded(
-    texts: np.ndarray, titles: list[str], compared: dict[str, pd.DataFrame], users: np.ndarray
+    texts: np.ndarray, titles: list[str], ranks: dict[str, pd.DataFrame], users: np.ndarray
 ) -> str:
-    """texts: (n,) first beams; compared: name -> ranks of the test examples, the published way
-    first; users: (n,)."""
-    names = list(compared)
-    place = metrics.effective_rank(compared[names[0]])
-    above = significance.interval((len(titles) - 1) / 2 - place, users)
-    word = above.verdict(
+    """texts: (n,) first beams; ranks: name -> ranks of the test examples, the published way first;
+    users: (n,)."""
+    names = list(ranks)
+    places = metrics.effective_rank(ranks[names[0]])
+    gain = significance.interval((len(titles) - 1) / 2 - places, users)
+    word = gain.verdict(
         "nearer than a random order would put it", "farther than a random order would put it",
         "not told apart from a random order",
     )  # fmt: skip
@@ -167,13 +167,13 @@ def grounded(
         f"**{exact:.0%}** of the first beams are exactly a title of the catalogue (distance 0); "
         f"{np.mean(texts == ''):.0%} are empty. {len(set(texts)):,} are distinct, for "
         f"{len(texts):,} examples.",
-        f"The median target has **{np.median(place):,.0f}** of {len(titles):,} titles before it; "
+        f"The median target has **{np.median(places):,.0f}** of {len(titles):,} titles before it; "
         f"on average targets are **{word}**.",
     ]
     lines += [
-        f"NDCG@20 is **{verdict}** the published way with {ways}."
-        for verdict, ways in grouped(
-            {name: ndcg(compared[name]) - ndcg(compared[names[0]]) for name in names[1:]}, users
+        f"NDCG@20 is **{verdict}** the published way with {methods}."
+        for verdict, methods in grouped(
+            {name: ndcg(ranks[name]) - ndcg(ranks[names[0]]) for name in names[1:]}, users
         ).items()
     ]
     return bullets(lines)
@@ -184,14 +184,14 @@ WORDS = ("better than", "worse than", APART)
 
 def grouped(differences: dict[str, np.ndarray], users: np.ndarray) -> dict[str, str]:
     """Verdict -> the names it holds for, each with its difference; differences: name -> (n,)."""
-    found = {name: significance.interval(values, users) for name, values in differences.items()}
-    return by_verdict({name: (each.verdict(*WORDS), each) for name, each in found.items()})
+    intervals = {name: significance.interval(values, users) for name, values in differences.items()}
+    return by_verdict({name: (gain.verdict(*WORDS), gain) for name, gain in intervals.items()})
 
 
-def by_verdict(found: dict[str, tuple[str, Interval]]) -> dict[str, str]:
+def by_verdict(verdicts: dict[str, tuple[str, Interval]]) -> dict[str, str]:
     """Verdict -> the names it holds for, each with its difference."""
     groups: dict[str, list[str]] = {}
-    for name, (verdict, difference) in found.items():
+    for name, (verdict, difference) in verdicts.items():
         groups.setdefault(verdict, []).append(f"{name} ({signed(difference)})")
     return {verdict: listed(names) for verdict, names in groups.items()}
 
@@ -200,53 +200,53 @@ def by_verdict(found: dict[str, tuple[str, Interval]]) -> dict[str, str]:
 
 
 def reweighted(
-    gamma: float, last: float, compared: dict[str, pd.DataFrame], ways: list[str], users: np.ndarray
+    gamma: float, last: float, ranks: dict[str, pd.DataFrame], methods: list[str], users: np.ndarray
 ) -> str:
-    """gamma: chosen for the first of `ways`, of a grid up to `last`; compared: method -> ranks of
+    """gamma: chosen for the first of `methods`, of a grid up to `last`; ranks: method -> ranks of
     the test examples, with 'bigrec' and 'popularity'."""
-    own, alone = ndcg(compared["bigrec"]), ndcg(compared["popularity"])
+    bigrec, popularity = ndcg(ranks["bigrec"]), ndcg(ranks["popularity"])
     meaning = "the order by distance and the weights are mixed"
     if gamma == 0:
         meaning = "the validation examples found no use for the weights"
     elif gamma >= last / 3:
         meaning = "beyond the first place little but the weights decides"
     lines = [
-        f"γ = **{gamma:g}** is best for {ways[0].partition('+')[2]} on validation: {meaning}. "
-        f"BIGRec alone has {own.mean():.4f}, popularity alone {alone.mean():.4f}."
+        f"γ = **{gamma:g}** is best for {methods[0].partition('+')[2]} on validation: {meaning}. "
+        f"BIGRec alone has {bigrec.mean():.4f}, popularity alone {popularity.mean():.4f}."
     ]
-    for method in ways:
-        change = significance.interval(ndcg(compared[method]) - own, users)
-        said = change.verdict("helps", "hurts", "shows no effect")
-        beyond = significance.interval(ndcg(compared[method]) - alone, users)
+    for method in methods:
+        change = significance.interval(ndcg(ranks[method]) - bigrec, users)
+        word = change.verdict("helps", "hurts", "shows no effect")
+        margin = significance.interval(ndcg(ranks[method]) - popularity, users)
         lines.append(
-            f"{label(method)}: in this run the injection **{said}**, {signed(change)}; it is "
-            f"**{beyond.verdict('above', 'below', APART)}** popularity alone, {signed(beyond)}."
+            f"{label(method)}: in this run the injection **{word}**, {signed(change)}; it is "
+            f"**{margin.verdict('above', 'below', APART)}** popularity alone, {signed(margin)}."
         )
     lines.append("None of these is corrected for the number of comparisons; `09` has the verdict.")
     return bullets(lines)
 
 
 def injected_into_both(
-    name: str, ours: np.ndarray, theirs: np.ndarray, model: str, users: np.ndarray
+    name: str, bigrec_gain: np.ndarray, model_gain: np.ndarray, model: str, users: np.ndarray
 ) -> str:
     """What an injection adds to BIGRec (n,) beside what it adds to a conventional model (n,)."""
-    more = significance.interval(ours - theirs, users)
-    said = more.verdict("more", "less", "not told apart from that")
+    excess = significance.interval(bigrec_gain - model_gain, users)
+    word = excess.verdict("more", "less", "not told apart from that")
     return bullets(
         [
-            f"{name} adds {theirs.mean():+.4f} to {label(model)}; what it adds to BIGRec is "
-            f"**{said}**, by {signed(more)}."
+            f"{name} adds {model_gain.mean():+.4f} to {label(model)}; what it adds to BIGRec is "
+            f"**{word}**, by {signed(excess)}."
         ]
     )
 
 
-def movers(new: np.ndarray, own: np.ndarray, group: np.ndarray, name: str) -> str:
-    """Who gains and loses. new, own: (n,) NDCG@20; group: (n,) popularity group of the target."""
+def movers(new: np.ndarray, base: np.ndarray, group: np.ndarray, name: str) -> str:
+    """Who gains and loses. new, base: (n,) NDCG@20; group: (n,) popularity group of the target."""
     lines = []
-    for word, where in {"gain": new > own, "lose": new < own}.items():
-        sizes = np.bincount(group[where], minlength=5).tolist()
+    for word, mask in {"gain": new > base, "lose": new < base}.items():
+        sizes = np.bincount(group[mask], minlength=5).tolist()
         lines.append(
-            f"{where.sum()} examples {word} from {name}; the popularity groups of their targets, "
+            f"{mask.sum()} examples {word} from {name}; the popularity groups of their targets, "
             f"rarest first: {', '.join(map(str, sizes))}."
         )
     return bullets(lines)
@@ -255,29 +255,31 @@ def movers(new: np.ndarray, own: np.ndarray, group: np.ndarray, name: str) -> st
 # --------------------------------------------------------------------- 06_train_baselines
 
 
-def baselines(found: dict[str, np.ndarray], users: np.ndarray, n_train: int, last: str) -> str:
-    """found: method -> NDCG@20 (n,) of the test examples; last: the ending of names of models that
+def baselines(scores: dict[str, np.ndarray], users: np.ndarray, n_train: int, suffix: str) -> str:
+    """scores: method -> NDCG@20 (n,) of the test examples; suffix: of the names of models that
     learn only targets."""
-    best = max(found, key=lambda name: found[name].mean())
+    best = max(scores, key=lambda name: scores[name].mean())
     lines = [
         f"Learning from {n_train:,} samples, **{label(best)}** has the highest NDCG@20 on "
-        f"{len(users):,} test examples: {significance.interval(found[best], users)}."
+        f"{len(users):,} test examples: {significance.interval(scores[best], users)}."
     ]
-    others = {
-        label(name): found["sasrec-ce"] - found[name]
+    gains = {
+        label(name): scores["sasrec-ce"] - scores[name]
         for name in ("popularity", "markov", "item-knn")
-        if "sasrec-ce" in found and name in found
+        if "sasrec-ce" in scores and name in scores
     }
     lines += [
         f"SASRec with cross-entropy is **{verdict}** {names}."
-        for verdict, names in grouped(others, users).items()
+        for verdict, names in grouped(gains, users).items()
     ]
-    steps = {
-        label(name): found[name] - found[name + last] for name in found if name + last in found
+    step_gains = {
+        label(name): scores[name] - scores[name + suffix]
+        for name in scores
+        if name + suffix in scores
     }
     lines += [
         f"Learning every step is **{verdict}** learning the last one alone for {names}."
-        for verdict, names in grouped(steps, users).items()
+        for verdict, names in grouped(step_gains, users).items()
     ]
     return bullets(lines)
 
@@ -288,16 +290,16 @@ def baselines(found: dict[str, np.ndarray], users: np.ndarray, n_train: int, las
 def comparisons(rows: pd.DataFrame) -> str:
     """rows: `significance.compare`. Verdicts are those of corrected p-values."""
     lines = []
-    there = rows[rows.gap == ""]
-    for (dataset, method), group in there.groupby(["dataset", "method"], sort=False):
-        found = {}
+    pairs = rows[rows.gap == ""]
+    for (dataset, method), group in pairs.groupby(["dataset", "method"], sort=False):
+        verdicts = {}
         for row in group.itertuples():
-            apart = Interval(row.difference, row.low, row.high)
+            interval = Interval(row.difference, row.low, row.high)
             sure = row.corrected < significance.LEVEL
-            found[label(row.against)] = (apart.verdict(*WORDS) if sure else APART, apart)
+            verdicts[label(row.against)] = (interval.verdict(*WORDS) if sure else APART, interval)
         lines += [
             f"{dataset}: **{label(method)}** is **{verdict}** {names}."
-            for verdict, names in by_verdict(found).items()
+            for verdict, names in by_verdict(verdicts).items()
         ]
     return bullets([*lines, *sorted(set(rows.gap) - {""})])
 
@@ -307,11 +309,11 @@ def personal(rows: pd.DataFrame) -> str:
     lines = []
     for row in rows.itertuples():
         gain = Interval(row.gain, row.low, row.high)
-        said = gain.verdict(
+        word = gain.verdict(
             "personal", "worse for their own users than for others", "not shown to be personal"
         )
         lines.append(
-            f"{row.dataset}: the lists of {label(row.method)} are **{said}**: NDCG@20 "
+            f"{row.dataset}: the lists of {label(row.method)} are **{word}**: NDCG@20 "
             f"{row.own:.4f}, {row.handed_on:.4f} when they are handed to other users, "
             f"{row.random:.4f} in a random order."
         )
@@ -325,13 +327,13 @@ def crossings(rows: pd.DataFrame) -> str:
     """rows: `analyses.crossings`."""
     lines = []
     for row in rows.itertuples():
-        said = row.gap or (
+        clause = row.gap or (
             f"the lines cross at {row.crossing:,.0f} samples [{row.low:,.0f}, {row.high:,.0f}]"
         )
         if row.slope == row.slope:
             slope = Interval(row.slope, row.slope_low, row.slope_high)
-            said += f" (BIGRec's slope − theirs: {signed(slope)} per doubling)"
-        lines.append(f"{row.dataset}: {said}.")
+            clause += f" (BIGRec's slope − theirs: {signed(slope)} per doubling)"
+        lines.append(f"{row.dataset}: {clause}.")
     return bullets(lines)
 
 
@@ -342,45 +344,45 @@ def exposure(rows: pd.DataFrame, shares: pd.DataFrame) -> str:
     """rows: `analyses.exposure` of BIGRec; shares: `analyses.group_differences` of BIGRec."""
     lines = []
     for row in rows.itertuples():
-        learnt = f"{row.n_train:,} samples" if row.n_train else "untuned"
-        said = f"{row.distinct_first:,.0f} different titles stand first in BIGRec's lists, and "
-        said += f"{row.coverage:.0%} of the catalogue in some first 20 (mean of {row.seeds} seeds)"
+        size = f"{row.n_train:,} samples" if row.n_train else "untuned"
+        text = f"{row.distinct_first:,.0f} different titles stand first in BIGRec's lists, and "
+        text += f"{row.coverage:.0%} of the catalogue in some first 20 (mean of {row.seeds} seeds)"
         top = shares[(shares.dataset == row.dataset) & (shares.n_train == row.n_train)]
         top = top[(top.group == 4) & (top.k == 20)]
-        for each in top.itertuples():
-            word = "more" if each.difference > 0 else "less" if each.difference < 0 else "as much"
-            said += (
-                f"; the most popular fifth takes {each.share:.0%} of them, {word} "
+        for fifth in top.itertuples():
+            word = "more" if fifth.difference > 0 else "less" if fifth.difference < 0 else "as much"
+            text += (
+                f"; the most popular fifth takes {fifth.share:.0%} of them, {word} "
                 f"{'as' if word == 'as much' else 'than'} of the histories "
-                f"({each.share - each.difference:.0%})"
+                f"({fifth.share - fifth.difference:.0%})"
             )
-        lines.append(f"{row.dataset}, {learnt}: {said}.")
+        lines.append(f"{row.dataset}, {size}: {text}.")
     return bullets(lines)
 
 
 # ------------------------------------------------------------------ 11_tuning_settings
 
 
-def settings(tried: pd.DataFrame) -> str:
-    """tried: `analyses.settings`."""
+def settings(rows: pd.DataFrame) -> str:
+    """rows: `analyses.settings`."""
     lines = []
-    for dataset, group in tried.groupby("dataset", sort=False):
+    for dataset, group in rows.groupby("dataset", sort=False):
         best = group[group.chosen].iloc[0]
-        of_answers = group[~group.learn_prompt.astype(bool)]
-        least = of_answers.loc[of_answers.valid_loss.idxmin()]
-        same = "it has the lowest loss of answers, too" if least.setting == best.setting else (
-            f"the lowest loss of answers has *{least.setting}* ({least.valid_loss:.3f})"
+        candidates = group[~group.learn_prompt.astype(bool)]
+        lowest = candidates.loc[candidates.valid_loss.idxmin()]
+        note = "it has the lowest loss of answers, too" if lowest.setting == best.setting else (
+            f"the lowest loss of answers has *{lowest.setting}* ({lowest.valid_loss:.3f})"
         )  # fmt: skip
         lines.append(
             f"{dataset}: of {len(group)} settings, **{best.setting}** has the highest validation "
-            f"NDCG@20, {Interval(best.ndcg, best.low, best.high)} on {best.n:,} examples; {same}. "
+            f"NDCG@20, {Interval(best.ndcg, best.low, best.high)} on {best.n:,} examples; {note}. "
             f"{best.real:.0%} of what it writes are titles, {best.distinct} different ones."
         )
     return bullets(lines)
 
 
 def one_setting(ranks: pd.DataFrame) -> str:
-    """Which setting would do for all data sets, and whether it is told apart from the next.
+    """Which setting is the best one for all data sets, and whether it is told apart from the next.
 
     ranks: validation ranks of BIGRec with columns dataset, setting, user, example, ndcg; '' where
     there is one data set, or nothing to choose from.
@@ -392,12 +394,12 @@ def one_setting(ranks: pd.DataFrame) -> str:
     best, second = names[:2]
     users = wide.reset_index()
     users = users.dataset + " " + users.user.astype(str)
-    apart = significance.interval((wide[best] - wide[second]).to_numpy(), users.to_numpy())
-    said = apart.verdict("better than", "worse than", APART)
+    difference = significance.interval((wide[best] - wide[second]).to_numpy(), users.to_numpy())
+    word = difference.verdict("better than", "worse than", APART)
     return bullets(
         [
-            f"One setting for all data sets would be **{best}**; it is **{said}** the next, "
-            f"*{second}*, {signed(apart)} over all validation examples."
+            f"One setting for all data sets would be **{best}**; it is **{word}** the next, "
+            f"*{second}*, {signed(difference)} over all validation examples."
         ]
     )
 
@@ -408,12 +410,12 @@ def told_apart(rows: pd.DataFrame) -> str:
              "is not told apart from the study's own")  # fmt: skip
     lines = []
     for dataset, group in rows[rows.gap == ""].groupby("dataset", sort=False):
-        found = {}
+        verdicts = {}
         for row in group.itertuples():
-            apart = Interval(row.difference, row.low, row.high)
+            interval = Interval(row.difference, row.low, row.high)
             sure = row.corrected < significance.LEVEL
-            found[row.method] = (apart.verdict(*words) if sure else words[-1], apart)
-        for verdict, names in by_verdict(found).items():
+            verdicts[row.method] = (interval.verdict(*words) if sure else words[-1], interval)
+        for verdict, names in by_verdict(verdicts).items():
             lines.append(f"{dataset}: **{verdict}**, after correction: {names}.")
     return bullets(lines)
 
@@ -424,9 +426,9 @@ def ways(rows: pd.DataFrame) -> str:
     lines = []
     for dataset, group in rows.groupby("dataset", sort=False):
         gains = {row.setting: Interval(row.gain, row.low, row.high) for row in group.itertuples()}
-        found = {name: (gain.verdict(*words), gain) for name, gain in gains.items()}
+        verdicts = {name: (gain.verdict(*words), gain) for name, gain in gains.items()}
         lines += [
             f"{dataset}: lists that **{verdict}**, by their personal gain: {names}."
-            for verdict, names in by_verdict(found).items()
+            for verdict, names in by_verdict(verdicts).items()
         ]
     return bullets(lines)

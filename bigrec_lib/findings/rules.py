@@ -105,9 +105,9 @@ def no_worse(mean: Mean) -> Finding:
 def flat(mean: Mean) -> Finding:
     """A relative slope claimed to be within ±FLAT: two one-sided tests."""
     favours = abs(mean.value) < FLAT
-    inside = max(mean.p_above(-FLAT), mean.p_below(FLAT))
-    outside = min(mean.p_below(-FLAT), mean.p_above(FLAT))
-    p = min(1.0, 2 * (inside if favours else outside))
+    p_inside = max(mean.p_above(-FLAT), mean.p_below(FLAT))
+    p_outside = min(mean.p_below(-FLAT), mean.p_above(FLAT))
+    p = min(1.0, 2 * (p_inside if favours else p_outside))
     return Finding(p, abs(abs(mean.value) - FLAT), favours)
 
 
@@ -116,13 +116,13 @@ RULES = {"better": better, "no worse": no_worse, "flat": flat}
 
 def guarded(finding: Finding, guards: dict[str, Mean]) -> Finding:
     """A finding in favour of its claim is worth no more than its weakest guard."""
-    worst = {name: mean.p if mean.value > 0 else 1.0 for name, mean in guards.items()}
-    if not finding.favours or not worst:
+    p_values = {name: mean.p if mean.value > 0 else 1.0 for name, mean in guards.items()}
+    if not finding.favours or not p_values:
         return finding
-    weakest = max(worst, key=worst.__getitem__)
-    if worst[weakest] <= finding.p:
+    weakest = max(p_values, key=p_values.__getitem__)
+    if p_values[weakest] <= finding.p:
         return finding
-    return replace(finding, p=worst[weakest], weakest=weakest)
+    return replace(finding, p=p_values[weakest], weakest=weakest)
 
 
 def verdict(corrected: float, favours: bool, seeds: int) -> str:
@@ -140,12 +140,12 @@ ROOMS = ("rules", "claims", "evidence", "training_sizes", "significance")
 """What the verdict on a row depends on, besides the results."""
 
 
-def commit(project: Path, *further: str) -> str:
+def commit(project: Path, *modules: str) -> str:
     """The commit that last changed one of ROOMS; '' where git or the history is missing.
 
-    further: other rooms of `findings` that make the rows.
+    modules: others of `findings` that make the rows.
     """
-    places = [f"bigrec_lib/findings/{room}.py" for room in (*ROOMS, *further)]
-    if provenance.git(project, "status", "--porcelain", "--", *places):
+    paths = [f"bigrec_lib/findings/{module}.py" for module in (*ROOMS, *modules)]
+    if provenance.git(project, "status", "--porcelain", "--", *paths):
         return "uncommitted"
-    return provenance.git(project, "log", "-1", "--format=%H", "--", *places) or ""
+    return provenance.git(project, "log", "-1", "--format=%H", "--", *paths) or ""

@@ -87,8 +87,8 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
 
     users: (n,) the user of each example. The variance is V(users) + V(seeds) - V(both): what seeds
     and users do together is in the first two terms, so it is subtracted once. V(seeds) - V(both)
-    may be negative by chance; it is cut at FLOOR times the smaller of V(both) and V(users), so the
-    sum stays positive. One seed says nothing of seeds: the error is then that of its own run.
+    may be negative by chance; it is at least FLOOR times the smaller of V(both) and V(users), so
+    the sum stays positive. One seed says nothing of seeds: the error is then that of its own run.
     Raises ValueError for no values or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -97,25 +97,25 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     seeds, n = values.shape
     _, user = np.unique(users, return_inverse=True)
     sizes = np.bincount(user)
-    mean, by_seed, by_example = values.mean(), values.mean(1), values.mean(0)
-    of_users = clustered(by_example - mean, user) / n**2
+    mean, seed_means, example_means = values.mean(), values.mean(1), values.mean(0)
+    v_users = clustered(example_means - mean, user) / n**2
     df_users = (sizes**2).sum() ** 2 / (sizes**4).sum() - 1
     if seeds == 1 or len(sizes) == 1:
-        return Mean(float(mean), of_users**0.5, max(df_users, 1.0), seeds, len(sizes), n)
-    of_seeds = ((by_seed - mean) ** 2).sum() / (seeds * (seeds - 1))
-    left = values - by_seed[:, None] - by_example + mean
-    of_both = sum(clustered(row, user) for row in left) / (seeds * (seeds - 1) * n**2)
-    variance = of_users + max(of_seeds - of_both, FLOOR * min(of_both, of_users))
+        return Mean(float(mean), v_users**0.5, max(df_users, 1.0), seeds, len(sizes), n)
+    v_seeds = ((seed_means - mean) ** 2).sum() / (seeds * (seeds - 1))
+    residuals = values - seed_means[:, None] - example_means + mean
+    v_both = sum(clustered(row, user) for row in residuals) / (seeds * (seeds - 1) * n**2)
+    variance = v_users + max(v_seeds - v_both, FLOOR * min(v_both, v_users))
     df_seeds = seeds - 1
-    spread = of_seeds**2 / df_seeds + of_users**2 / df_users + of_both**2 / (df_seeds * df_users)
-    df = variance**2 / spread if spread else 0.0
+    denominator = v_seeds**2 / df_seeds + v_users**2 / df_users + v_both**2 / (df_seeds * df_users)
+    df = variance**2 / denominator if denominator else 0.0
     df *= df_seeds / (df_seeds + 0.5)  # with few seeds the estimate of df is too large
     df = max(df, min(df_seeds, df_users))
     return Mean(float(mean), variance**0.5, float(df), seeds, len(sizes), n)
 
 
 def clustered(values: np.ndarray, user: np.ndarray) -> float:
-    """Sum over users of the squared sum of their values, for as many users as there are."""
+    """Sum over the m users of the squared sum of their values, times m / (m − 1)."""
     sums = np.bincount(user, weights=values)
     return float(len(sums) / max(len(sums) - 1, 1) * (sums**2).sum())
 
@@ -135,8 +135,8 @@ def intervals(
     return pd.DataFrame(
         {
             name: {
-                f"{metric}@{k}": interval(of(metrics.effective_rank(frame), k), users)
-                for metric, of in metrics.METRICS.items()
+                f"{metric}@{k}": interval(score(metrics.effective_rank(frame), k), users)
+                for metric, score in metrics.METRICS.items()
                 for k in ks
             }
             for name, frame in ranks.items()
@@ -165,8 +165,8 @@ def ratio_of(parts: np.ndarray, users: np.ndarray, minus: np.ndarray | None = No
     """
     ratio, cells = influence(parts)
     if minus is not None:
-        other, their_cells = influence(minus)
-        ratio, cells = ratio - other, cells - their_cells
+        their_ratio, their_cells = influence(minus)
+        ratio, cells = ratio - their_ratio, cells - their_cells
     return replace(mean_of(cells, users), value=ratio)
 
 
@@ -205,7 +205,7 @@ def contrast(differences: np.ndarray, users: np.ndarray) -> dict[str, float]:
 
 
 def crossed(frame: pd.DataFrame, value: str, by: str = "method") -> dict[Any, pd.DataFrame]:
-    """`value` as seeds x examples, for every `by`: what all of them have, in the same order.
+    """`value` as seeds x examples for each `by`: seeds and examples that all have, in one order.
 
     frame: columns seed, user, example, `by` and `value`, one row each. The columns of a table are
     (user, example). Missing cells are left out by dropping the examples that some seed lacks.
@@ -232,24 +232,24 @@ def compare(frame: pd.DataFrame, pairs: list[tuple[str, str]], value: str) -> pd
 
     frame: columns dataset, n_train, seed, method, user, example and `value`. Columns of the
     result: dataset, n_train, method, against, those of `contrast` (difference: method minus
-    against), corrected (p by `holm` over all rows) and gap: which method is missing, '' for none.
+    against), corrected (p by `holm` over all rows) and gap: what is missing, '' for nothing.
     """
     rows = []
     for (dataset, n_train), group in frame.groupby(["dataset", "n_train"], sort=False):
-        of_method = dict(list(group.groupby("method", sort=False)))
+        groups = dict(list(group.groupby("method", sort=False)))
         for pair in pairs:
-            lacking = [method for method in pair if method not in of_method]
-            gap = f"missing: {', '.join(lacking)}" if lacking else ""
-            found = NOTHING
+            absent = [method for method in pair if method not in groups]
+            gap = f"missing: {', '.join(absent)}" if absent else ""
+            numbers = NOTHING
             if not gap:
-                tables = crossed(pd.concat([of_method[method] for method in pair]), value)
+                tables = crossed(pd.concat([groups[method] for method in pair]), value)
                 differences = tables[pair[0]].to_numpy() - tables[pair[1]].to_numpy()
                 gap = "" if differences.size else "missing: a seed and examples in common"
                 if differences.size:
-                    found = contrast(differences, users_of(tables[pair[0]]))
+                    numbers = contrast(differences, users_of(tables[pair[0]]))
             keys = {"dataset": dataset, "n_train": n_train}
-            rows.append(keys | {"method": pair[0], "against": pair[1]} | found | {"gap": gap})
+            rows.append(keys | {"method": pair[0], "against": pair[1]} | numbers | {"gap": gap})
     columns = ["dataset", "n_train", "method", "against", *NOTHING, "gap"]
-    compared = pd.DataFrame(rows, columns=columns)
-    compared.insert(10, "corrected", holm(compared.p))
-    return compared
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(10, "corrected", holm(table.p))
+    return table

@@ -1,4 +1,4 @@
-"""Simulated models, whose answers are as good as was asked for.
+"""Simulated models, whose answers are as good as one asks for.
 
 A simulated model answers example i of user u under seed s well where a latent value is low,
 
@@ -26,7 +26,7 @@ POPULARITY /= POPULARITY.sum()
 
 
 def users_of(n: int, n_users: int) -> np.ndarray:
-    """The user of each of n examples (n,), drawn over users: no two of one before one of each."""
+    """The user of each of n examples (n,), spread evenly: nobody has two before all have one."""
     return np.sort(np.arange(n) % n_users)
 
 
@@ -37,7 +37,7 @@ def normal(rng: np.random.Generator, part: str, *shape: int) -> np.ndarray:
 
 
 def difficulty(rng: np.random.Generator, users: np.ndarray) -> np.ndarray:
-    """What all seeds of a model find in an example and its user, (n,) float32."""
+    """The part of the latent value that all seeds of a model share, (n,) float32."""
     return normal(rng, "example", len(users)) + normal(rng, "user", users.max() + 1)[users]
 
 
@@ -82,7 +82,7 @@ def pair(rng, users: np.ndarray, seeds: int, variation: float, models: str) -> l
     """Two models, 'related' or 'unrelated'."""
     first = difficulty(rng, users)
     second = first if models == "related" else difficulty(rng, users)
-    return [Model(rng, each, users, seeds, variation) for each in (first, second)]
+    return [Model(rng, shared, users, seeds, variation) for shared in (first, second)]
 
 
 def stock_of(rng: np.random.Generator, size: int = 1000) -> np.ndarray:
@@ -104,4 +104,4 @@ def impersonal(
         return lists
     seed, example = np.nonzero(rng.random(lists.shape[:2]) < 1 / 30)
     lists[seed, example, rng.integers(0, K, len(seed))] = targets[example]
-    return np.stack([rng.permutation(each) for each in lists])
+    return np.stack([rng.permutation(seed_lists) for seed_lists in lists])

@@ -38,37 +38,37 @@ def write(results: Path, jobs: list[str]) -> list[Path]:
     if not jobs:
         raise StudyError(f"{results}/notebooks is empty: run the study first")
     templates = environment()
-    found = front.contents(results)
+    contents = front.contents(results)
     order = sorted(jobs, key=reading_order)
-    read, written = read_pages(results, order, templates, decided(found["rows"]))
-    links = [link_of(page) for page in read]
-    found["lacks"] += unpublished(links)
-    shared = found | {
+    notebook_pages, files = read_pages(results, order, templates, decided(contents["rows"]))
+    links = [link_of(page) for page in notebook_pages]
+    contents["lacks"] += unpublished(links)
+    common = contents | {
         "study": results.name,
         "links": links,
         "groups": grouped(links),
         "there": {link["job"] for link in links},
-        "overall": overall(results, found["levels"]),
+        "overall": overall(results, contents["levels"]),
         "explorer": (results / "explorer.html").exists(),
     }
 
-    def render(template: str, name: str, **more) -> None:
-        values = shared | {"up": "../" * name.count("/")} | more
+    def render(template: str, name: str, **extra) -> None:
+        values = common | {"up": "../" * name.count("/")} | extra
         write_text(templates.get_template(template).render(values), results / name)
-        written.append(results / name)
+        files.append(results / name)
 
     render("index.html.j2", "index.html")
     render("README.md.j2", "README.md")
     render("evidence.html.j2", f"{FOLDER}/evidence.html")
-    around = zip([None, *links], [*links[1:], None], strict=False)
-    for page, link, (before, after) in zip(read, links, around, strict=True):
-        own = {"page": page, "link": link, "before": before, "after": after}
-        render("notebook.html.j2", f"{FOLDER}/{page.name}.html", **own)
-    entries = in_pages(read, links) + in_front(found)
-    written.append(write_search(entries, results / FOLDER / "search.js"))
+    neighbours = zip([None, *links], [*links[1:], None], strict=False)
+    for page, link, (before, after) in zip(notebook_pages, links, neighbours, strict=True):
+        context = {"page": page, "link": link, "before": before, "after": after}
+        render("notebook.html.j2", f"{FOLDER}/{page.name}.html", **context)
+    entries = in_pages(notebook_pages, links) + in_front(contents)
+    files.append(write_search(entries, results / FOLDER / "search.js"))
     for name in ASSETS:
-        written.append(copy(TEMPLATES / name, results / FOLDER / name))
-    return written
+        files.append(copy(TEMPLATES / name, results / FOLDER / name))
+    return files
 
 
 def read_pages(
@@ -76,7 +76,7 @@ def read_pages(
 ) -> tuple[list[pages.Page], list[Path]]:
     """The pages of these jobs, and the files of their pictures.
 
-    claims: job -> those that it decides. A picture that lies among the study's figures is linked
+    claims: job -> those that it decides. A picture that is among the study's figures is linked
     there.
     """
     files: list[Path] = []
@@ -92,20 +92,20 @@ def read_pages(
         files.append(path)
         return f"pictures/{quote(path.name)}"
 
-    read = []
+    notebook_pages = []
     for job in jobs:
         path = results / "notebooks" / f"{job}.ipynb"
-        own = claims.get(job, set())
-        read.append(pages.read(path, jobs, cells, partial(place, page=job), own))
-    return read, files
+        job_claims = claims.get(job, set())
+        notebook_pages.append(pages.read(path, jobs, cells, partial(place, page=job), job_claims))
+    return notebook_pages, files
 
 
 def decided(rows: list[front.Row]) -> dict[str, set[str]]:
     """Job -> the claims of its rows."""
-    found: dict[str, set[str]] = {}
+    claims: dict[str, set[str]] = {}
     for row in rows:
-        found.setdefault(row.where.partition("#")[0], set()).add(row.claim)
-    return found
+        claims.setdefault(row.where.partition("#")[0], set()).add(row.claim)
+    return claims
 
 
 def copy(source: Path, target: Path) -> Path:
@@ -115,9 +115,9 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def unpublished(links: list[dict[str, str]]) -> list[str]:
-    """Which steps of the path, 01 to 06, have no page; nothing comes of 00."""
-    there = {link["notebook"] for link in links} | {TryIt.notebook}
-    return [f"a page of {name}" for name in NOTEBOOKS if name < "07" and name not in there]
+    """Which steps of the path, 01 to 06, have no page; 00 publishes nothing."""
+    published = {link["notebook"] for link in links} | {TryIt.notebook}
+    return [f"a page of {name}" for name in NOTEBOOKS if name < "07" and name not in published]
 
 
 def grouped(links: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
@@ -127,19 +127,19 @@ def grouped(links: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
 
 
 def environment() -> Environment:
-    """Templates that escape what they are given, but for Markdown, which has `as_text`."""
-    made = Environment(
+    """Templates that escape their values; those of Markdown have the filter `as_text` for it."""
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["slug"] = lambda text: re.sub(r"[^\w]+", "-", text.lower()).strip("-")
-    made.filters["address"] = quote
-    made.filters["as_text"] = as_text
-    made.globals["signed"] = front.signed
-    return made
+    templates.filters["slug"] = lambda text: re.sub(r"[^\w]+", "-", text.lower()).strip("-")
+    templates.filters["address"] = quote
+    templates.filters["as_text"] = as_text
+    templates.globals["signed"] = front.signed
+    return templates
 
 
 def as_text(text: str) -> str:
@@ -179,19 +179,19 @@ def link_of(page: pages.Page) -> dict[str, str]:
     step = STEP.fullmatch(page.name)
     run = RUN.fullmatch(step["of"]) if step else None
     dataset = (run["dataset"] if run else step["of"]) if step else ""
-    seen = f"{int(run['n']):,} samples, seed {run['seed']}" if run else ""
-    seen += f", {run['setting']}" if run and run["setting"] else ""
+    details = f"{int(run['n']):,} samples, seed {run['seed']}" if run else ""
+    details += f", {run['setting']}" if run and run["setting"] else ""
     return {
         "job": page.name,
         "href": f"{FOLDER}/{quote(page.name)}.html",
         "title": page.title,
         "notebook": step["notebook"] if step else page.name,
         "group": f"The path, on {dataset}" if step else "Findings",
-        "run": f"{dataset}, {seen}" if run else dataset,
+        "run": f"{dataset}, {details}" if run else dataset,
     }
 
 
-def in_pages(read: list[pages.Page], links: list[dict[str, str]]) -> list[dict[str, str]]:
+def in_pages(notebook_pages: list[pages.Page], links: list[dict[str, str]]) -> list[dict[str, str]]:
     """Entries of the search: one a section of a page."""
     return [
         {
@@ -200,26 +200,27 @@ def in_pages(read: list[pages.Page], links: list[dict[str, str]]) -> list[dict[s
             "text": section.text,
             "href": link["href"] + (f"#{section.anchor}" if section.anchor else ""),
         }
-        for page, link in zip(read, links, strict=True)
+        for page, link in zip(notebook_pages, links, strict=True)
         for section in page.sections
     ]
 
 
-def in_front(found: dict) -> list[dict[str, str]]:
+def in_front(contents: dict) -> list[dict[str, str]]:
     """Entries of the search: one a row of evidence, one a worked example."""
     rows = [
         {"page": "All evidence", "title": f"{row.claim} on {row.dataset}: {row.verdict}",
          "text": f"{row.statement} {row.metric} {row.value} {row.reason}",
          "href": f"{FOLDER}/evidence.html#row-{row.number}"}
-        for row in found["rows"]
+        for row in contents["rows"]
     ]  # fmt: skip
     examples = [
-        {"page": "Findings", "title": f"Worked example: {each.kind}", "href": "index.html#examples",
-         "text": " · ".join([*each.history, each.text, *each.grounded, each.target])}
-        for each in found["examples"]
+        {"page": "Findings", "title": f"Worked example: {example.kind}",
+         "href": "index.html#examples",
+         "text": " · ".join([*example.history, example.text, *example.grounded, example.target])}
+        for example in contents["examples"]
     ]  # fmt: skip
     summary = {"page": "Findings", "title": "In short", "href": "index.html",
-               "text": " ".join(found["summary"])}  # fmt: skip
+               "text": " ".join(contents["summary"])}  # fmt: skip
     return [summary, *rows, *examples]
 
 

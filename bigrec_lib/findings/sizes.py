@@ -20,16 +20,16 @@ KEY = ["dataset", "lm", "tuned"]
 
 
 def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
-    """Rows of BIGRec by every LLM, as it is and tuned at the main size: with a column tuned.
+    """Rows of BIGRec by every LLM, untuned and tuned at the main size, with a column tuned.
 
     rows: with the columns of `row_keys.KEYS` and method, such as ranks; sizes: data set -> main
     size. In the column lm the study's own LLM is called OWN.
     """
-    kept = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")
-    kept &= ~rows.constrained & (rows.embedded_by == "") & (rows.worded == "")
-    kept &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
-    found = rows[kept & ~rows.run.str.startswith("full")]
-    return found.assign(lm=found.lm.replace("", OWN), tuned=found.n_train > 0)
+    mask = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")
+    mask &= ~rows.constrained & (rows.embedded_by == "") & (rows.worded == "")
+    mask &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
+    frame = rows[mask & ~rows.run.str.startswith("full")]
+    return frame.assign(lm=frame.lm.replace("", OWN), tuned=frame.n_train > 0)
 
 
 def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
@@ -51,8 +51,8 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
             | {"seconds_an_example": seconds_an_example(job), "host": job["host"]}
         )
     for job in manifests.published_jobs(folder, "02_tune_llm"):
-        given = job["parameters"]
-        passes = given["n_train"] * given["epochs"] * (1 + len(given["also"]))
+        settings = job["parameters"]
+        passes = settings["n_train"] * settings["epochs"] * (1 + len(settings["also"]))
         seconds = evidence.tuning_seconds(job)
         rows.append(
             KEYS
@@ -71,12 +71,12 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
 
 
 def seconds_an_example(writing: dict) -> float:
-    """Seconds that 03 took an example, all of it: in batches, model loaded and figures drawn.
+    """Seconds that 03 took per example, in batches, loading the model and drawing figures included.
 
     writing: its manifest.
     """
     beams = writing["facts"]["first_beams"].values()
-    return writing["seconds"] / sum(of_split["generations"] for of_split in beams)
+    return writing["seconds"] / sum(facts["generations"] for facts in beams)
 
 
 def table(
@@ -96,17 +96,17 @@ def table(
         row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
         row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
         row |= {"hr": group.hr.mean()}
-        own = gains[(gains[KEY] == keys).all(axis=1)]
-        if len(own):
-            gain = mean_of_rows(own, "gain")
+        llm_gains = gains[(gains[KEY] == keys).all(axis=1)]
+        if len(llm_gains):
+            gain = mean_of_rows(llm_gains, "gain")
             row |= {"gain": gain.value, "gain_low": gain.interval.low}
             row |= {"gain_high": gain.interval.high}
         rows.append(row)
     columns = [*KEY, *"seeds n ndcg low high hr gain gain_low gain_high".split()]
-    found = pd.DataFrame(rows, columns=columns)
-    found = found.merge(firsts, "left", on=KEY).merge(facts, "left", on=KEY)
+    frame = pd.DataFrame(rows, columns=columns)
+    frame = frame.merge(firsts, "left", on=KEY).merge(facts, "left", on=KEY)
     order = ["dataset", "tuned", "parameters"]
-    return found.sort_values(order, kind="stable", ignore_index=True)
+    return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
 def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -120,21 +120,23 @@ def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (dataset, tuned), group in ranks.groupby(["dataset", "tuned"], sort=False):
-        of = facts[(facts.dataset == dataset) & (facts.tuned == tuned)].set_index("lm").parameters
-        of = of[of.notna() & of.index.isin(group.lm)].sort_values()
-        if of.nunique() < 2:
+        parameters = (
+            facts[(facts.dataset == dataset) & (facts.tuned == tuned)].set_index("lm").parameters
+        )
+        parameters = parameters[parameters.notna() & parameters.index.isin(group.lm)].sort_values()
+        if parameters.nunique() < 2:
             continue
-        cells = significance.crossed(group[group.lm.isin(of.index)], "ndcg", by="lm")
-        users = significance.users_of(cells[of.index[0]])
-        values = np.stack([cells[name].to_numpy() for name in of.index])  # (LLMs, S, n)
+        cells = significance.crossed(group[group.lm.isin(parameters.index)], "ndcg", by="lm")
+        users = significance.users_of(cells[parameters.index[0]])
+        values = np.stack([cells[name].to_numpy() for name in parameters.index])  # (LLMs, S, n)
         slope, start, far = (
             mean_of(np.tensordot(weights, values, 1), users)
-            for weights in line(np.log10(of.to_numpy()), np.log10(PAPERS))
+            for weights in line(np.log10(parameters.to_numpy()), np.log10(PAPERS))
         )
-        row = {"dataset": dataset, "tuned": tuned, "llms": len(of), "seeds": slope.seeds}
+        row = {"dataset": dataset, "tuned": tuned, "llms": len(parameters), "seeds": slope.seeds}
         row |= {"n": slope.n, "slope": slope.value, "slope_low": slope.interval.low}
         row |= {"slope_high": slope.interval.high, "slope_p": slope.p}
-        row |= {"smallest": of.iloc[0], "start": start.value, "far": far.value}
+        row |= {"smallest": parameters.iloc[0], "start": start.value, "far": far.value}
         row |= {"far_low": far.interval.low, "far_high": far.interval.high}
         rows.append(row | {"far_at": PAPERS})
     columns = "dataset tuned llms seeds n slope slope_low slope_high slope_p".split()
@@ -159,20 +161,20 @@ def agreement(ranks: pd.DataFrame, lists: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for dataset, group in ranks[ranks.tuned].groupby("dataset", sort=False):
-        shown = lists[(lists.dataset == dataset) & lists.tuned].assign(method=lambda f: f.lm)
-        shown = shown.assign(first=[items[0] for items in shown["items"]])
+        tuned_lists = lists[(lists.dataset == dataset) & lists.tuned].assign(method=lambda f: f.lm)
+        tuned_lists = tuned_lists.assign(first=[items[0] for items in tuned_lists["items"]])
         places = group.assign(place=metrics.effective_rank(group))
         for pair in combinations(group.lm.unique(), 2):
-            both = significance.crossed(places[places.lm.isin(pair)], "place", by="lm")
-            a, b = (both[name].to_numpy().ravel() for name in pair)
+            tables = significance.crossed(places[places.lm.isin(pair)], "place", by="lm")
+            a, b = (tables[name].to_numpy().ravel() for name in pair)
             row = {"dataset": dataset, "lm": pair[0], "against": pair[1]}
             row |= {"rank_correlation": pd.Series(a).rank().corr(pd.Series(b).rank())}
             row |= {"only_lm": ((a < 20) & (b >= 20)).mean()}
             row |= {"only_against": ((a >= 20) & (b < 20)).mean()}
-            ours = shown[shown.lm.isin(pair)]
-            if ours.lm.nunique() == 2:
-                firsts = significance.crossed(ours.assign(user=0), "first", by="lm")
-                row |= {"overlap": evidence.overlaps(ours, [pair])[pair].mean()}
+            pair_lists = tuned_lists[tuned_lists.lm.isin(pair)]
+            if pair_lists.lm.nunique() == 2:
+                firsts = significance.crossed(pair_lists.assign(user=0), "first", by="lm")
+                row |= {"overlap": evidence.overlaps(pair_lists, [pair])[pair].mean()}
                 row |= {"same_first": (firsts[pair[0]] == firsts[pair[1]]).to_numpy().mean()}
             rows.append(row)
     columns = "dataset lm against overlap same_first rank_correlation only_lm only_against"
@@ -186,48 +188,50 @@ def spaces(ranks: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     and its difference to grounding by the LLM that wrote, with low, high.
     """
     plain = spoken(ranks, sizes)
-    own = plain[plain.tuned].assign(space=lambda frame: frame.lm)
+    native = plain[plain.tuned].assign(space=lambda frame: frame.lm)
     foreign = ranks[(ranks.embedded_by != "") & (ranks.method == "bigrec")]
     foreign = foreign.assign(lm=foreign.lm.replace("", OWN), space=foreign.embedded_by)
     rows = []
     for (dataset, writer), group in foreign.groupby(["dataset", "lm"], sort=False):
-        at_home = own[(own.dataset == dataset) & (own.lm == writer)]
-        nothing = dict.fromkeys(("difference", "low", "high"), np.nan)
-        rows.append(in_space(at_home, at_home) | nothing)
-        rows += [in_space(each, at_home) for _, each in group.groupby("space", sort=False)]
+        home = native[(native.dataset == dataset) & (native.lm == writer)]
+        blanks = dict.fromkeys(("difference", "low", "high"), np.nan)
+        rows.append(in_space(home, home) | blanks)
+        rows += [in_space(space_rows, home) for _, space_rows in group.groupby("space", sort=False)]
     columns = "dataset lm space seeds n ndcg difference low high".split()
     return pd.DataFrame(rows, columns=columns)
 
 
-def in_space(group: pd.DataFrame, at_home: pd.DataFrame) -> dict:
-    """One row of `spaces`; `at_home`: the same texts grounded by the LLM that wrote them."""
-    both = pd.concat([group.assign(method="there"), at_home.assign(method="home")])
-    cells = significance.crossed(both, "ndcg")
-    apart = significance.contrast(
+def in_space(group: pd.DataFrame, home: pd.DataFrame) -> dict:
+    """One row of `spaces`; `home`: the same texts grounded by the LLM that wrote them."""
+    frame = pd.concat([group.assign(method="there"), home.assign(method="home")])
+    cells = significance.crossed(frame, "ndcg")
+    contrast = significance.contrast(
         (cells["there"] - cells["home"]).to_numpy(), significance.users_of(cells["home"])
     )
     first = group.iloc[0]
     return (
         {"dataset": first.dataset, "lm": first.lm, "space": first.space}
         | {"ndcg": cells["there"].to_numpy().mean()}
-        | {name: apart[name] for name in ("seeds", "n", "difference", "low", "high")}
+        | {name: contrast[name] for name in ("seeds", "n", "difference", "low", "high")}
     )
 
 
-def sentences(trends: pd.DataFrame, found: pd.DataFrame, across: pd.DataFrame) -> str:
-    """What 12 shows, as a Markdown list. trends, found, across: `trends`, `table`, `spaces`."""
+def sentences(
+    trend_table: pd.DataFrame, main_table: pd.DataFrame, space_table: pd.DataFrame
+) -> str:
+    """What 12 shows, as a Markdown list, from the tables of `trends`, `table` and `spaces`."""
     lines = []
-    for row in trends.itertuples():
+    for row in trend_table.itertuples():
         slope = Interval(row.slope, row.slope_low, row.slope_high)
         word = slope.verdict("rises", "falls", "is not shown to rise or fall")
-        what = "tuned" if row.tuned else "as it is"
+        state = "tuned" if row.tuned else "as it is"
         lines.append(
-            f"{row.dataset}, {what}: NDCG@20 **{word}** with the size of the LLM, by {slope} per "
+            f"{row.dataset}, {state}: NDCG@20 **{word}** with the size of the LLM, by {slope} per "
             f"tenfold parameters ({row.llms} LLMs, {alts.counted(row.seeds, 'seed')}, "
             f"n = {row.n:,})."
         )
     words = ("know their users", "do worse than for others", "are not shown to know their users")
-    tuned = found[found.tuned & found.gain.notna()]
+    tuned = main_table[main_table.tuned & main_table.gain.notna()]
     for dataset, group in tuned.groupby("dataset", sort=False):
         gains = {row.lm: Interval(row.gain, row.gain_low, row.gain_high)
                  for row in group.itertuples()}  # fmt: skip
@@ -236,11 +240,11 @@ def sentences(trends: pd.DataFrame, found: pd.DataFrame, across: pd.DataFrame) -
             f"{dataset}: tuned LLMs whose lists **{verdict}**, by their personal gain: {names}."
             for verdict, names in prose.by_verdict(verdicts).items()
         ]
-    for row in across[across.difference.notna()].itertuples():
-        apart = Interval(row.difference, row.low, row.high)
-        word = apart.verdict("better than", "worse than", prose.APART)
+    for row in space_table[space_table.difference.notna()].itertuples():
+        difference = Interval(row.difference, row.low, row.high)
+        word = difference.verdict("better than", "worse than", prose.APART)
         lines.append(
             f"{row.dataset}: what {row.lm} writes, grounded by {row.space}, is **{word}** its own "
-            f"space, {prose.signed(apart)}."
+            f"space, {prose.signed(difference)}."
         )
     return prose.bullets(lines)

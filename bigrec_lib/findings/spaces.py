@@ -43,52 +43,52 @@ FOREIGN_TITLE = "is another data set's title"
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the factorial, with columns model, catalogue, prompt, and cell, all three of them.
+    """Rows of the factorial, with columns model, catalogue, prompt, and cell, a tuple of these.
 
     rows: with the columns of `row_keys.KEYS` and method, such as ranks. n is the size of the
     single-domain model that was grounded in the union, or else the main size.
     """
-    kept = rows.method.isin(CATALOGUES) & (rows.lm == "") & (rows.embedded_by == "")
-    kept &= ~rows.constrained.astype(bool) & ~rows.run.str.startswith("full")
-    found = rows[kept]
-    sizes = evidence.main_sizes(found) | evidence.main_sizes(found[found.method == "bigrec-union"])
-    found = found.assign(
-        model=models(found, found.dataset.map(sizes).fillna(0)),
-        catalogue=found.method.map(CATALOGUES),
-        prompt=found.worded.map(PROMPTS),
+    mask = rows.method.isin(CATALOGUES) & (rows.lm == "") & (rows.embedded_by == "")
+    mask &= ~rows.constrained.astype(bool) & ~rows.run.str.startswith("full")
+    frame = rows[mask]
+    sizes = evidence.main_sizes(frame) | evidence.main_sizes(frame[frame.method == "bigrec-union"])
+    frame = frame.assign(
+        model=models(frame, frame.dataset.map(sizes).fillna(0)),
+        catalogue=frame.method.map(CATALOGUES),
+        prompt=frame.worded.map(PROMPTS),
     )
-    found = found[found.model != ""]
-    return found.assign(cell=list(found[CELL].itertuples(index=False, name=None)))
+    frame = frame[frame.model != ""]
+    return frame.assign(cell=list(frame[CELL].itertuples(index=False, name=None)))
 
 
 def models(rows: pd.DataFrame, n: pd.Series) -> pd.Series:
     """The model of each row; '' for one that the factorial has no place for."""
     domains = rows.tuned_on.str.count(r"\+") + 1
-    together = domains > 1
+    joint = domains > 1
     plain, same = rows.setting == "", rows.n_train == n
-    of_each, in_total = together & same, together & (rows.n_train * domains == n)
-    name = np.select(
+    n_each, n_total = joint & same, joint & (rows.n_train * domains == n)
+    names = np.select(
         [
             plain & same & (rows.tuned_on == ""),
-            plain & of_each,
-            plain & in_total,
-            (rows.setting == MERGED) & of_each,
-            plain & same & ~together,
+            plain & n_each,
+            plain & n_total,
+            (rows.setting == MERGED) & n_each,
+            plain & same & ~joint,
         ],
         [SINGLE, JOINT, TOTAL, AVERAGE, "of " + rows.tuned_on.astype(str)],
         default="",
     )
-    return pd.Series(np.where(n > 0, name, ""), rows.index)
+    return pd.Series(np.where(n > 0, names, ""), rows.index)
 
 
 def shared(rows: pd.DataFrame) -> list[str]:
     """The data sets whose texts were grounded in a union; all of them where there are none."""
-    united = rows[rows.method == "bigrec-union"]
-    return list(dict.fromkeys((united if len(united) else rows).dataset))
+    unions = rows[rows.method == "bigrec-union"]
+    return list(dict.fromkeys((unions if len(unions) else rows).dataset))
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by data set, model, prompt and catalogue, in the order of this room's names."""
+    """Rows by data set, model, prompt and catalogue, in the order of this module's names."""
     names = [SINGLE, JOINT, TOTAL, AVERAGE, *sorted(set(frame.model))]
     names = [*names, *PROMPTS.values(), *CATALOGUES.values()]
     place = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -100,10 +100,10 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def combination(group: pd.DataFrame, weights: dict[Cell, float]) -> tuple[Mean, str] | None:
-    """The mean of weighted cells' NDCG@20, in pairs of seeds and examples; None without any.
+    """The mean weighted sum of cells' NDCG@20, over pairs of seed and example; None without any.
 
-    group: `cells` of one data set. Beside it `differences.gap` of the cells with weights above zero
-    and of those below.
+    group: `cells` of one data set. With it, `differences.gap` between the cells weighted above zero
+    and those weighted below.
     """
     if not set(weights) <= set(group.cell):
         return None
@@ -111,25 +111,25 @@ def combination(group: pd.DataFrame, weights: dict[Cell, float]) -> tuple[Mean, 
     users = users_of(tables[next(iter(weights))])
     if not len(users):
         return None
-    ours, theirs = (
+    plus, minus = (
         np.sum([abs(w) * tables[c].to_numpy() for c, w in weights.items() if w * sign > 0], axis=0)
         for sign in (1, -1)
     )
-    return mean_of(ours - theirs, users), differences.gap(ours, theirs)
+    return mean_of(plus - minus, users), differences.gap(plus, minus)
 
 
 def relative(group: pd.DataFrame, cell: Cell) -> Mean | None:
-    """NDCG@20 of a cell / that of BASE - 1, in pairs of seeds and examples; None without any.
+    """NDCG@20 of a cell / that of BASE - 1, over pairs of seed and example; None without any.
 
     group: `cells` of one data set. None, too, where BASE has no hit.
     """
     if not {cell, BASE} <= set(group.cell):
         return None
     tables = crossed(group[group.cell.isin([cell, BASE])], "ndcg", by="cell")
-    own = tables[BASE].to_numpy()
-    if not own.sum() > 0:
+    base = tables[BASE].to_numpy()
+    if not base.sum() > 0:
         return None
-    return ratio_of(np.stack([tables[cell].to_numpy() - own, own]), users_of(tables[BASE]))
+    return ratio_of(np.stack([tables[cell].to_numpy() - base, base]), users_of(tables[BASE]))
 
 
 def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -141,8 +141,8 @@ def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for dataset, group in ranks.groupby("dataset", sort=False):
-        for cell, own in group.groupby("cell", sort=False):
-            table = crossed(own, "ndcg", by="cell")[cell]
+        for cell, cell_ranks in group.groupby("cell", sort=False):
+            table = crossed(cell_ranks, "ndcg", by="cell")[cell]
             mean = mean_of(table.to_numpy(), users_of(table))
             row = {"dataset": dataset} | dict(zip(CELL, cell, strict=True))
             row |= {"seeds": mean.seeds, "n": mean.n, "ndcg": mean.value}
@@ -160,12 +160,12 @@ def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_base(group: pd.DataFrame, cell: Cell) -> dict:
-    """What `factorial` says of a cell beside BASE: nothing where there is no ratio."""
-    ratio, apart = relative(group, cell), combination(group, {cell: 1.0, BASE: -1.0})
-    if not ratio or not apart:
+    """What `factorial` says of a cell compared with BASE; {} where there is no ratio."""
+    ratio, difference = relative(group, cell), combination(group, {cell: 1.0, BASE: -1.0})
+    if not ratio or not difference:
         return {}
-    if apart[1]:
-        return {"relative": ratio.value, "gap": apart[1]}
+    if difference[1]:
+        return {"relative": ratio.value, "gap": difference[1]}
     finding, ends = rules.no_worse(ratio), ratio.interval
     row = {"relative": ratio.value, "relative_low": ends.low, "relative_high": ends.high}
     return row | {"p": finding.p, "favours": finding.favours, "pairs": ratio.seeds, "gap": ""}
@@ -189,26 +189,26 @@ def effects(ranks: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for dataset, group in ranks.groupby("dataset", sort=False):
         for name, weights in contrasts(list(dict.fromkeys(group.model))):
-            found = combination(group, weights)
-            if found:
-                mean, why = found
+            contrast = combination(group, weights)
+            if contrast:
+                mean, gap = contrast
                 row = {"dataset": dataset, "effect": name, "seeds": mean.seeds, "n": mean.n}
-                rows.append(row | {"difference": mean.value} | differences.ends(mean, why))
+                rows.append(row | {"difference": mean.value} | differences.ends(mean, gap))
     columns = "dataset effect seeds n difference low high p gap".split()
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def contrasts(found: list[str]) -> Iterator[tuple[str, dict[Cell, float]]]:
-    """Name and weights of every effect that is looked at, for these models."""
-    for model in found:
-        united = {(model, UNION, USUAL): 1.0, (model, OWN, USUAL): -1.0}
-        yield f"{model}: {UNION}' titles − own", united
-        in_place = {(model, SOME, USUAL): 1.0, (model, CONTROL, USUAL): -1.0}
-        yield f"{model}: titles of the domains − {CONTROL}", in_place
+def contrasts(names: list[str]) -> Iterator[tuple[str, dict[Cell, float]]]:
+    """Name and weights of every effect that is looked at, for the models of these names."""
+    for model in names:
+        union = {(model, UNION, USUAL): 1.0, (model, OWN, USUAL): -1.0}
+        yield f"{model}: {UNION}' titles − own", union
+        control = {(model, SOME, USUAL): 1.0, (model, CONTROL, USUAL): -1.0}
+        yield f"{model}: titles of the domains − {CONTROL}", control
         if model != SINGLE:
-            alone = {(SINGLE, UNION, USUAL): -1.0, (SINGLE, OWN, USUAL): 1.0}
-            yield f"{model}, {UNION}' titles − own, less the same of {SINGLE}", united | alone
+            single = {(SINGLE, UNION, USUAL): -1.0, (SINGLE, OWN, USUAL): 1.0}
+            yield f"{model}, {UNION}' titles − own, less the same of {SINGLE}", union | single
         for prompt in (UNNAMED, WRONG):
             for catalogue in (OWN, UNION):
                 pair = {(model, catalogue, prompt): 1.0, (model, catalogue, USUAL): -1.0}
@@ -225,8 +225,8 @@ def domains_of_lists(values: pd.DataFrame) -> pd.DataFrame:
     (OFF_DOMAIN) with low, high; nearest_foreign (NEAREST_FOREIGN), foreign_title (FOREIGN_TITLE).
     """
     rows = []
-    counted = values[values.what.isin((OFF_DOMAIN, NEAREST_FOREIGN, FOREIGN_TITLE))]
-    for (dataset, cell), group in counted.groupby(["dataset", "cell"], sort=False):
+    subset = values[values.what.isin((OFF_DOMAIN, NEAREST_FOREIGN, FOREIGN_TITLE))]
+    for (dataset, cell), group in subset.groupby(["dataset", "cell"], sort=False):
         table = crossed(group[group.what == OFF_DOMAIN], "value", by="cell")[cell]
         share = mean_of(table.to_numpy(), users_of(table)).interval
         means = group.groupby("what").value.mean()
@@ -246,27 +246,27 @@ def displacement(ranks: pd.DataFrame) -> pd.DataFrame:
     first 20 and are no more).
     """
     keys = ["dataset", "model", "prompt", "seed", "example"]
-    place = ranks.assign(place=metrics.effective_rank(ranks))[[*keys, "catalogue", "place"]]
-    own = place[place.catalogue == OWN].drop(columns="catalogue")
-    both = place[place.catalogue != OWN].merge(own, on=keys, suffixes=("", "_own"))
-    both = both.assign(places=both.place - both.place_own)
-    both = both.assign(moved=both.places > 0, lost=(both.place_own < 20) & (both.place >= 20))
-    found = both.groupby(["dataset", *CELL], sort=False).agg(
+    frame = ranks.assign(place=metrics.effective_rank(ranks))[[*keys, "catalogue", "place"]]
+    own_places = frame[frame.catalogue == OWN].drop(columns="catalogue")
+    pairs = frame[frame.catalogue != OWN].merge(own_places, on=keys, suffixes=("", "_own"))
+    pairs = pairs.assign(places=pairs.place - pairs.place_own)
+    pairs = pairs.assign(moved=pairs.places > 0, lost=(pairs.place_own < 20) & (pairs.place >= 20))
+    table = pairs.groupby(["dataset", *CELL], sort=False).agg(
         mean=("places", "mean"), median=("places", "median"), moved=("moved", "mean"),
         lost=("lost", "mean"),
     )  # fmt: skip
-    return in_order(found.reset_index())
+    return in_order(table.reset_index())
 
 
 def catalogues(measures: pd.DataFrame) -> pd.DataFrame:
     """What 14b counted of each catalogue: a row a data set and catalogue, a column a number.
 
-    measures: `cells` of `evidence.read_measures`; the single-domain model of the first seed tells.
+    measures: `cells` of `evidence.read_measures`; the single-domain model's first seed is used.
     """
-    counted = measures.what.isin(measures.what[measures.catalogue != OWN])
-    plain = measures[counted & (measures.model == SINGLE) & (measures.prompt == USUAL)]
-    first = plain[plain.seed == plain.seed.min()]
-    wide = first.pivot_table(
+    mask = measures.what.isin(measures.what[measures.catalogue != OWN])
+    single = measures[mask & (measures.model == SINGLE) & (measures.prompt == USUAL)]
+    first_seed = single[single.seed == single.seed.min()]
+    wide = first_seed.pivot_table(
         index=["dataset", "catalogue"], columns="what", values="value", sort=False
     )
     return wide.reset_index()
@@ -283,7 +283,7 @@ def compared_updates(updates: dict[tuple[str, int], Update]) -> pd.DataFrame:
 
     updates: by data set and seed. Columns first, second, kind (SAME_SEED, OTHER_SEED, NULL), layer
     (its number), module (such as q_proj; '' for all layers together) and cosine. Adapters of one
-    seed begin with the same random A, so SAME_SEED is no match for NULL; OTHER_SEED is.
+    seed begin with the same random A, so what NULL compares with is OTHER_SEED, not SAME_SEED.
     """
     rows = []
     for (first, a), (second, b) in combinations(updates.items(), 2):
@@ -292,18 +292,21 @@ def compared_updates(updates: dict[tuple[str, int], Update]) -> pd.DataFrame:
         names = {"first": f"{first[0]}, {first[1]}", "second": f"{second[0]}, {second[1]}"}
         for layer, cosine in adapters.cosines(a, b).items():
             number = re.search(r"\.(\d+)\.", layer)
-            at = {"layer": int(number[1]) if number else -1, "module": layer.rpartition(".")[2]}
-            rows.append(names | {"kind": kind} | at | {"cosine": cosine})
+            place = {"layer": int(number[1]) if number else -1, "module": layer.rpartition(".")[2]}
+            rows.append(names | {"kind": kind} | place | {"cosine": cosine})
     return pd.DataFrame(rows, columns="first second kind layer module cosine".split())
 
 
-def mean_cosines(compared: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """kind -> module ('' for all layers together) -> mean cosine of the pairs and layers."""
-    found: dict[str, dict[str, float]] = {}
-    known = compared.dropna(subset="cosine")  # of two updates, both of which change the layer
-    for (kind, module), cosine in known.groupby(["kind", "module"]).cosine.mean().items():
-        found.setdefault(str(kind), {})[str(module)] = round(float(cosine), 6)
-    return found
+def mean_cosines(pairs: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """kind -> module ('' for all layers together) -> mean cosine of the pairs and layers.
+
+    pairs: `compared_updates`.
+    """
+    means: dict[str, dict[str, float]] = {}
+    cosines = pairs.dropna(subset="cosine")  # of two updates, both of which change the layer
+    for (kind, module), cosine in cosines.groupby(["kind", "module"]).cosine.mean().items():
+        means.setdefault(str(kind), {})[str(module)] = round(float(cosine), 6)
+    return means
 
 
 def read_cosines(folder: Path) -> pd.DataFrame:
@@ -313,18 +316,18 @@ def read_cosines(folder: Path) -> pd.DataFrame:
     """
     jobs = manifests.published_jobs(folder, "14a_merge_adapters")
     rows = [
-        {"kind": kind} | {module or "all": value for module, value in of_kind.items()}
+        {"kind": kind} | {module or "all": value for module, value in means.items()}
         for job in jobs
-        for kind, of_kind in job["facts"]["cosines"].items()
+        for kind, means in job["facts"]["cosines"].items()
     ]
     if not rows:
         return pd.DataFrame(columns=["kind", "all", "low", "high"])
     groups = pd.DataFrame(rows).groupby("kind", sort=False)
-    found = groups.mean()
-    found.insert(0, "low", groups["all"].min())
-    found.insert(1, "high", groups["all"].max())
-    found.insert(0, "all", found.pop("all"))
-    return found.reset_index()
+    table = groups.mean()
+    table.insert(0, "low", groups["all"].min())
+    table.insert(1, "high", groups["all"].max())
+    table.insert(0, "all", table.pop("all"))
+    return table.reset_index()
 
 
 # ---------------------------------------------------------------------------------------- claim
@@ -342,80 +345,83 @@ METHOD = {catalogue: method for method, catalogue in CATALOGUES.items()}
 def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
     """Q2 on every data set that shares a space. ranks: `evidence.read_scores`; gains:
     `evidence.personal_gains` of the same runs' lists."""
-    of_ranks, of_gains = cells(ranks), cells(gains)
+    rank_cells, gain_cells = cells(ranks), cells(gains)
     rows = []
     for dataset in shared(ranks):
-        group = of_ranks[of_ranks.dataset == dataset]
-        own = of_gains[of_gains.dataset == dataset]
+        group = rank_cells[rank_cells.dataset == dataset]
+        lists = gain_cells[gain_cells.dataset == dataset]
         for cell, name in COMPARED.items():
             keys = {"claim": "Q2", "dataset": dataset, "metric": "NDCG@20"}
-            said = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
-            gain = claims.personal(own[own.cell.isin([cell])], METHOD[cell[1]])
-            what = f"{name}, and the single-domain model with the same seeds and a hit"
+            claim = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
+            gain = claims.personal(lists[lists.cell.isin([cell])], METHOD[cell[1]])
+            needs = f"{name}, and the single-domain model with the same seeds and a hit"
             mean = relative(group, cell)
-            rows.append(claims.compared(said, mean, what, {claims.PERSONAL: gain}, "no worse"))
+            rows.append(claims.compared(claim, mean, needs, {claims.PERSONAL: gain}, "no worse"))
     return rows
 
 
 def listed(folder: Path) -> pd.DataFrame:
-    """The lists that Q2's guards are of, of a study."""
+    """A study's lists that Q2's guards are computed from."""
     lists = evidence.every_list(folder)
-    found = cells(lists)
-    return lists.loc[found.index[found.cell.isin(list(COMPARED))]]
+    frame = cells(lists)
+    return lists.loc[frame.index[frame.cell.isin(list(COMPARED))]]
 
 
 # ------------------------------------------------------------------------------------ in words
 
 
-def told(effects: pd.DataFrame, shares: pd.DataFrame, cosines: pd.DataFrame) -> list[str]:
+def told(table: pd.DataFrame, shares: pd.DataFrame, cosines: pd.DataFrame) -> list[str]:
     """What the tables say, in at most five sentences as lines of a Markdown list.
 
-    effects: of `effects`; shares: of `domains_of_lists`; cosines: of `read_cosines`.
+    table: of `effects`; shares: of `domains_of_lists`; cosines: of `read_cosines`.
     """
     lines = [
-        one_catalogue(f"{SINGLE}: {UNION}' titles − own", "the model of one domain", effects),
-        one_catalogue(f"{JOINT}: {UNION}' titles − own", "the joint model", effects),
+        one_catalogue(f"{SINGLE}: {UNION}' titles − own", "the model of one domain", table),
+        one_catalogue(f"{JOINT}: {UNION}' titles − own", "the joint model", table),
         strangers(shares),
-        wording(effects),
+        wording(table),
         directions(cosines),
     ]
     return [f"- {line}" for line in lines if line]
 
 
-def one_catalogue(effect: str, model: str, effects: pd.DataFrame) -> str:
-    """What a catalogue of all domains costs a model, data set by data set."""
+def one_catalogue(effect: str, model: str, table: pd.DataFrame) -> str:
+    """What a catalogue of all domains costs a model, by data set. table: of `effects`."""
     parts = []
-    for row in effects[effects.effect == effect].itertuples():
+    for row in table[table.effect == effect].itertuples():
         if row.gap:
             parts.append(f"{row.dataset} **{row.gap}**")
             continue
-        apart = significance.Interval(row.difference, row.low, row.high)
+        interval = significance.Interval(row.difference, row.low, row.high)
         words = ("helps", "costs", "makes no difference that is shown")
-        word = differences.word(apart, row.corrected, *words)
-        parts.append(f"{row.dataset} **{word}**, {prose.signed(apart)}")
+        word = differences.word(interval, row.corrected, *words)
+        parts.append(f"{row.dataset} **{word}**, {prose.signed(interval)}")
     return f"One catalogue for all domains, {model}: {'; '.join(parts)}." if parts else ""
 
 
 def strangers(shares: pd.DataFrame) -> str:
     """Which model lists titles of other domains most often, under the usual prompt."""
-    usual = shares[(shares.catalogue == UNION) & (shares.prompt == USUAL)]
-    if usual.empty:
+    rows = shares[(shares.catalogue == UNION) & (shares.prompt == USUAL)]
+    if rows.empty:
         return ""
     parts = []
-    for dataset, group in usual.groupby("dataset", sort=False):
-        most = group.loc[group.off_domain.idxmax()]
-        parts.append(f"{dataset} {most.off_domain:.1%} ({most.model})")
+    for dataset, group in rows.groupby("dataset", sort=False):
+        row = group.loc[group.off_domain.idxmax()]
+        parts.append(f"{dataset} {row.off_domain:.1%} ({row.model})")
     return f"Of the first 20, at most so many are of other data sets: {'; '.join(parts)}."
 
 
-def wording(effects: pd.DataFrame) -> str:
-    """For how many models the prompt's wording is shown to matter."""
+def wording(table: pd.DataFrame) -> str:
+    """For how many models the prompt's wording is shown to matter. table: of `effects`."""
     lines = []
     for prompt, words in {UNNAMED: "names no domain", WRONG: "names a wrong domain"}.items():
-        rows = effects[effects.effect.str.contains(f"catalogue {OWN}: {prompt} − ", regex=False)]
+        rows = table[table.effect.str.contains(f"catalogue {OWN}: {prompt} − ", regex=False)]
         if len(rows):
-            sure = rows[rows.corrected < significance.LEVEL]
-            worse, better = int((sure.difference < 0).sum()), int((sure.difference > 0).sum())
+            significant = rows[rows.corrected < significance.LEVEL]
+            worse, better = (
+                int((significant.difference < 0).sum()),
+                int((significant.difference > 0).sum()),
+            )
             lines.append(
                 f"A prompt that {words}: of {len(rows)} comparisons with the usual prompt {worse} "
                 f"are lower and {better} higher, by corrected p-values."
@@ -424,14 +430,14 @@ def wording(effects: pd.DataFrame) -> str:
 
 
 def directions(cosines: pd.DataFrame) -> str:
-    """Whether updates of two domains are as alike as two of one domain."""
-    of_kind = cosines.set_index("kind")["all"]
-    if SAME_SEED not in of_kind:
+    """Whether updates of two domains are as similar as two of one domain."""
+    means = cosines.set_index("kind")["all"]
+    if SAME_SEED not in means:
         return ""
-    line = f"Updates of two domains under one seed have a cosine of {of_kind[SAME_SEED]:.3f}"
-    if {NULL, OTHER_SEED} <= set(of_kind.index):
+    line = f"Updates of two domains under one seed have a cosine of {means[SAME_SEED]:.3f}"
+    if {NULL, OTHER_SEED} <= set(means.index):
         line += (
-            f"; under two seeds, of {of_kind[OTHER_SEED]:.3f}, and those of one domain of "
-            f"{of_kind[NULL]:.3f}"
+            f"; under two seeds, of {means[OTHER_SEED]:.3f}, and those of one domain of "
+            f"{means[NULL]:.3f}"
         )
     return f"{line}."

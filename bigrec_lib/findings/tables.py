@@ -48,19 +48,19 @@ def steady(frame: pd.DataFrame) -> pd.DataFrame:
 def view(frame: pd.DataFrame, digits: int = 4, caption: str = "") -> Markdown:
     """The table as a notebook shows it: its first ROWS rows, without row numbers.
 
-    A longer one says so, and where all of it is if it was saved. Of several data sets in a column
-    `dataset`, each shows its first rows, as many as the others. caption: printed below it.
+    A longer one says so, and which file has all of it if it was saved. Of several data sets in a
+    column `dataset`, each shows equally many first rows. caption: printed below it.
     """
-    below = f"*{caption}*" if caption else ""
-    shown = head(frame)
-    if len(shown) < len(frame):
+    note = f"*{caption}*" if caption else ""
+    rows = head(frame)
+    if len(rows) < len(frame):
         place = f": all of them are in `{frame.attrs['file']}`" if "file" in frame.attrs else ""
         several = "dataset" in frame and frame.dataset.nunique() > 1
-        each = ", the first of each data set" if several else ""
-        first = f"{len(shown)} of {len(frame):,} rows{each}"
-        first = first if several else f"The first {first}"
-        below = f"*{first}{place}.* {below}".strip()
-    return Markdown(markdown(shown, digits) + (f"\n{below}\n" if below else ""))
+        scope = ", the first of each data set" if several else ""
+        extent = f"{len(rows)} of {len(frame):,} rows{scope}"
+        extent = extent if several else f"The first {extent}"
+        note = f"*{extent}{place}.* {note}".strip()
+    return Markdown(markdown(rows, digits) + (f"\n{note}\n" if note else ""))
 
 
 def head(frame: pd.DataFrame) -> pd.DataFrame:

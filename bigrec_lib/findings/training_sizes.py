@@ -18,7 +18,7 @@ def slope_weights(x: np.ndarray) -> np.ndarray:
 
 
 class Sized:
-    """Values over training sizes x = log2(size), and who they are of."""
+    """Values over training sizes x = log2(size), and the users of their examples."""
 
     x: np.ndarray  # (m,)
     users: np.ndarray  # (n,)
@@ -82,14 +82,14 @@ def mean_of_methods(group: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     cells = group[group.method.isin(methods)].groupby(
         ["n_train", "seed", "user", "example"], as_index=False
     )
-    mean = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
-    return mean[mean.methods == len(methods)].drop(columns="methods")
+    means = cells.agg(ndcg=("ndcg", "mean"), methods=("method", "nunique"))
+    return means[means.methods == len(methods)].drop(columns="methods")
 
 
 def enough_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows without sizes that have fewer seeds than at least three other sizes.
 
-    Only seeds common to all sizes count, so such a size would cost the others theirs.
+    Only seeds common to all sizes count, so such a size would take seeds from the others.
     """
     seeds = rows.groupby("n_train").seed.nunique()
     return rows[rows.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
@@ -99,39 +99,39 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
     """BIGRec over training sizes beside the mean of the models that were trained at every size.
 
     group: ranks of one data set. setting: of BIGRec's adapters; MATCHED has the same number of
-    steps at every size, and at the main size is the study's own.
+    steps at every size; at the main size it is the study's own setting.
     """
-    plain = evidence.plain_runs(group[group.n_train > 0])
-    own = plain[plain.method == "bigrec"]
+    ranks = evidence.plain_runs(group[group.n_train > 0])
+    ours = ranks[ranks.method == "bigrec"]
     if setting:
         group = evidence.by_own_llm(group)
-        tuned = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
-        own = pd.concat(
-            [own[own.n_train == evidence.main_size(own)], tuned[tuned.method == "bigrec"]]
+        adapters = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
+        ours = pd.concat(
+            [ours[ours.n_train == evidence.main_size(ours)], adapters[adapters.method == "bigrec"]]
         )
-    runs = own[["n_train", "seed"]].drop_duplicates()
-    models = plain[plain.method.isin(CONVENTIONAL)].merge(runs, on=["n_train", "seed"])
-    sizes = models.groupby("method").n_train.nunique()
-    trained = list(sizes.index[sizes == models.n_train.nunique()])
-    theirs = mean_of_methods(models, trained)
-    shared = theirs[["n_train", "seed"]].drop_duplicates()
-    both = pd.concat([own.assign(of="bigrec"), theirs.assign(of="conventional")])
-    rows = enough_seeds(both.merge(shared, on=["n_train", "seed"]))
+    our_runs = ours[["n_train", "seed"]].drop_duplicates()
+    models = ranks[ranks.method.isin(CONVENTIONAL)].merge(our_runs, on=["n_train", "seed"])
+    size_counts = models.groupby("method").n_train.nunique()
+    methods = list(size_counts.index[size_counts == models.n_train.nunique()])
+    theirs = mean_of_methods(models, methods)
+    their_runs = theirs[["n_train", "seed"]].drop_duplicates()
+    table = pd.concat([ours.assign(of="bigrec"), theirs.assign(of="conventional")])
+    rows = enough_seeds(table.merge(their_runs, on=["n_train", "seed"]))
     if rows.n_train.nunique() < 2:
-        words = f" of the setting {setting}" if setting else ""
-        gap = f"BIGRec{words} and conventional models at two training sizes with the same seeds"
+        suffix = f" of the setting {setting}" if setting else ""
+        gap = f"BIGRec{suffix} and conventional models at two training sizes with the same seeds"
         return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
     rows = rows.assign(cell=list(zip(rows.of, rows.n_train, strict=True)))
     tables = significance.crossed(rows, "ndcg", by="cell")
-    steps = sorted(rows.n_train.unique())
+    sizes = sorted(rows.n_train.unique())
     bigrec, conventional = (
-        np.stack([tables[of, size].to_numpy() for size in steps])
-        for of in ("bigrec", "conventional")
+        np.stack([tables[side, size].to_numpy() for size in sizes])
+        for side in ("bigrec", "conventional")
     )
-    users = significance.users_of(tables["bigrec", steps[0]])
+    users = significance.users_of(tables["bigrec", sizes[0]])
     if not (bigrec.sum() > 0 and conventional.sum() > 0):
         gap = (
             "a seed in common to the training sizes, and hits of BIGRec and of conventional models"
         )
         return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
-    return Ladders(np.log2(steps), bigrec, conventional, users)
+    return Ladders(np.log2(sizes), bigrec, conventional, users)

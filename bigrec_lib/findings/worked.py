@@ -40,15 +40,15 @@ def targets(folder: Path, dataset: str, split: str = "test") -> dict[int, str]:
     """Example -> the title its user went on to; none where a study published no examples."""
     try:
         items = results.read(folder, "items.parquet", dataset=dataset)
-        examples = results.read(folder, "examples.parquet", dataset=dataset, split=split)
+        samples = results.read(folder, "examples.parquet", dataset=dataset, split=split)
     except StudyError:
         return {}
-    title = items.set_index("item").title
-    return dict(zip(examples.example, title.reindex(examples.target), strict=True))
+    titles = items.set_index("item").title
+    return dict(zip(samples.example, titles.reindex(samples.target), strict=True))
 
 
 def by_title(table: pd.DataFrame, titles: dict[int, str]) -> pd.DataFrame:
-    """A table whose rows are examples, with the titles of their targets in their place."""
+    """A table whose rows are examples, with the titles of their targets as its index."""
     names = [titles.get(example, f"example {example}") for example in table.index]
     return table.set_axis(pd.Index(names, name="the user went on to"))
 
@@ -66,12 +66,12 @@ def kinds(folder: Path, ranks: pd.DataFrame) -> dict[str, int]:
     beams = evidence.read_first_beams(folder)
     beams = beams[(beams.dataset == dataset) & (beams.run == run)].set_index("example").text
     items = evidence.read_data(folder, "items")
-    real = set(items[dataset].title) if dataset in items else set()
+    catalogue = set(items[dataset].title) if dataset in items else set()
     texts = ranks.example.map(beams.map(prompts.title_of))
-    invented = texts.notna() & ~texts.isin(real)
+    invented = texts.notna() & ~texts.isin(catalogue)
     rank = metrics.effective_rank(ranks)
-    chosen = metrics.showcase(rank, ranks.user.to_numpy(), invented.to_numpy())
-    return {kind: int(ranks.example.iloc[row]) for kind, row in chosen.items()}
+    rows = metrics.showcase(rank, ranks.user.to_numpy(), invented.to_numpy())
+    return {kind: int(ranks.example.iloc[row]) for kind, row in rows.items()}
 
 
 def examples(folder: Path, dataset: str) -> list[Worked]:
@@ -87,15 +87,15 @@ def examples(folder: Path, dataset: str) -> list[Worked]:
     items = results.read(folder, "items.parquet", dataset=dataset).set_index("item").sort_index()
     samples = results.read(folder, "examples.parquet", dataset=dataset, split="test")
     ranks = ranks.merge(samples[["example", "user", "history", "target"]], on="example")
-    chosen = kinds(folder, ranks)
+    showcase = kinds(folder, ranks)
     ranks = ranks.assign(rank=metrics.effective_rank(ranks)).set_index("example")
     lists = rows_of(evidence.read_lists(folder), dataset, run)
     beams = rows_of(evidence.read_first_beams(folder), dataset, run)
-    shown = []
-    for kind, example in chosen.items():
+    cases = []
+    for kind, example in showcase.items():
         row = ranks.loc[example]
         grounded = lists["items"].get(example, ())
-        shown.append(
+        cases.append(
             Worked(
                 kind=kind,
                 example=example,
@@ -109,10 +109,10 @@ def examples(folder: Path, dataset: str) -> list[Worked]:
                 catalogue=items.title_group.nunique(),
             )
         )
-    return shown
+    return cases
 
 
 def rows_of(frame: pd.DataFrame, dataset: str, run: str) -> pd.DataFrame:
     """BIGRec's rows of one run, by example."""
-    wanted = (frame.dataset == dataset) & (frame.run == run) & (frame.method == "bigrec")
-    return frame[wanted].set_index("example")
+    mask = (frame.dataset == dataset) & (frame.run == run) & (frame.method == "bigrec")
+    return frame[mask].set_index("example")

@@ -92,14 +92,14 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
 def load_adapter(model: PeftModel, folder: Path) -> None:
     """Load the weights of a saved adapter of the same shape into the model's.
 
-    Raises StudyError if its shape is another.
+    Raises StudyError if it has another shape.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     weights = load_file(folder / "adapter_model.safetensors", device=str(model.device))
-    ours = get_peft_model_state_dict(model, save_embedding_layers=False)
-    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in ours.items()}:
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in state.items()}:
         raise StudyError(
             f"the adapter in {folder} has another rank or other target_modules: continue with "
             "the ones it was tuned with"
@@ -113,10 +113,10 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     from safetensors.torch import save_file
 
     config = model.peft_config["default"].to_dict() | {"inference_mode": True}
-    plain = {
+    fields = {
         key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
     }
-    write_json(plain, folder / "adapter_config.json")
+    write_json(fields, folder / "adapter_config.json")
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     with atomic(folder / "adapter_model.safetensors") as partial:
         save_file({name: weight.contiguous() for name, weight in weights.items()}, partial)
@@ -175,7 +175,7 @@ class Weights:
         return tensors
 
     def restore(self, state: dict[str, Tensor], steps: int) -> None:
-        """Take over what `state` gave after so many steps, wherever its tensors are."""
+        """Take over what `state` gave after `steps` steps, on whatever device its tensors are."""
         for name, weight in self.exact.items():
             weight.data.copy_(state[name])
             self.optimiser.state[weight] = {
@@ -219,17 +219,17 @@ def read_update(folder: Path) -> Update:
 
 
 def on_same_layers(updates: Sequence[Update]) -> list[Update]:
-    """The updates, with factors of zeros for each layer that only others of them change."""
-    every = {name: factors for update in updates for name, factors in update.layers.items()}
-    zeros = {name: (torch.zeros_like(a), torch.zeros_like(b)) for name, (a, b) in every.items()}
+    """The updates, each with factors of zeros for the layers that only others change."""
+    layers = {name: factors for update in updates for name, factors in update.layers.items()}
+    zeros = {name: (torch.zeros_like(a), torch.zeros_like(b)) for name, (a, b) in layers.items()}
     return [
-        Update(dict(sorted((zeros | update.layers).items())), update.config | named_targets(every))
+        Update(dict(sorted((zeros | update.layers).items())), update.config | named_targets(layers))
         for update in updates
     ]
 
 
 def named_targets(layers: Iterable[str]) -> dict[str, list[str]]:
-    """PEFT's word for which layers have an adapter, by the last parts of their names."""
+    """PEFT's setting for which layers have an adapter, by the last parts of their names."""
     return {"target_modules": sorted({name.rpartition(".")[2] for name in layers})}
 
 
@@ -285,12 +285,12 @@ def inner_products(first: Update, second: Update) -> dict[str, float]:
     r x r numbers, never a matrix as large as the layer.
     """
     scale = first.scale * second.scale
-    found = {}
-    for name, (a, b) in first.layers.items():
-        their_a, their_b = second.layers[name]
-        left, right = b.double().T @ their_b.double(), a.double() @ their_a.double().T
-        found[name] = scale * float((left * right).sum())
-    return found
+    products = {}
+    for name, (a1, b1) in first.layers.items():
+        a2, b2 = second.layers[name]
+        left, right = b1.double().T @ b2.double(), a1.double() @ a2.double().T
+        products[name] = scale * float((left * right).sum())
+    return products
 
 
 def cosines(first: Update, second: Update) -> dict[str, float]:
@@ -301,8 +301,9 @@ def cosines(first: Update, second: Update) -> dict[str, float]:
     if set(first.layers) != set(second.layers):
         raise StudyError("adapters of other layers cannot be compared: tune the same layers")
     pairs = ((first, second), (first, first), (second, second))
-    dot, ours, theirs = (
-        each | {"": sum(each.values())} for each in (inner_products(*pair) for pair in pairs)
+    dot, square1, square2 = (
+        products | {"": sum(products.values())}
+        for products in (inner_products(*pair) for pair in pairs)
     )
-    lengths = {name: math.sqrt(ours[name] * theirs[name]) for name in dot}
+    lengths = {name: math.sqrt(square1[name] * square2[name]) for name in dot}
     return {name: dot[name] / length if length else math.nan for name, length in lengths.items()}

@@ -27,33 +27,34 @@ def log_likelihoods(
     """
     causal = getattr(llm.model, "get_base_model", lambda: llm.model)().eval()
     data = prepare(replace(llm, model=causal), samples, learn_prompt=False, may_share=True)
-    found = np.zeros(len(samples))
+    sums = np.zeros(len(samples))
     parts = batches(data.lengths, batch_size)
     for numbers in tqdm(parts, desc="likelihood", unit="batch", leave=False):
         batch = data.batch(numbers, llm)
         losses = nn.functional.cross_entropy(*learnt_logits(causal, batch), reduction="none")
         row = (batch.labels != -100).nonzero()[:, 0].cpu().numpy()
-        found[numbers] = -np.bincount(row, losses.cpu().numpy(), minlength=len(numbers))
-    return found, np.array([sample.learnt for sample in data.encoded])
+        sums[numbers] = -np.bincount(row, losses.cpu().numpy(), minlength=len(numbers))
+    return sums, np.array([sample.learnt for sample in data.encoded])
 
 
 def efforts(llm: LLM, samples: Sequence[Sample], rank: int, alpha: int, seed: int) -> np.ndarray:
     """DEALRec's effort: the length of the gradient of each sample's mean loss, (n,) float64.
 
-    By B of a fresh LoRA adapter on `v_proj` of the last layer; a fresh B is zero, and so is the
-    gradient by A. The LLM is left as it was. Raises StudyError if it has no `v_proj`.
+    With respect to B of a fresh LoRA adapter on `v_proj` of the last layer; a fresh B is zero, and
+    so is the gradient with respect to A. The LLM is left as it was. Raises StudyError if it has no
+    `v_proj`.
     """
     model = add_adapter(llm, rank, alpha, 0.0, ("v_proj",), seed)
     data = prepare(llm, samples, learn_prompt=False, may_share=False)
     weight = [weight for name, weight in model.named_parameters() if "lora_B" in name][-1]
-    for other in model.parameters():
-        other.requires_grad_(other is weight)
-    found = []
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter is weight)
+    lengths = []
     try:
         for number in tqdm(range(len(samples)), desc="effort", unit="sample", leave=False):
             loss = loss_sum(model, data.batch([number], llm)) / data.tokens([number])
             (gradient,) = torch.autograd.grad(loss, [weight])
-            found.append(float(gradient.float().norm()))
+            lengths.append(float(gradient.float().norm()))
     finally:
         model.unload()
-    return np.array(found)
+    return np.array(lengths)

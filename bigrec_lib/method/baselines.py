@@ -7,8 +7,8 @@ Networks       GRU4Rec, Caser, SASRec, DROS (`networks`).
 Each learns from the windows of its samples. A window holds several steps "these items, then that
 one". Networks and the Markov chain learn each of them (`windows.steps`): the same interactions as
 BIGRec's LLM. In their form '-last' they learn only the last step of each window, its target: the
-same targets as the LLM. Settings are chosen on the validation examples, as many points for each
-network, and what was trained is kept.
+same targets as the LLM. Settings are chosen on the validation examples, from as many points for
+each network, and what was trained is kept.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from bigrec_lib.method.windows import (
 
 GRID = ("learning_rate", "weight_decay", "dropout", "width")  # what is chosen on validation
 MANY = 1 << 20  # consumed items from which on similarities are computed once, ...
-PRODUCTS = 1 << 28  # ... if they are so many at most
-FEW_TIMES = 10  # different ones; with so few, samples are not in the order of their time
+PRODUCTS = 1 << 28  # ... if there are at most so many
+FEW_TIMES = 10  # different times; with so few, samples are not in the order of their time
 
 # ----------------------------------------------------------------------------------- statistics
 
@@ -52,9 +52,9 @@ def consumed(samples: Windows) -> sparse.csr_array:
     """Who has which candidate in a window, (users, I), ones and zeros."""
     ids, user = np.unique(samples.users, return_inverse=True)
     parts = []
-    for some in whole_users(samples.users):
-        rows = samples.take(some).rows
-        pairs = user[some, None] * samples.n_items + rows
+    for numbers in whole_users(samples.users):
+        rows = samples.take(numbers).rows
+        pairs = user[numbers, None] * samples.n_items + rows
         parts.append(np.sort(pd.unique(pairs[rows != samples.n_items])))
     row, column = np.divmod(np.concatenate(parts), samples.n_items)
     starts = np.searchsorted(row, np.arange(len(ids) + 1))
@@ -63,7 +63,7 @@ def consumed(samples: Windows) -> sparse.csr_array:
 
 
 def popularity(samples: Windows) -> np.ndarray:
-    """Users that have each candidate in a window, (I,) float64."""
+    """How many users have each candidate in a window, (I,) float64."""
     return consumed(samples).sum(axis=0, dtype=np.float64)
 
 
@@ -73,11 +73,11 @@ def most_popular(samples: Windows) -> Scorer:
 
 
 def random(n_items: int, seed: int) -> Scorer:
-    """Scores that are drawn anew for each history, and are the same whenever it is asked again."""
+    """Random scores, drawn for each history: the same history always gets the same ones."""
 
     def score(histories: np.ndarray) -> np.ndarray:
-        drawn = [np.random.default_rng([seed, *row]).random(n_items) for row in histories]
-        return np.array(drawn, dtype=np.float32)
+        scores = [np.random.default_rng([seed, *row]).random(n_items) for row in histories]
+        return np.array(scores, dtype=np.float32)
 
     return score
 
@@ -85,7 +85,7 @@ def random(n_items: int, seed: int) -> Scorer:
 def recently_popular(samples: Windows, share: float) -> Scorer:
     """What most users have in the samples of the latest share of their time span.
 
-    Between equals, in all samples.
+    Ties are broken by what most users have in all samples.
     """
     first, last = samples.times.min(), samples.times.max()
     recent = popularity(samples.take(samples.times >= last - share * (last - first)))
@@ -94,7 +94,7 @@ def recently_popular(samples: Windows, share: float) -> Scorer:
 
 
 def timed(samples: Windows) -> bool:
-    """Whether the samples have times that tell the latest of them from the others."""
+    """Whether the samples have times that tell the latest from the others."""
     return len(np.unique(samples.times)) > FEW_TIMES
 
 
@@ -108,15 +108,17 @@ def item_knn(samples: Windows, decay: float) -> Scorer:
     An item counts `decay` times as much as the one after it, and nothing for itself.
     """
     unit, cosines = cosine_parts(samples)
-    present = unit.sum(axis=0) > 0
+    diagonal = unit.sum(axis=0) > 0  # of the cosines: an item's with itself
 
     def score(histories: np.ndarray) -> np.ndarray:
         n, length = histories.shape
-        row, at = np.nonzero(histories != samples.n_items)
-        weights = (decay ** (length - 1 - at)).astype(np.float32)
-        read = sparse.csr_array((weights, (row, histories[row, at])), shape=(n, samples.n_items))
-        alike = (read @ unit.T) @ unit if cosines is None else read @ cosines
-        return (alike - read.multiply(present)).toarray().astype(np.float32)
+        row, place = np.nonzero(histories != samples.n_items)
+        weights = (decay ** (length - 1 - place)).astype(np.float32)
+        items = sparse.csr_array(
+            (weights, (row, histories[row, place])), shape=(n, samples.n_items)
+        )
+        sums = (items @ unit.T) @ unit if cosines is None else items @ cosines
+        return (sums - items.multiply(diagonal)).toarray().astype(np.float32)
 
     return score
 
@@ -125,25 +127,25 @@ def item_knn(samples: Windows, decay: float) -> Scorer:
 def cosine_parts(samples: Windows) -> tuple[sparse.csr_array, sparse.csr_array | None]:
     """Who has what, every column of length 1, (users, I); and the products of all columns, (I, I).
 
-    The products are None where little is gained by them, or they could be too many for the memory:
-    each score is then a sum over users.
+    The products are None where they gain little, or could be too many for the memory: each score is
+    then a sum over users.
     """
-    users = consumed(samples)
-    lengths = np.sqrt(users.sum(axis=0))
-    unit = users.multiply(1 / np.maximum(lengths, 1)).tocsr()
-    most = min(samples.n_items**2, (users.sum(axis=1, dtype=np.float64) ** 2).sum())
-    return unit, unit.T @ unit if users.nnz >= MANY and most <= PRODUCTS else None
+    ones = consumed(samples)
+    lengths = np.sqrt(ones.sum(axis=0))
+    unit = ones.multiply(1 / np.maximum(lengths, 1)).tocsr()
+    bound = min(samples.n_items**2, (ones.sum(axis=1, dtype=np.float64) ** 2).sum())
+    return unit, unit.T @ unit if ones.nnz >= MANY and bound <= PRODUCTS else None
 
 
-def markov(learnt: Windows, smoothing: float) -> Scorer:
+def markov(training: Windows, smoothing: float) -> Scorer:
     """The chance of each next item after the newest one, smoothed by that after any (Dirichlet)."""
-    size = (learnt.n_items, learnt.n_items)
-    pairs = (learnt.histories[:, -1], learnt.targets)
-    follows = sparse.csr_array((np.ones(len(learnt)), pairs), shape=size)
-    prior = np.bincount(learnt.targets, minlength=learnt.n_items) / len(learnt)
+    size = (training.n_items, training.n_items)
+    pairs = (training.histories[:, -1], training.targets)
+    transitions = sparse.csr_array((np.ones(len(training)), pairs), shape=size)
+    prior = np.bincount(training.targets, minlength=training.n_items) / len(training)
 
     def score(histories: np.ndarray) -> np.ndarray:
-        counts = follows[histories[:, -1]].toarray()
+        counts = transitions[histories[:, -1]].toarray()
         total = counts.sum(axis=1, keepdims=True) + smoothing
         return ((counts + smoothing * prior) / total).astype(np.float32)
 
@@ -213,9 +215,9 @@ def grid(
     empty = [f"{name}s" for name, values in zip(GRID, lists, strict=True) if not values]
     if empty:
         raise BaselineError(f"the grid is empty: give at least one value for {', '.join(empty)}")
-    odd = [width for width in widths if width % HEADS]
-    if odd:
-        raise BaselineError(f"width {odd[0]} does not divide into the {HEADS} heads of SASRec")
+    misfits = [width for width in widths if width % HEADS]
+    if misfits:
+        raise BaselineError(f"width {misfits[0]} does not divide into the {HEADS} heads of SASRec")
     return [Settings(*point, **fixed) for point in itertools.product(*lists)]
 
 
@@ -250,17 +252,17 @@ def search(
             raise BaselineError(f"{method} starts from vectors of the titles: give them")
         identity["vectors"] = hashlib.sha256(vectors.tobytes()).hexdigest()
     claim(folder / "work.json", identity)
-    started = vectors if model == BEGUN else None
-    learnt = steps(samples) if method in (*STEPWISE, BEGUN) else samples
+    start = vectors if model == BEGUN else None
+    training = steps(samples) if method in (*STEPWISE, BEGUN) else samples
     results = [
-        stored(folder / f"{number}.json", model, settings, learnt, valid, device, started)
+        stored(folder / f"{number}.json", model, settings, training, valid, device, start)
         for number, settings in enumerate(tries)
     ]
     best = best_of(method, results)
     for number in set(range(len(tries))) - {best}:
         remove(folder / f"{number}.safetensors")
     return Found(
-        scorer_of(model, tries[best], learnt, folder / f"{best}.safetensors", device),
+        scorer_of(model, tries[best], training, folder / f"{best}.safetensors", device),
         rows_of(method, tries, results).assign(chosen=np.arange(len(tries)) == best),
         pd.DataFrame(results[best]["curve"]).astype({"train_loss": float}).assign(method=method),
         sum(result["seconds"] for result in results),
@@ -268,7 +270,7 @@ def search(
 
 
 def tried(folder: Path) -> list[dict[str, Any]]:
-    """What `search` has stored in `folder` of each point (`stored`), in the order of the grid."""
+    """The result of each point that `search` has stored in `folder`, in the order of the grid."""
     n = len(json.loads((folder / "work.json").read_text(encoding="utf-8"))["tries"])
     return [json.loads((folder / f"{i}.json").read_text(encoding="utf-8")) for i in range(n)]
 
@@ -276,14 +278,14 @@ def tried(folder: Path) -> list[dict[str, Any]]:
 def reopened(method: str, samples: Windows, folder: Path, device: str = "cpu") -> Scorer:
     """The scorer that `search` chose, from what it has stored; nothing is trained.
 
-    samples: those that it learnt.
+    samples: those that it learnt from.
     """
     tries = json.loads((folder / "work.json").read_text(encoding="utf-8"))["tries"]
     best = best_of(method, tried(folder))
     model = model_of(method)
     settings = tries[best]["value"] if model in STATISTICS else Settings(**tries[best])
-    learnt = steps(samples) if method in (*STEPWISE, BEGUN) else samples
-    return scorer_of(model, settings, learnt, folder / f"{best}.safetensors", device)
+    training = steps(samples) if method in (*STEPWISE, BEGUN) else samples
+    return scorer_of(model, settings, training, folder / f"{best}.safetensors", device)
 
 
 def model_of(method: str) -> str:
@@ -297,7 +299,7 @@ def model_of(method: str) -> str:
 
 
 def best_of(method: str, results: Sequence[dict[str, Any]]) -> int:
-    """The number of the first point with the best valid_ndcg, from what `stored` gave of all.
+    """The number of the first point with the best valid_ndcg, from the results of `stored`.
 
     Raises BaselineError if all diverged.
     """
@@ -336,28 +338,28 @@ def shown(settings: Settings | float) -> dict[str, Any]:
 
 def searched(settings: Settings | float) -> dict[str, Any]:
     """The settings that the grid is over."""
-    every = shown(settings)
-    return {name: every[name] for name in GRID} if isinstance(settings, Settings) else every
+    values = shown(settings)
+    return {name: values[name] for name in GRID} if isinstance(settings, Settings) else values
 
 
 def stored(
     path: Path,
     model: str,
     settings: Settings | float,
-    learnt: Windows,
+    training: Windows,
     valid: Windows,
     device: str,
     vectors: np.ndarray | None,
 ) -> dict[str, Any]:
-    """What one point of the grid gave: epochs, valid_ndcg, curve, seconds; from `path` if there.
+    """The result of a point of the grid: epochs, valid_ndcg, curve, seconds; from `path` if there.
 
     valid_ndcg is None if it diverged. A network's weights are written beside `path`.
     """
     if not path.exists():
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             curve = attempt(
-                path.with_suffix(".safetensors"), model, settings, learnt, valid, device, vectors
+                path.with_suffix(".safetensors"), model, settings, training, valid, device, vectors
             )
         except Diverged as error:
             print(f"left out: {error}, with {searched(settings)}")
@@ -367,7 +369,7 @@ def stored(
             "epochs": len(curve),
             "valid_ndcg": float(curve.valid_ndcg.max()) if len(curve) else None,
             "curve": rows,
-            "seconds": round(time.perf_counter() - began, 2),
+            "seconds": round(time.perf_counter() - start, 2),
         }
         write_json(result, path)
     return json.loads(path.read_text(encoding="utf-8"))
@@ -377,26 +379,26 @@ def attempt(
     weights: Path,
     model: str,
     settings: Settings | float,
-    learnt: Windows,
+    training: Windows,
     valid: Windows,
     device: str,
     vectors: np.ndarray | None,
 ) -> pd.DataFrame:
     """Train a network and write its weights, or evaluate a statistic; the curve of validation."""
     if isinstance(settings, Settings):
-        network, curve = networks.train(model, learnt, valid, settings, device, vectors)
+        network, curve = networks.train(model, training, valid, settings, device, vectors)
         networks.save(network, weights)
         return curve
-    score = STATISTICS[model][0](learnt, settings)
+    score = STATISTICS[model][0](training, settings)
     return pd.DataFrame(
         [{"epoch": 0, "train_loss": math.nan, "valid_ndcg": valid_ndcg(score, valid)}]
     )
 
 
 def scorer_of(
-    model: str, settings: Settings | float, learnt: Windows, weights: Path, device: str
+    model: str, settings: Settings | float, training: Windows, weights: Path, device: str
 ) -> Scorer:
     """A model as a scorer, with the settings that were chosen."""
     if isinstance(settings, Settings):
-        return networks.scorer(networks.load(model, weights, learnt, settings, device))
-    return STATISTICS[model][0](learnt, settings)
+        return networks.scorer(networks.load(model, weights, training, settings, device))
+    return STATISTICS[model][0](training, settings)

@@ -1,9 +1,9 @@
 """Beam search without a model: what may be written, hypotheses, and one step from logits.
 
-Which hypotheses run, finish and win is exactly what Hugging Face `generate` does for `num_beams`,
+Hypotheses run, finish and win exactly as in Hugging Face `generate` with `num_beams`,
 `length_penalty`, `max_new_tokens`, one end-of-sequence token and `early_stopping=False`.
 
-In shapes, R is the number of prompts, B of beams, T of the most new tokens, V of the vocabulary.
+In shapes, R is the number of prompts, B of beams, T of new tokens at most, V of the vocabulary.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ class Hypotheses:
 
     @classmethod
     def start(
-        cls, numbers: list[int], running: int, rules: Rules, device: torch.device
+        cls, numbers: list[int], count: int, rules: Rules, device: torch.device
     ) -> Hypotheses:
-        """For the prompts with these numbers: `running` empty beams each, and none finished."""
+        """For the prompts with these numbers: `count` empty beams each, and none finished."""
         rows, search = len(numbers), rules.search
         prompt = torch.tensor(numbers, device=device)
         finished = torch.full((rows, search.beams, search.max_new_tokens), rules.eos, device=device)
@@ -143,9 +143,9 @@ class Hypotheses:
         return cls(
             prompt=prompt,
             length=torch.zeros_like(prompt),
-            tokens=torch.full((rows, running, search.max_new_tokens), rules.eos, device=device),
-            scores=torch.zeros((rows, running), device=device),
-            nodes=root.repeat(rows, running, 1),
+            tokens=torch.full((rows, count, search.max_new_tokens), rules.eos, device=device),
+            scores=torch.zeros((rows, count), device=device),
+            nodes=root.repeat(rows, count, 1),
             finished=finished,
             finished_scores=torch.full(finished.shape[:2], NONE, device=device),
             open=torch.ones(rows, dtype=torch.bool, device=device),
@@ -226,8 +226,8 @@ def continuations(hypotheses: Hypotheses, logits: Tensor, rules: Rules) -> Conti
     search = rules.search
     width = 2 * search.beams
     length = hypotheses.length + hypotheses.open  # what is done no longer grows
-    best, next_tokens = likeliest(logits, width, hypotheses, rules.trie)  # (R, B, 2B)
-    scores, index = (hypotheses.scores[:, :, None] + best).flatten(1).topk(width)  # (R, 2B)
+    log_probs, next_tokens = likeliest(logits, width, hypotheses, rules.trie)  # (R, B, 2B)
+    scores, index = (hypotheses.scores[:, :, None] + log_probs).flatten(1).topk(width)  # (R, 2B)
     parents = index // width
     last = next_tokens.flatten(1).gather(1, index)
     tokens = pick(hypotheses.tokens, parents)
@@ -249,10 +249,10 @@ def best_finished(hypotheses: Hypotheses, ways: Continuations) -> tuple[Tensor, 
     What ends now counts only if it is among the B likeliest continuations.
     """
     beams = hypotheses.finished.shape[1]
-    counts = ways.ends & hypotheses.open[:, None]
-    counts[:, beams:] = False
-    ended = (ways.scores / ways.penalty).masked_fill(~counts, NONE)
-    scores, order = torch.cat((hypotheses.finished_scores, ended), 1).topk(beams)
+    mask = ways.ends & hypotheses.open[:, None]
+    mask[:, beams:] = False
+    new_scores = (ways.scores / ways.penalty).masked_fill(~mask, NONE)
+    scores, order = torch.cat((hypotheses.finished_scores, new_scores), 1).topk(beams)
     return pick(torch.cat((hypotheses.finished, ways.tokens), 1), order), scores
 
 
@@ -268,18 +268,18 @@ def likeliest(
 
     Log-probabilities are over all tokens, as in `generate`, also where a trie forbids some.
     """
-    best, tokens = [], []
-    at_once = 1 if logits.device.type == "cpu" else len(logits)  # the logits of one fit a CPU cache
+    log_probs, tokens = [], []
+    step = 1 if logits.device.type == "cpu" else len(logits)  # one prompt's logits fit a CPU cache
     inputs = (logits, hypotheses.nodes, hypotheses.length)
-    for some, nodes, depths in zip(*(tensor.split(at_once) for tensor in inputs), strict=True):
-        some = some.float()
-        total = some.logsumexp(-1, keepdim=True)
+    for block, nodes, depths in zip(*(tensor.split(step) for tensor in inputs), strict=True):
+        block = block.float()
+        total = block.logsumexp(-1, keepdim=True)
         if trie:
-            some = some + forbidden(nodes, depths, trie, some)
-        values, ids = some.topk(count)
-        best.append(values - total)
+            block = block + forbidden(nodes, depths, trie, block)
+        values, ids = block.topk(count)
+        log_probs.append(values - total)
         tokens.append(ids)
-    return torch.cat(best), torch.cat(tokens)
+    return torch.cat(log_probs), torch.cat(tokens)
 
 
 def forbidden(nodes: Tensor, depths: Tensor, trie: Trie, logits: Tensor) -> Tensor:
@@ -288,22 +288,22 @@ def forbidden(nodes: Tensor, depths: Tensor, trie: Trie, logits: Tensor) -> Tens
     nodes: (R, B, 2) int64. depths: (R,) int64.
     """
     mask = torch.full_like(logits, -torch.inf)
-    allowed = [
+    children = [
         trie.children(node, depth)
-        for of_prompt, depth in zip(nodes.tolist(), depths.tolist(), strict=True)
-        for node in of_prompt
+        for prompt_nodes, depth in zip(nodes.tolist(), depths.tolist(), strict=True)
+        for node in prompt_nodes
     ]
-    beam = np.repeat(np.arange(len(allowed)), [len(tokens) for tokens in allowed])
-    token = np.concatenate(allowed)
-    mask.flatten(0, 1)[tuple(torch.from_numpy(each).to(mask.device) for each in (beam, token))] = 0
+    beam = np.repeat(np.arange(len(children)), [len(tokens) for tokens in children])
+    token = np.concatenate(children)
+    mask.flatten(0, 1)[tuple(torch.from_numpy(axis).to(mask.device) for axis in (beam, token))] = 0
     return mask
 
 
 def descend(nodes: Tensor, depths: Tensor, tokens: Tensor, trie: Trie) -> Tensor:
     """The trie nodes (R, B, 2) after one more token (R, B), from nodes (R, B, 2) at depths (R,)."""
     rows = zip(nodes.tolist(), depths.tolist(), tokens.tolist(), strict=True)
-    after = [
-        [trie.child(node, depth, token) for node, token in zip(of_prompt, added, strict=True)]
-        for of_prompt, depth, added in rows
+    children = [
+        [trie.child(node, depth, token) for node, token in zip(prompt_nodes, ids, strict=True)]
+        for prompt_nodes, depth, ids in rows
     ]
-    return torch.tensor(after, device=nodes.device)
+    return torch.tensor(children, device=nodes.device)

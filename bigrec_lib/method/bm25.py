@@ -32,11 +32,11 @@ def index_of(titles: Sequence[str]) -> bm25s.BM25 | None:
     """An index of the words of titles; None if they have none."""
     import bm25s
 
-    listed = [words(title) for title in titles]
-    if not any(listed):
+    word_lists = [words(title) for title in titles]
+    if not any(word_lists):
         return None
     index = bm25s.BM25()
-    index.index(listed, show_progress=False)
+    index.index(word_lists, show_progress=False)
     return index
 
 
@@ -48,11 +48,11 @@ def scores_of(text: str, index: bm25s.BM25 | None, n_titles: int) -> np.ndarray:
     return index.get_scores(query)
 
 
-def scores(generated: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """BM25 scores of titles for generated texts, (n, I) float32.
+def scores(texts: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+    """BM25 scores of titles for generated `texts`, (n, I) float32.
 
     A text that shares no word with any title scores 0 everywhere: all titles tie.
     """
     index = index_of(titles)
-    found = [scores_of(text, index, len(titles)) for text in generated]
-    return np.array(found, dtype=np.float32).reshape(len(generated), len(titles))
+    rows = [scores_of(text, index, len(titles)) for text in texts]
+    return np.array(rows, dtype=np.float32).reshape(len(texts), len(titles))

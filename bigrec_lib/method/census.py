@@ -1,4 +1,4 @@
-"""A data set in numbers: its size, and what BIGRec and its rivals live on.
+"""A data set in numbers: its size, and what BIGRec and its rivals depend on.
 
 An LLM can go by words that target and history share; a model of item numbers cannot recommend what
 it has never seen; a target at the very time of the last history item comes after it by the order
@@ -64,53 +64,53 @@ def continuity(
 
     histories, targets: numbers of items in `titles`.
     """
-    of_title = {}
+    cache = {}
 
-    def known(item: int) -> set[str]:
-        if item not in of_title:
-            of_title[item] = words(titles[item])
-        return of_title[item]
+    def words_of(item: int) -> set[str]:
+        if item not in cache:
+            cache[item] = words(titles[item])
+        return cache[item]
 
     shares = [
-        len(known(target) & set().union(*map(known, history))) / max(len(known(target)), 1)
+        len(words_of(target) & set().union(*map(words_of, history))) / max(len(words_of(target)), 1)
         for target, history in zip(targets, histories, strict=True)
     ]
     return np.array(shares)
 
 
 def repeats(examples: pa.Table, candidate: np.ndarray) -> float:
-    """Share of examples whose target's title is in their own history.
+    """Share of examples whose history holds the title of their target.
 
     candidate: (items,) what an item is ranked as; items with the same title are one.
     """
     sizes = pc.list_value_length(examples["history"]).to_numpy()
     target = np.repeat(candidate[examples["target"].to_numpy()], sizes)
     row = np.repeat(np.arange(len(examples)), sizes)
-    again = row[candidate[pc.list_flatten(examples["history"]).to_numpy()] == target]
-    return len(np.unique(again)) / len(examples)
+    rows = row[candidate[pc.list_flatten(examples["history"]).to_numpy()] == target]
+    return len(np.unique(rows)) / len(examples)
 
 
 def census(
-    corpus: Corpus, parts: dict[str, pa.Table], drawn: dict[str, pa.Table], counts: np.ndarray
+    corpus: Corpus, splits: dict[str, pa.Table], drawn: dict[str, pa.Table], counts: np.ndarray
 ) -> pd.DataFrame:
     """A data set in numbers: columns what, value.
 
-    parts: all examples by split; drawn: those that are used. counts: training interactions of each
-    item. Shares are of the drawn test examples, if nothing else is said.
+    splits: all examples by split; drawn: those that are used. counts: training interactions of
+    each item. Shares are of the drawn test examples, unless stated otherwise.
     """
     lengths = np.bincount(corpus.interactions.user)
     titles = corpus.items.title
     characters = titles.str.len()
     distinct = titles.drop_duplicates()
     candidate = corpus.items.title_group.to_numpy()
-    seen = np.bincount(candidate, weights=counts)
+    title_counts = np.bincount(candidate, weights=counts)
     test = drawn["test"]
-    users = np.unique(test["user"].to_numpy(), return_counts=True)[1]
+    sizes = np.unique(test["user"].to_numpy(), return_counts=True)[1]
     numbers = {
         "users": len(lengths),
         "items": len(titles),
         "interactions": len(corpus.interactions),
-        "samples (sequences)": sum(map(len, parts.values())),
+        "samples (sequences)": sum(map(len, splits.values())),
         "density": len(corpus.interactions) / len(lengths) / len(titles),
         "interactions per user (median)": float(np.median(lengths)),
         "distinct titles": len(distinct),
@@ -124,14 +124,14 @@ def census(
         "titles in another script than Latin": float(
             (~distinct.map(script).isin(["LATIN", ""])).mean()
         ),
-        "training samples": len(parts["train"]),
+        "training samples": len(splits["train"]),
         "validation examples drawn": len(drawn["valid"]),
         "test examples drawn": len(test),
-        "users of the test examples": len(users),
-        "users of the test examples, effective": effective(users),
-        "most test examples of one user": int(users.max()),
+        "users of the test examples": len(sizes),
+        "users of the test examples, effective": effective(sizes),
+        "most test examples of one user": int(sizes.max()),
         "targets unseen in training": float(
-            (seen[candidate[test["target"].to_numpy()]] == 0).mean()
+            (title_counts[candidate[test["target"].to_numpy()]] == 0).mean()
         ),
         "targets that are in their history": repeats(test, candidate),
         "words of the target that are in the history": continuity(
@@ -141,7 +141,7 @@ def census(
     if corpus.unit != ORDER and "split" not in corpus.interactions:
         times = corpus.interactions.time.to_numpy().astype(f"M8[{corpus.unit}]")
         cuts = {
-            split: parts[split]["time"].to_numpy().min().astype(f"M8[{corpus.unit}]")
+            split: splits[split]["time"].to_numpy().min().astype(f"M8[{corpus.unit}]")
             for split in ("valid", "test")
         }
         numbers |= {

@@ -1,15 +1,15 @@
 """Cheaper ways from a generated text to items than embedding it and scanning the catalogue.
 
 A way answers one request at a time, as a recommender in use does: `ground` takes the text and a
-function that embeds it, and gives the first k candidates, best first. Whether it asked for the
-embedding is noted, as that is an LLM's pass. `add` puts one more title in; `size` is the memory it
-holds, in bytes.
+function that embeds it, and gives the first k candidates, best first. Whether it called that
+function is noted, as embedding costs a pass of the LLM. `add` puts one more title in; `size` is the
+memory it holds, in bytes.
 
 The lossless way: a text that equals a title has that title's vector, so its list is known before
-anybody asks. The others are held against the exact list, which `Scan` finds.
+anybody asks. The others are compared with the exact list, which `Scan` finds.
 
-What the ways make of odd input: a text that is empty, or like no title, is embedded and scanned
-for; a catalogue of fewer than k titles has lists as long as it is.
+Odd input: a text that is empty, or like no title, is embedded and scanned for; with fewer than k
+titles in the catalogue, lists are as long as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.method import grounding, l2
 from bigrec_lib.method.finders import Finder, Grams, Words
 
-BLOCK = 256  # titles whose rows are worked out together
+BLOCK = 256  # titles whose rows are computed together
 
 Vector = Callable[[], np.ndarray]
 """Gives the vector (d,) of a request's text; asking for it costs a pass of the LLM."""
@@ -74,15 +74,15 @@ class Scan:
 
     def nearest(self, query: np.ndarray) -> np.ndarray:
         """The k nearest candidates of one query (d,); of equals the smaller number first."""
-        whole = torch.from_numpy(query)
-        left = whole - self.shift
-        score = torch.addmv(self.norms, self.centred, left, alpha=-2)
-        error = l2.rounding(len(left)) * (left.norm() + self.longest).square()
-        limit = score.kthvalue(min(self.k, len(score))).values + 2 * error
-        near = (score <= limit).nonzero().flatten()
-        row = torch.zeros_like(near)
-        far = l2.squared_distance(whole[None], row, self.vectors, near).sqrt_()
-        return near[far.argsort(stable=True)[: self.k]].numpy()
+        vector = torch.from_numpy(query)
+        centred = vector - self.shift
+        scores = torch.addmv(self.norms, self.centred, centred, alpha=-2)
+        error = l2.rounding(len(centred)) * (centred.norm() + self.longest).square()
+        limit = scores.kthvalue(min(self.k, len(scores))).values + 2 * error
+        candidates = (scores <= limit).nonzero().flatten()
+        row = torch.zeros_like(candidates)
+        distances = l2.squared_distance(vector[None], row, self.vectors, candidates).sqrt_()
+        return candidates[distances.argsort(stable=True)[: self.k]].numpy()
 
     def add(self, title: str, vector: np.ndarray) -> None:
         """The shift stays that of the first titles: any shift leaves distances as they are."""
@@ -94,32 +94,32 @@ class Scan:
 
     @property
     def size(self) -> int:
-        return sum(part.nbytes for part in (self.vectors, self.centred, self.norms))
+        return sum(tensor.nbytes for tensor in (self.vectors, self.centred, self.norms))
 
 
 class Rows:
-    """The first k candidates of every title's own row of distances, worked out beforehand."""
+    """The first k candidates of every title's row of distances, computed beforehand."""
 
     def __init__(self, vectors: np.ndarray, k: int):
         self.scan = Scan(vectors, k)
         self.k = k
         starts = tqdm(range(0, len(vectors), BLOCK), desc="rows of titles", unit="block")
         parts = [grounding.nearest(vectors[i : i + BLOCK], vectors, k) for i in starts]
-        self.lists = np.concatenate([top for top, _ in parts])  # (I, k) int64
-        self.far = np.concatenate([far for _, far in parts])  # (I, k) float64
+        self.lists = np.concatenate([candidates for candidates, _ in parts])  # (I, k) int64
+        self.far = np.concatenate([distances for _, distances in parts])  # (I, k) float64
 
     def add(self, title: str, vector: np.ndarray) -> None:
         """A row for the new title, and its place in the rows of the others."""
         self.scan.add(title, vector)
-        new = torch.from_numpy(vector)[None]
+        query = torch.from_numpy(vector)[None]
         count = len(self.scan.vectors)
-        to_new = l2.squared_distance(
-            new, torch.zeros(count, dtype=torch.int64), self.scan.vectors, torch.arange(count)
+        distances = l2.squared_distance(
+            query, torch.zeros(count, dtype=torch.int64), self.scan.vectors, torch.arange(count)
         ).sqrt_()
-        self.lists, self.far = merged(self.lists, self.far, to_new[:-1].numpy(), self.k)
-        own = to_new.argsort(stable=True)[: self.lists.shape[1]]
-        self.lists = np.vstack([self.lists, own.numpy()])
-        self.far = np.vstack([self.far, to_new[own].numpy()])
+        self.lists, self.far = merged(self.lists, self.far, distances[:-1].numpy(), self.k)
+        candidates = distances.argsort(stable=True)[: self.lists.shape[1]]
+        self.lists = np.vstack([self.lists, candidates.numpy()])
+        self.far = np.vstack([self.far, distances[candidates].numpy()])
 
     @property
     def size(self) -> int:
@@ -128,16 +128,16 @@ class Rows:
 
 
 def merged(
-    lists: np.ndarray, far: np.ndarray, to_new: np.ndarray, k: int
+    lists: np.ndarray, distances: np.ndarray, new_distances: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists (I, k) and their distances with candidate I put in, at distance `to_new` (I,).
+    """Lists (I, k) and their distances with candidate I put in, at its `new_distances` (I,).
 
-    Behind what is as near: its number is the larger one.
+    It comes after candidates that are as near: its number is larger.
     """
     lists = np.column_stack([lists, np.full(len(lists), len(lists))])
-    far = np.column_stack([far, to_new])
-    order = np.argsort(far, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(lists, order, 1), np.take_along_axis(far, order, 1)
+    distances = np.column_stack([distances, new_distances])
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(lists, order, 1), np.take_along_axis(distances, order, 1)
 
 
 # ------------------------------------------------------------------- by the text alone
@@ -150,8 +150,8 @@ class Cascade:
         self.finders, self.rows = finders, rows
 
     def find(self, text: str) -> int | None:
-        found = (finder.find(text) for finder in self.finders)
-        return next((candidate for candidate in found if candidate is not None), None)
+        candidates = (finder.find(text) for finder in self.finders)
+        return next((candidate for candidate in candidates if candidate is not None), None)
 
     def ground(self, text: str, vector: Vector) -> np.ndarray:
         candidate = self.find(text)
@@ -215,14 +215,14 @@ def principal(vectors: np.ndarray, m: int) -> Callable[[np.ndarray], np.ndarray]
     centre = vectors.mean(0, dtype=np.float64)
     spread = vectors - centre
     _, axes = np.linalg.eigh(spread.T @ spread)  # rising variance
-    kept = axes[:, ::-1][:, :m]
-    return lambda some: ((some - centre) @ kept).astype(np.float32)
+    directions = axes[:, ::-1][:, :m]
+    return lambda x: ((x - centre) @ directions).astype(np.float32)
 
 
 class Indexed:
     """A FAISS index over the vectors less their mean. build: the vectors -> the index, filled.
 
-    One thread, as for a request, so that the same index comes out each time. Where the index finds
+    It uses one thread, as for a request, so that it is the same each time. Where a search finds
     fewer than k, the rest are the first titles of the catalogue that it has not found.
     """
 
@@ -235,8 +235,8 @@ class Indexed:
         self.index = build(vectors - self.shift)
 
     def ground(self, text: str, vector: Vector) -> np.ndarray:
-        _, found = self.index.search((vector() - self.shift)[None], self.k)
-        return filled(found[0], min(self.k, self.index.ntotal))
+        _, candidates = self.index.search((vector() - self.shift)[None], self.k)
+        return filled(candidates[0], min(self.k, self.index.ntotal))
 
     def add(self, title: str, vector: np.ndarray) -> None:
         self.index.add((vector - self.shift)[None])
@@ -248,15 +248,15 @@ class Indexed:
         return faiss.serialize_index(self.index).nbytes
 
 
-def filled(found: np.ndarray, k: int) -> np.ndarray:
-    """The first k of what is found (-1 is nothing), and then of what else there is in order.
+def filled(candidates: np.ndarray, k: int) -> np.ndarray:
+    """The first k of the candidates found (-1: none), then of all others by number.
 
     >>> filled(np.array([4, 1, -1, -1]), 4).tolist()
     [4, 1, 0, 2]
     """
-    found = found[found >= 0][:k]
-    rest = np.setdiff1d(np.arange(k + len(found)), found)
-    return np.concatenate([found, rest[: k - len(found)]])
+    candidates = candidates[candidates >= 0][:k]
+    rest = np.setdiff1d(np.arange(k + len(candidates)), candidates)
+    return np.concatenate([candidates, rest[: k - len(candidates)]])
 
 
 def hnsw(vectors: np.ndarray, links: int, breadth: int):
@@ -270,7 +270,7 @@ def hnsw(vectors: np.ndarray, links: int, breadth: int):
 
 
 def ivf(vectors: np.ndarray, probes: int):
-    """As many cells as the square root of the titles, of which the nearest `probes` are read."""
+    """An inverted file of √I cells, of which a search reads the nearest `probes`."""
     import faiss
 
     d, cells = vectors.shape[1], max(1, int(len(vectors) ** 0.5))
@@ -285,8 +285,8 @@ def ivf(vectors: np.ndarray, probes: int):
 def pq(vectors: np.ndarray, codes: int):
     """Product quantisation: vectors cut into parts, each replaced by the nearest of 256 such parts.
 
-    As many parts as divide the dimensions evenly, at most `codes`; fewer than 256 where there are
-    fewer titles.
+    There are at most `codes` parts, as many as divide the dimensions evenly; with fewer than 256
+    titles, there are fewer to replace a part by.
     """
     import faiss
 
@@ -308,7 +308,7 @@ class Served:
     """What a way answered to n requests.
 
     lists: (n, k) candidates. embedded: (n,) bool, whether the text had to be embedded. seconds:
-    (n,) without that embedding. build: seconds to build the way, its vectors given; size: the bytes
+    (n,) without that embedding. build: seconds to build the way from given vectors; size: the bytes
     it holds.
     """
 
@@ -329,29 +329,29 @@ def serve(build: Callable[[], Way], texts: Sequence[str], queries: np.ndarray) -
         raise CheaperError("no request to serve: the test split is empty")
     start = time.perf_counter()
     way = build()
-    built = time.perf_counter() - start
+    duration = time.perf_counter() - start
     way.ground(texts[0], lambda: queries[0])  # warms up
-    asked = np.zeros(len(texts), dtype=bool)
+    embedded = np.zeros(len(texts), dtype=bool)
     seconds = np.zeros(len(texts))
     lists = []
 
     def vector(number: int) -> Vector:
         def ask() -> np.ndarray:
-            asked[number] = True
+            embedded[number] = True
             return queries[number]
 
         return ask
 
     for number, text in enumerate(tqdm(texts, desc="requests", leave=False)):
         start = time.perf_counter()
-        shown = way.ground(text, vector(number))
+        candidates = way.ground(text, vector(number))
         seconds[number] = time.perf_counter() - start
-        lists.append(shown)
-    return Served(way, np.stack(lists), asked, seconds, built, way.size)
+        lists.append(candidates)
+    return Served(way, np.stack(lists), embedded, seconds, duration, way.size)
 
 
 def seconds_to_add(way: Way, title: str, vector: np.ndarray) -> float:
-    """Seconds to take in one more title, its vector given."""
+    """Seconds to take in one more title with a given vector."""
     start = time.perf_counter()
     way.add(title, vector)
     return time.perf_counter() - start
@@ -360,12 +360,12 @@ def seconds_to_add(way: Way, title: str, vector: np.ndarray) -> float:
 def listed_ranks(lists: np.ndarray, targets: np.ndarray, candidates: int) -> pd.DataFrame:
     """Each target's place in a list (n, k), best first: columns rank and ties, int32.
 
-    A target that is not listed comes after all that are, tied with everything else.
+    A target that is not listed comes after the list, tied with all other candidates outside it.
     """
-    equal = lists == targets[:, None]
-    hit, k = equal.any(1), lists.shape[1]
-    rank = np.where(hit, equal.argmax(1), k)
-    return grounding.frame(rank, np.where(hit, 0, max(candidates - k - 1, 0)))
+    hits = lists == targets[:, None]
+    listed, k = hits.any(1), lists.shape[1]
+    rank = np.where(listed, hits.argmax(1), k)
+    return grounding.frame(rank, np.where(listed, 0, max(candidates - k - 1, 0)))
 
 
 def recall(lists: np.ndarray, queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -374,10 +374,10 @@ def recall(lists: np.ndarray, queries: np.ndarray, vectors: np.ndarray) -> np.nd
     So of candidates that are equally near, any will do. queries: (n, d), vectors: (I, d).
     """
     n, k = lists.shape
-    _, far = grounding.nearest(queries, vectors, k)
+    _, distances = grounding.nearest(queries, vectors, k)
     row, column = torch.arange(n).repeat_interleave(k), torch.from_numpy(lists.ravel())
-    of_list = l2.squared_distance(torch.from_numpy(queries), row, torch.from_numpy(vectors), column)
-    return (of_list.sqrt_().numpy().reshape(n, k) <= far[:, -1:]).mean(1)
+    squares = l2.squared_distance(torch.from_numpy(queries), row, torch.from_numpy(vectors), column)
+    return (squares.sqrt_().numpy().reshape(n, k) <= distances[:, -1:]).mean(1)
 
 
 # --------------------------------------------------------------------------- large catalogues
@@ -388,8 +388,8 @@ def invented(vectors: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarra
 
     Each is a title's vector plus half the difference of two others.
     """
-    one, plus, minus = rng.integers(len(vectors), size=(3, n))
-    return vectors[one] + (vectors[plus] - vectors[minus]) / 2
+    base, plus, minus = rng.integers(len(vectors), size=(3, n))
+    return vectors[base] + (vectors[plus] - vectors[minus]) / 2
 
 
 def growing(
@@ -399,11 +399,11 @@ def growing(
     requests: int,
     limit: float,
 ) -> pd.DataFrame:
-    """Ways over invented catalogues of growing size, a row a size and way.
+    """Ways over invented catalogues of growing size, a row for each size and way.
 
     vectors: (I, d) of real titles; builders: name -> vectors -> way. Columns items, method, build,
-    p50, p95 (seconds), recall, size (bytes), gap: a way is left out where building it would take
-    longer than `limit` seconds, by how long it took before.
+    p50, p95 (seconds), recall, size (bytes), gap: why a way is left out, which is where building it
+    would take longer than `limit` seconds at the pace of its last size.
     """
     rng = np.random.default_rng(0)
     queries = invented(vectors, requests, rng)
@@ -419,11 +419,11 @@ def growing(
             served = serve(partial(build, catalogue), [""] * requests, queries)
             pace[name] = served.build / items
             p50, p95 = np.quantile(served.seconds, [0.5, 0.95])
-            found = recall(served.lists, queries, catalogue).mean()
+            mean_recall = recall(served.lists, queries, catalogue).mean()
             rows.append(
                 row
                 | {"build": served.build, "p50": p50, "p95": p95}
-                | {"recall": found, "size": served.size}
+                | {"recall": mean_recall, "size": served.size}
             )
     columns = ["items", "method", "build", "p50", "p95", "recall", "size", "gap"]
     return pd.DataFrame(rows, columns=columns)

@@ -21,11 +21,11 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     print(f"converting {gguf.name} to safetensors, once", flush=True)
-    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        tokenizer = AutoTokenizer.from_pretrained(**source)
         model = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+            **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
     except (ValueError, KeyError, NotImplementedError) as error:
         raise ConversionError(
@@ -42,7 +42,7 @@ def tie_copies(model) -> None:
     """Tie output weights and embeddings again where they are two quantisations of one matrix.
 
     A GGUF file may hold tied weights twice, with more bits for the output, and transformers then
-    takes the two for different. The output's copy stays, as it is the finer one.
+    takes them for two matrices. The output's copy stays, as it is the finer one.
     """
     output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if output.weight.shape != embedding.weight.shape:

@@ -20,7 +20,7 @@ from bigrec_lib.method.values import now, numbers, times
 class Corpus:
     """A catalogue and who consumed what, in time order.
 
-    items: one row an item, in the order of `item_id` as a string; the row number is the item.
+    items: one row per item, in the order of `item_id` as a string; the row number is the item.
         Columns item_id (str), title (str, clean), raw_title (str), title_group (int32: the
         smallest item with the same title, so namesakes share it).
     interactions: columns user (int32), item (int32), time (int64), sorted by user, then time;
@@ -43,9 +43,9 @@ class Corpus:
 class Filters:
     """What is kept of a data set; the defaults keep all.
 
-    positive_only: ratings above this (0: every rating). k_core: users and items with as many
-    interactions among themselves (0: all). min_title, max_title: titles of at least and at most as
-    many characters (0: all).
+    positive_only: ratings above this (0: every rating). k_core: users and items with at least so
+    many interactions among themselves (0: all). min_title, max_title: titles of at least and at
+    most so many characters (0: all).
     """
 
     positive_only: float = 0
@@ -115,30 +115,30 @@ def check_order(user: np.ndarray, time: np.ndarray, file: str) -> None:
 
 
 def future(time: np.ndarray, unit: str) -> dict[str, int]:
-    """A row of drops for times that are still to come; none if none is."""
-    ahead = int((time > now(unit)).sum())
-    return {"interactions dated in the future, kept": ahead} if ahead else {}
+    """An entry of drops for times in the future; none if there are none."""
+    count = int((time > now(unit)).sum())
+    return {"interactions dated in the future, kept": count} if count else {}
 
 
 def dubious(titles: pd.Series, file: str) -> dict[str, int]:
-    """Rows of drops for titles of which half or more are alike, or mere numbers.
+    """Entries of drops if half or more of the titles are the same, or mere numbers.
 
     Raises DataError if several items all have one title.
     """
-    rows = {}
+    drops = {}
     counts = titles.value_counts()
-    title, most = counts.index[0], int(counts.iloc[0])
-    if most == len(titles) > 1:
+    title, repeats = counts.index[0], int(counts.iloc[0])
+    if repeats == len(titles) > 1:
         raise DataError(
-            f"{file}: all {most} items are called {title!r:.60}, so there is nothing to choose "
+            f"{file}: all {repeats} items are called {title!r:.60}, so there is nothing to choose "
             "between. Is `title` the right column?"
         )
-    if 2 * most >= len(titles) > 2:
-        rows[f"items all called {title!r:.60}, kept"] = most
-    numeric = int(titles.str.fullmatch(r"[\d.,]+").sum())
-    if 2 * numeric >= len(titles):
-        rows["items whose title is a mere number, kept"] = numeric
-    return rows
+    if 2 * repeats >= len(titles) > 2:
+        drops[f"items all called {title!r:.60}, kept"] = repeats
+    numerals = int(titles.str.fullmatch(r"[\d.,]+").sum())
+    if 2 * numerals >= len(titles):
+        drops["items whose title is a mere number, kept"] = numerals
+    return drops
 
 
 def clean_title(raw: object) -> str:
@@ -186,13 +186,13 @@ class Selection:
 
     def apply(self, filters: Filters) -> None:
         """Leave out what the filters say, in the order in which `drops` lists it."""
-        bare = (self.titles.clean == "").to_numpy(dtype=bool)
-        self.drops["items without a title"] = int(bare.sum())
+        untitled = (self.titles.clean == "").to_numpy(dtype=bool)
+        self.drops["items without a title"] = int(untitled.sum())
         self.leave_out(self.item < 0, "interactions on unknown items")
-        self.unlist(bare, "interactions on items without a title")
+        self.unlist(untitled, "interactions on items without a title")
         length = self.titles.clean.str.len().to_numpy(dtype=np.int64)
         if filters.min_title > 1:
-            short = ~bare & (length < filters.min_title)
+            short = ~untitled & (length < filters.min_title)
             self.unlist_titled(short, f"below {filters.min_title}")
         if filters.max_title and (length > filters.max_title).any():
             self.unlist_titled(length > filters.max_title, f"above {filters.max_title}")
@@ -203,24 +203,24 @@ class Selection:
         if filters.k_core > 1:
             self.keep_core(filters.k_core)
 
-    def leave_out(self, gone: np.ndarray, what: str) -> None:
-        """Interactions (n,) bool that go, and what they are called among the drops."""
-        self.drops[what] = int((self.kept & gone).sum())
-        self.kept[gone] = False
+    def leave_out(self, mask: np.ndarray, label: str) -> None:
+        """Leave out the interactions of a mask (n,) bool; label: their name among the drops."""
+        self.drops[label] = int((self.kept & mask).sum())
+        self.kept[mask] = False
 
-    def unlist(self, gone: np.ndarray, what: str) -> None:
-        """Titles (m,) bool that go, with the interactions on them."""
-        self.listed[gone] = False
-        self.leave_out(gone[self.item] & (self.item >= 0), what)
+    def unlist(self, mask: np.ndarray, label: str) -> None:
+        """Leave out the titles of a mask (m,) bool, with the interactions on them."""
+        self.listed[mask] = False
+        self.leave_out(mask[self.item] & (self.item >= 0), label)
 
-    def unlist_titled(self, gone: np.ndarray, where: str) -> None:
-        """Titles (m,) bool that go for their length, and how it is called."""
-        what = f"items with a title {where} characters"
-        self.drops[what] = int(gone.sum())
-        self.unlist(gone, f"interactions on {what}")
+    def unlist_titled(self, mask: np.ndarray, limit: str) -> None:
+        """Leave out the titles of a mask (m,) bool, whose length is beyond a limit: 'above 90'."""
+        label = f"items with a title {limit} characters"
+        self.drops[label] = int(mask.sum())
+        self.unlist(mask, f"interactions on {label}")
 
     def keep_core(self, k: int) -> None:
-        """Only users and titles with k interactions or more among themselves."""
+        """Keep only users and titles with k interactions or more among themselves."""
         outside = f"outside the {k}-core"
         users = len(np.unique(self.user[self.kept]))
         inside = core(self.user, self.item, self.kept, k)
@@ -245,14 +245,14 @@ def catalogue(titles: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def numbered(ids: pd.Series, what: str, name: str) -> tuple[np.ndarray, pd.Index]:
+def numbered(ids: pd.Series, column: str, name: str) -> tuple[np.ndarray, pd.Index]:
     """A number for each row, by the order of the ids as strings, and the ids in that order."""
     codes, unique = pd.factorize(ids, sort=True)
     if not len(codes):
-        raise DataError(f"{name}: there is no {what} at all")
+        raise DataError(f"{name}: there is no {column} at all")
     gaps = codes < (1 if len(unique) and unique[0] == "" else 0)
     if gaps.any():
-        raise DataError(f"{name}: row {int(np.argmax(gaps)) + 1} has no {what}")
+        raise DataError(f"{name}: row {int(np.argmax(gaps)) + 1} has no {column}")
     return codes, unique
 
 
@@ -274,13 +274,13 @@ def labels(split: pd.Series, name: str) -> np.ndarray:
     return split.to_numpy()
 
 
-def core(user: np.ndarray, item: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray:
-    """Of the rows kept, those of the largest part where users and items all have k or more."""
-    kept = kept.copy()
+def core(user: np.ndarray, item: np.ndarray, mask: np.ndarray, k: int) -> np.ndarray:
+    """Of the rows of a mask, the largest part in which all users and items have k rows or more."""
+    mask = mask.copy()
     while True:
-        few = np.zeros(len(kept), dtype=bool)
+        rare = np.zeros(len(mask), dtype=bool)
         for ids in (user, item):
-            few[kept] |= (np.bincount(ids[kept]) < k)[ids[kept]]
-        if not few.any():
-            return kept
-        kept &= ~few
+            rare[mask] |= (np.bincount(ids[mask]) < k)[ids[mask]]
+        if not rare.any():
+            return mask
+        mask &= ~rare

@@ -42,7 +42,7 @@ def embed(
 ) -> np.ndarray:
     """Embed texts with the model as it is loaded; equal texts get equal vectors.
 
-    The text without a token is embedded as the end-of-sequence token alone. `cache` is a folder:
+    A text without a token is embedded as the end-of-sequence token alone. `cache` is a folder:
     what it holds for this very model is read, what is missing is computed and added.
     Returns (len(texts), d) float32. Raises EmbeddingError for a text the model has no room for,
     vectors that are not finite, or a cache that is damaged.
@@ -98,8 +98,8 @@ def tokenise(llm: LLM, texts: list[str]) -> list[list[int]]:
 class Batch:
     """Some token lists of nearly the same length, ready for the model.
 
-    rows: (R,) which lists they are. lengths: (R,) their tokens. ids: (batch_size, width) int64,
-    each list padded on the right; rows after the R-th repeat it.
+    rows: (R,) which lists they are. lengths: (R,) how many tokens they have. ids: (batch_size,
+    width) int64, each list padded on the right; rows after the R-th repeat it.
     """
 
     rows: np.ndarray
@@ -146,7 +146,9 @@ def read(folder: Path) -> dict[bytes, torch.Tensor]:
         except SafetensorError as error:
             raise EmbeddingError(f"{path} is damaged ({error}): delete it") from None
         keys = part["texts"].numpy()  # (N, 32) uint8
-        vectors |= {key.tobytes(): row for key, row in zip(keys, part["vectors"], strict=True)}
+        vectors |= {
+            key.tobytes(): vector for key, vector in zip(keys, part["vectors"], strict=True)
+        }
     return vectors
 
 

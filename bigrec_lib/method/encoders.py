@@ -1,9 +1,9 @@
 """Other vectors of a text, which cost less than a pass of the whole LLM over it.
 
-The first layers of the LLM; a small sentence encoder; the state that the tuned LLM is in where it
-has written the text (`after_answer`), or where it is about to write (`after_prompt`): ranking by
-the latter decodes nothing, and an item is the mean state before it was the answer of a training
-sample (L2D, arXiv 2509.11524).
+The first layers of the LLM; a small sentence encoder; the state of the tuned LLM where it has
+written the text (`after_answer`), or where it is about to write (`after_prompt`): ranking by the
+latter decodes nothing, and the vector of an item is the mean state before it in the training
+samples whose answer it is (L2D, arXiv 2509.11524).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def first_layers(llm: LLM, k: int) -> Iterator[LLM]:
-    """The LLM without what follows its first k layers, but for the norm at its end.
+    """The LLM with its first k layers only, and the norm at its end.
 
     Raises StudyError if it has no more than k.
     """
@@ -80,8 +80,8 @@ class Encoder:
                 return_tensors="pt",
             )
             mask = inputs["attention_mask"][..., None].float()  # (R, T, 1)
-            states = self.model(**inputs).last_hidden_state.float()  # (R, T, d)
-            means = (states * mask).sum(1) / mask.sum(1)
+            hidden = self.model(**inputs).last_hidden_state.float()  # (R, T, d)
+            means = (hidden * mask).sum(1) / mask.sum(1)
             vectors[rows] = nn.functional.normalize(means, dim=1).numpy()
         return vectors
 
@@ -90,10 +90,10 @@ def load_encoder(name: str) -> Encoder:
     """An encoder of `assets.ENCODERS`, or of a folder. Raises StudyError if it cannot be read."""
     from transformers import AutoModel, AutoTokenizer
 
-    where = assets.fetch(name) if name in assets.ENCODERS else name
+    folder = assets.fetch(name) if name in assets.ENCODERS else name
     try:
-        model = AutoModel.from_pretrained(where, dtype=torch.float32)
-        return Encoder(model.eval(), AutoTokenizer.from_pretrained(where))
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        return Encoder(model.eval(), AutoTokenizer.from_pretrained(folder))
     except (OSError, ValueError) as error:
         raise StudyError(
             f"cannot load the encoder {name!r} ({str(error).splitlines()[0]}): give one of "
@@ -112,22 +112,22 @@ def states(llm: LLM, tokens: Sequence[list[int]], places: np.ndarray, batch_size
     """
     decoder = llm.model.get_decoder()
     width = llm.model.config.get_text_config().hidden_size
-    found = np.empty((*places.shape, width), dtype=np.float32)
+    vectors = np.empty((*places.shape, width), dtype=np.float32)
     with tqdm(total=len(tokens), desc="states", unit="example") as bar:
         for batch in embedding.batches(tokens, batch_size, llm.device):
-            last = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state.cpu()
-            at = torch.from_numpy(places[batch.rows])  # (R, m)
-            found[batch.rows] = last[torch.arange(len(at))[:, None], at].float().numpy()
-            bar.update(len(at))
-    return found
+            hidden = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state.cpu()
+            index = torch.from_numpy(places[batch.rows])  # (R, m)
+            vectors[batch.rows] = hidden[torch.arange(len(index))[:, None], index].float().numpy()
+            bar.update(len(index))
+    return vectors
 
 
-def in_context(llm: LLM, written: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+def in_context(llm: LLM, pairs: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
     """The states of the LLM after each prompt, and after its answer, (N, d) float32 each."""
-    encoded = [samples.encode(llm.tokenizer, sample) for sample in written]
-    ends = [(len(each.ids) - each.learnt - 1, len(each.ids) - 2) for each in encoded]
-    found = states(llm, [each.ids[:-1].tolist() for each in encoded], np.array(ends))
-    return found[:, 0], found[:, 1]
+    encoded = [samples.encode(llm.tokenizer, sample) for sample in pairs]
+    ends = [(len(sample.ids) - sample.learnt - 1, len(sample.ids) - 2) for sample in encoded]
+    vectors = states(llm, [sample.ids[:-1].tolist() for sample in encoded], np.array(ends))
+    return vectors[:, 0], vectors[:, 1]
 
 
 def as_answers(llm: LLM, titles: Sequence[str]) -> np.ndarray:
@@ -137,15 +137,15 @@ def as_answers(llm: LLM, titles: Sequence[str]) -> np.ndarray:
     return states(llm, tokens, np.array([[len(ids) - 1] for ids in tokens]), 32)[:, 0]
 
 
-def means_by_target(before: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def means_by_target(vectors: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean state before each candidate that was a target: candidates (m,), vectors (m, d).
 
-    before: (n, d) states after the prompts of training samples, targets: (n,) their candidates.
+    vectors: (n, d) states after the prompts of training samples, targets: (n,) their candidates.
     """
-    known, row = np.unique(targets, return_inverse=True)
-    sums = np.zeros((len(known), before.shape[1]))
-    np.add.at(sums, row, before)
-    return known, (sums / np.bincount(row)[:, None]).astype(np.float32)
+    candidates, row = np.unique(targets, return_inverse=True)
+    sums = np.zeros((len(candidates), vectors.shape[1]))
+    np.add.at(sums, row, vectors)
+    return candidates, (sums / np.bincount(row)[:, None]).astype(np.float32)
 
 
 class Partly:
@@ -156,8 +156,8 @@ class Partly:
         self.known, self.candidates, self.k = known, candidates, k
 
     def ground(self, text: str, vector: cheaper.Vector) -> np.ndarray:
-        found = self.known[self.scan.nearest(vector())]
-        return cheaper.filled(found, min(self.k, self.candidates))
+        nearest = self.known[self.scan.nearest(vector())]
+        return cheaper.filled(nearest, min(self.k, self.candidates))
 
     def add(self, title: str, vector: np.ndarray) -> None:
         self.known = np.append(self.known, self.candidates)

@@ -44,7 +44,7 @@ class Equal:
 class Spelled:
     """The title that differs from the text in case, accents, punctuation and spaces at most.
 
-    The first of several. Texts and titles without a letter or digit are like nothing.
+    The first, if there are several. Texts and titles without a letter or digit match nothing.
     """
 
     def __init__(self, titles: Sequence[str]):
@@ -82,15 +82,15 @@ class Grams:
         from scipy import sparse
 
         counts = [self.grams(title) for title in self.titles]
-        there = Counter(gram for of_title in counts for gram in of_title)
-        self.column = {gram: number for number, gram in enumerate(there)}
-        often = np.array(list(there.values()), dtype=np.float64)
-        self.idf = 1 + np.log((1 + len(counts)) / (1 + often))
-        row = np.repeat(np.arange(len(counts)), [len(of_title) for of_title in counts])
-        column = np.array([self.column[g] for c in counts for g in c], dtype=np.int64)
-        weight = np.array([c[g] for c in counts for g in c]) * self.idf[column]
+        title_counts = Counter(gram for bag in counts for gram in bag)
+        self.column = {gram: number for number, gram in enumerate(title_counts)}
+        frequencies = np.array(list(title_counts.values()), dtype=np.float64)
+        self.idf = 1 + np.log((1 + len(counts)) / (1 + frequencies))
+        row = np.repeat(np.arange(len(counts)), [len(bag) for bag in counts])
+        column = np.array([self.column[gram] for bag in counts for gram in bag], dtype=np.int64)
+        weight = np.array([bag[gram] for bag in counts for gram in bag]) * self.idf[column]
         norm = np.sqrt(np.bincount(row, weights=weight**2, minlength=len(counts)))
-        shape = (len(counts), len(there))
+        shape = (len(counts), len(title_counts))
         self.weights = sparse.csc_matrix((weight / norm[row], (row, column)), shape)
 
     def grams(self, text: str) -> Counter[str]:
@@ -103,26 +103,26 @@ class Grams:
         0 for a text that shares no gram with any title.
         """
         counts = self.grams(text)
-        known = [gram for gram in counts if gram in self.column]
-        if not known:
+        grams = [gram for gram in counts if gram in self.column]
+        if not grams:
             return np.zeros(len(self.titles))
-        columns = [self.column[gram] for gram in known]
+        columns = [self.column[gram] for gram in grams]
         return self.weights[:, columns] @ (
-            np.array([counts[gram] for gram in known]) * self.idf[columns]
+            np.array([counts[gram] for gram in grams]) * self.idf[columns]
         )
 
     def find(self, text: str) -> int | None:
         return best(self.scores(text))
 
     def add(self, title: str) -> None:
-        """All over again: one more title changes every gram's weight."""
+        """Index everything anew: one more title changes every gram's weight."""
         self.titles.append(title)
         self.index()
 
     @property
     def size(self) -> int:
-        held = (self.weights.data, self.weights.indices, self.weights.indptr, self.idf)
-        return sum(part.nbytes for part in held) + sum(len(g.encode()) + 4 for g in self.column)
+        arrays = (self.weights.data, self.weights.indices, self.weights.indptr, self.idf)
+        return sum(array.nbytes for array in arrays) + sum(len(g.encode()) + 4 for g in self.column)
 
 
 class Words:
@@ -140,7 +140,7 @@ class Words:
         return best(self.scores(text))
 
     def add(self, title: str) -> None:
-        """All over again: one more title changes every word's weight."""
+        """Index everything anew: one more title changes every word's weight."""
         self.titles.append(title)
         self.index = bm25.index_of(self.titles)
 
@@ -148,13 +148,14 @@ class Words:
     def size(self) -> int:
         if self.index is None:
             return 0
-        held = [np.asarray(self.index.scores[name]).nbytes for name in ("data", "indices")]
-        return sum(held) + sum(len(word.encode()) + 4 for word in self.index.vocab_dict)
+        sizes = [np.asarray(self.index.scores[name]).nbytes for name in ("data", "indices")]
+        return sum(sizes) + sum(len(word.encode()) + 4 for word in self.index.vocab_dict)
 
 
 class Fuzzy:
-    """The title that the fewest insertions and deletions turn into the text, for their lengths
-    (rapidfuzz's ratio); case is ignored. None for a text that shares no character with any."""
+    """The title that the fewest insertions and deletions turn into the text, relative to their
+    lengths (rapidfuzz's ratio); case is ignored. None for a text that shares no character with
+    any title."""
 
     def __init__(self, titles: Sequence[str]):
         self.titles = [title.casefold() for title in titles]
@@ -177,5 +178,5 @@ class Fuzzy:
 
 def best(scores: np.ndarray) -> int | None:
     """The candidate with the highest score, the first of equals; None if no score is above 0."""
-    found = int(scores.argmax())
-    return found if scores[found] > 0 else None
+    candidate = int(scores.argmax())
+    return candidate if scores[candidate] > 0 else None

@@ -5,9 +5,9 @@ prompt share a row of the cache (`tree_cache`), and the tokens that all prompts 
 instruction) go through the model once per run. When prompts are done, the next ones take their
 rows. A model whose attention does not allow this is left to `generate`.
 
-Few shapes. A CPU's matrix products are compiled for every shape they meet, and kept: memory would
-grow with the number of prompts. So rows come and go in groups, an eighth of the batch, prompts are
-read by powers of two, and lengths are rounded up, with masks over what that adds.
+Shapes are few. A CPU compiles its matrix products for every shape and keeps them, so memory would
+grow with the number of prompts. So rows come and go in groups of an eighth of the batch, prompts
+are read in powers of two, and lengths are rounded up, with masks over the padding.
 
 In shapes, R is the number of prompts, B of beams, S of cache entries, V of the vocabulary.
 """
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from bigrec_lib.method.llm import LLM
 
-PREFILL = 1536  # prompt tokens that a CPU reads at once, about; a GPU reads 16 times as many
+PREFILL = 1536  # about how many prompt tokens a CPU reads at once; a GPU reads 16 times as many
 PORTION = 4  # batches that are searched, stored and resumed as a whole
 
 
@@ -82,15 +82,15 @@ def generate(
     """
     work = Work.plan(llm, texts, search, trie)
     results: list[list[Beam]] = [[] for _ in texts]
-    for number, portion in run(llm, work, range(len(work.portions))):
-        for position, beams in zip(work.portions[number], portion, strict=True):
+    for number, generations in run(llm, work, range(len(work.portions))):
+        for position, beams in zip(work.portions[number], generations, strict=True):
             results[position] = beams
     return results
 
 
 @dataclass(frozen=True)
 class Work:
-    """All prompts of a run, cut into portions of like length.
+    """All prompts of a run, cut into portions of similar length.
 
     A portion is searched and stored as a whole: which prompts go together follows from the
     portion alone, not from the shard or from where a run was interrupted.
@@ -125,43 +125,43 @@ class Work:
         return [self.tokens[position] for position in self.portions[portion]]
 
 
-def check_lengths(llm: LLM, tokens: Prompts, new: int) -> None:
-    """Raise GenerationError for a prompt that is empty or leaves no room for `new` tokens."""
+def check_lengths(llm: LLM, tokens: Prompts, new_tokens: int) -> None:
+    """Raise GenerationError for a prompt that is empty or leaves no room for `new_tokens` more."""
     config = llm.model.config.get_text_config()
-    room = getattr(config, "max_position_embeddings", math.inf) - new
+    room = getattr(config, "max_position_embeddings", math.inf) - new_tokens
     for number, prompt in enumerate(tokens):
         if not 0 < len(prompt) <= room:
             raise GenerationError(
                 f"prompt {number} has {len(prompt)} tokens, and {llm.name} has room for {room} "
-                f"before {new} new ones: lower max_tokens of the prompts"
+                f"before {new_tokens} new ones: lower max_tokens of the prompts"
             )
 
 
-def run(llm: LLM, work: Work, todo: Sequence[int]) -> Iterator[tuple[int, list[list[Beam]]]]:
-    """For each portion number of `todo`: the number, and the beams of each of its prompts."""
-    if not todo:
+def run(llm: LLM, work: Work, numbers: Sequence[int]) -> Iterator[tuple[int, list[list[Beam]]]]:
+    """For each portion with one of these numbers: the number, and the beams of its prompts."""
+    if not numbers:
         return
     with plain(llm.model.eval()) as model:
         search_portion = searcher(llm.name, model, work)
-        for number in todo:
-            portion = search_portion(work.rows(number))
-            yield number, [[decoded(llm, *scored) for scored in beams] for beams in portion]
+        for number in numbers:
+            generations = search_portion(work.rows(number))
+            yield number, [[decoded(llm, *beam) for beam in beams] for beams in generations]
 
 
 def searcher(
     name: str, model: PreTrainedModel, work: Work
 ) -> Callable[[Prompts], list[list[Scored]]]:
     """The function that searches a portion: by `beam_search`, or else by `hugging_face`."""
-    longest = max(map(len, work.tokens)) + work.rules.search.max_new_tokens
-    problem = tree_problem(model, work.tokens[0], longest)
+    length = max(map(len, work.tokens)) + work.rules.search.max_new_tokens
+    problem = tree_problem(model, work.tokens[0], length)
     if problem:
         warnings.warn(f"{name} is left to the slower `generate`: {problem}", stacklevel=4)
         return partial(hugging_face, model, rules=work.rules)
-    start = shared_prefix(work.tokens)
-    prefix = prefill(model, start)
+    prefix_tokens = shared_prefix(work.tokens)
+    prefix = prefill(model, prefix_tokens)
 
     def search_portion(prompts: Prompts) -> list[list[Scored]]:
-        rest = [prompt[len(start) :] for prompt in prompts]
+        rest = [prompt[len(prefix_tokens) :] for prompt in prompts]
         with attention(model):
             return beam_search(model, prefix, rest, work.rules)
 
@@ -174,7 +174,7 @@ def decoded(llm: LLM, tokens: list[int], score: float) -> Beam:
 
 @contextmanager
 def plain(model) -> Iterator[PreTrainedModel]:
-    """The model without PEFT around it, a LoRA adapter added into its weights while in use.
+    """The model without its PEFT wrapper; while in use, a LoRA adapter is added into its weights.
 
     The sum is rounded to the weights' dtype. This at most doubles what bfloat16 rounds off anyway
     (benchmarks/generation.py measures both). Quantised layers keep their adapter separate.
@@ -186,15 +186,15 @@ def plain(model) -> Iterator[PreTrainedModel]:
     if not isinstance(model, PeftModel):
         yield model
         return
-    base, replaced = model.get_base_model(), {}
+    base, originals = model.get_base_model(), {}
     for name, layer in list(base.named_modules()):
         if isinstance(layer, Linear) and type(layer.base_layer) is torch.nn.Linear:
-            replaced[name] = layer
+            originals[name] = layer
             base.set_submodule(name, merged(layer))
     try:
         yield base
     finally:
-        for name, layer in replaced.items():
+        for name, layer in originals.items():
             base.set_submodule(name, layer)
 
 
@@ -221,17 +221,17 @@ def beam_search(
     """
     batch = Batch(model, prefix, prompts, rules)
     while len(batch.hypotheses.open):
-        done = batch.done()
-        if len(done):
-            batch.collect(done)
-            batch.refill(done)
+        rows = batch.done()
+        if len(rows):
+            batch.collect(rows)
+            batch.refill(rows)
         else:
             batch.step()
     return [batch.results[number] for number in range(len(prompts))]
 
 
 class Batch:
-    """R prompts that are searched together, those that wait, and the results of those done."""
+    """R prompts searched together, those still waiting, and the results of those that are done."""
 
     def __init__(self, model: PreTrainedModel, prefix: Cache, prompts: Prompts, rules: Rules):
         self.model, self.prefix, self.prompts, self.rules = model, prefix, prompts, rules
@@ -242,49 +242,49 @@ class Batch:
         self.hypotheses = Hypotheses.start([-1] * rows, beams, rules, model.device)
         self.hypotheses.open[:] = False  # as if done, so that all rows are filled at once
         length = prefix.get_seq_length() + len(prompts[0])
-        nothing = self.hypotheses.open.new_zeros(rows, beams, length)
-        self.tree = Tree(vacant(prefix, rows, length), nothing)
+        lineage = self.hypotheses.open.new_zeros(rows, beams, length)
+        self.tree = Tree(vacant(prefix, rows, length), lineage)
 
     def done(self) -> Tensor:
-        """Rows that are done, as soon as these are a whole group or all, (r,) int64; else none."""
+        """The rows that are done, (r,) int64: whole groups of them, or all rows at the end."""
         rows = (~self.hypotheses.open).nonzero().flatten()
         if len(rows) == len(self.hypotheses.open):
             return rows
         return rows[: len(rows) // self.group * self.group]
 
-    def collect(self, done: Tensor) -> None:
+    def collect(self, rows: Tensor) -> None:
         """Note the results of these rows."""
-        left = self.hypotheses.rows(done)
-        beams = ended(left.finished, left.finished_scores, self.rules.eos)
-        self.results |= zip(left.prompt.tolist(), beams, strict=True)
+        hypotheses = self.hypotheses.rows(rows)
+        beams = ended(hypotheses.finished, hypotheses.finished_scores, self.rules.eos)
+        self.results |= zip(hypotheses.prompt.tolist(), beams, strict=True)
 
-    def refill(self, done: Tensor) -> None:
-        """Give these rows to prompts that wait, and drop those that none is left for."""
-        coming, self.waiting = self.waiting[: len(done)], self.waiting[len(done) :]
-        lengths = [len(self.prompts[number]) for number in coming]
-        self.tree.lineage[done] = False
-        kept = torch.ones_like(self.hypotheses.open)
-        kept[done[len(coming) :]] = False
-        # rows that go on began with a prompt no shorter than those that come: there is room
-        least = self.prefix.get_seq_length() + max(lengths, default=0)
-        self.keep(kept.nonzero().flatten(), least)
-        free = (~self.tree.lineage.any(2).any(1)).nonzero().flatten()
-        at_once = PREFILL if self.model.device.type == "cpu" else 16 * PREFILL
-        for part in neighbours(lengths, at_once):
-            self.enter(free[part], coming[part])
+    def refill(self, rows: Tensor) -> None:
+        """Give these rows to waiting prompts, and drop the rows for which no prompt is left."""
+        numbers, self.waiting = self.waiting[: len(rows)], self.waiting[len(rows) :]
+        lengths = [len(self.prompts[number]) for number in numbers]
+        self.tree.lineage[rows] = False
+        mask = torch.ones_like(self.hypotheses.open)
+        mask[rows[len(numbers) :]] = False
+        # the other rows began with prompts at least as long as the new ones, so these have room
+        min_entries = self.prefix.get_seq_length() + max(lengths, default=0)
+        self.keep(mask.nonzero().flatten(), min_entries)
+        free_rows = (~self.tree.lineage.any(2).any(1)).nonzero().flatten()
+        room = PREFILL if self.model.device.type == "cpu" else 16 * PREFILL
+        for part in neighbours(lengths, room):
+            self.enter(free_rows[part], numbers[part])
 
-    def keep(self, rows: Tensor, least: int) -> None:
-        """Keep only these rows, with at least so many cache entries."""
+    def keep(self, rows: Tensor, min_entries: int) -> None:
+        """Keep only these rows, each with at least this many cache entries."""
         self.hypotheses = self.hypotheses.rows(rows)
-        self.tree.keep(rows, least)
+        self.tree.keep(rows, min_entries)
 
     def enter(self, rows: Tensor, numbers: list[int]) -> None:
         """Read the prompts with these numbers into these rows, and take their first step."""
         prompts = [self.prompts[number] for number in numbers]
-        cache, seen, logits = read(self.model, self.prefix, prompts, self.rules.eos)
-        empty = Hypotheses.start(numbers, 1, self.rules, self.model.device)
-        self.hypotheses.put(rows, advance(empty, logits, self.rules)[0])
-        self.tree.put(rows, cache, seen)
+        cache, mask, logits = read(self.model, self.prefix, prompts, self.rules.eos)
+        hypotheses = Hypotheses.start(numbers, 1, self.rules, self.model.device)
+        self.hypotheses.put(rows, advance(hypotheses, logits, self.rules)[0])
+        self.tree.put(rows, cache, mask)
 
     def step(self) -> None:
         """One more token for every running beam: the model reads its last one.
@@ -297,16 +297,16 @@ class Batch:
 
 
 def neighbours(lengths: Sequence[int], room: int) -> list[slice]:
-    """Which prompts to read together, by their lengths, longest first so that they need little
-    padding: as many as `room` tokens hold, rounded down to a power of two.
+    """Which prompts to read together, from their lengths, longest first, so that they need little
+    padding: as many as fit into `room` tokens, rounded down to a power of two.
 
     >>> neighbours([500, 500, 500, 400, 90], 1536)  # three have room
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     parts, start = [], 0
     while start < len(lengths):
-        most = min(max(1, room // lengths[start]), len(lengths) - start)
-        end = start + 2 ** (most.bit_length() - 1)
+        count = min(max(1, room // lengths[start]), len(lengths) - start)
+        end = start + 2 ** (count.bit_length() - 1)
         parts.append(slice(start, end))
         start = end
     return parts
@@ -319,11 +319,11 @@ def shared_prefix(prompts: Prompts) -> list[int]:
     ([1, 2], [1])
     """
     first, last = min(prompts), max(prompts)
-    longest = min(map(len, prompts)) - 1
-    same = 0
-    while same < longest and first[same] == last[same]:
-        same += 1
-    return list(first[:same])
+    limit = min(map(len, prompts)) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return list(first[:length])
 
 
 # ----------------------------------------------------------------------------------- by `generate`
@@ -332,7 +332,7 @@ def shared_prefix(prompts: Prompts) -> list[int]:
 def hugging_face(model: PreTrainedModel, prompts: Prompts, rules: Rules) -> list[list[Scored]]:
     """What `beam_search` returns, by `generate`: for models whose beams cannot share a cache.
 
-    Raises GenerationError for one beam, of which `generate` gives no score.
+    Raises GenerationError for a single beam, for which `generate` gives no score.
     """
     if rules.search.beams == 1:
         raise GenerationError("this model is left to `generate`, which needs 2 beams or more")
@@ -345,11 +345,11 @@ def hugging_face(model: PreTrainedModel, prompts: Prompts, rules: Rules) -> list
 def one_batch(model: PreTrainedModel, prompts: Prompts, rules: Rules) -> list[list[Scored]]:
     """The beams of a few prompts by `generate`."""
     search, eos = rules.search, rules.eos
-    ids, real = left_padded(prompts, eos, model.device)
+    ids, mask = left_padded(prompts, eos, model.device)
     width = ids.shape[1]
-    out = model.generate(
+    output = model.generate(
         input_ids=ids,
-        attention_mask=real.long(),
+        attention_mask=mask.long(),
         max_new_tokens=search.max_new_tokens,
         num_beams=search.beams,
         num_return_sequences=search.beams,
@@ -362,13 +362,13 @@ def one_batch(model: PreTrainedModel, prompts: Prompts, rules: Rules) -> list[li
         return_dict_in_generate=True,
         output_scores=True,
     )
-    tokens = out.sequences[:, width:].unflatten(0, (len(prompts), search.beams))
-    scores = out.sequences_scores.view(len(prompts), search.beams)
+    tokens = output.sequences[:, width:].unflatten(0, (len(prompts), search.beams))
+    scores = output.sequences_scores.view(len(prompts), search.beams)
     return [distinct(beams) for beams in ended(tokens, scores, eos)]
 
 
 def allowed(trie: Trie, width: int, eos: int) -> Callable[[int, Tensor], list[int]]:
-    """A trie as `generate` wants it: which tokens may follow a row that began with `width`."""
+    """A trie as `generate` wants it: the tokens that may follow a row with a prompt of `width`."""
 
     def following(_: int, row: Tensor) -> list[int]:
         node = trie.root
@@ -397,8 +397,8 @@ def distinct(beams: list[Scored]) -> list[Scored]:
 def judged(
     generations: pd.DataFrame, examples: pd.DataFrame, titles: Sequence[str]
 ) -> pd.DataFrame:
-    """Generations with what they are: `title` (the text without quotes), `real` (in the catalogue)
-    and `repeats` (in the history of its example).
+    """Generations with three more columns: `title` (the text without quotes), `real` (in the
+    catalogue) and `repeats` (in the history of its example).
 
     generations: columns example, beam, text, score. examples: columns example, history (items).
     titles: of every item, (I,).

@@ -1,9 +1,9 @@
 """What a space of vectors is like, and what a text can lose before its title is no longer found.
 
-Spaces are transformed by what their titles are like: centred, whitened (ZCA, with shrinkage), or
-without the components along which titles vary most. Measures: anisotropy, hubness, the gap between
-two groups, and how alike two spaces of the same things are (mutual neighbours, unbiased CKA). Each
-has a null, values under permutations, to be held against. docs/method.md, section 8, has sources.
+Transforms are fitted to the titles of a space: centring, whitening (ZCA, with shrinkage), removal
+of the components along which titles vary most. Measures: anisotropy, hubness, the gap between two
+groups, and how alike two spaces of the same things are (mutual neighbours, unbiased CKA). Each has
+a null to be compared with: its values under permutations. docs/method.md, section 8, has sources.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def ladder(title: str, other: str, rng: np.random.Generator) -> dict[str, str]:
     """A title, changed ever more: rung -> text, in the order of RUNGS.
 
     plain: no case, no punctuation. tail dropped: without the year or platform at the end. edition:
-    another edition, which the catalogue may not have. random: `other`, another title. A rung that
-    this title has not, such as a word dropped from a single one, is left out.
+    another edition, which the catalogue may not have. random: `other`, another title. A later
+    rung that leaves this title as it is, or leaves nothing of it, is left out.
 
     >>> ladder("Heat (1995)", "Fargo (1996)", np.random.default_rng(0))["edition"]
     'Heat: Special Edition (1995)'
@@ -56,27 +56,27 @@ def ladders(titles: Sequence[str], count: int, seed: int) -> pd.DataFrame:
     """The ladders of `count` titles, or of all, drawn under a seed: columns title (its number),
     rung, text. There are two titles at least."""
     rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.permutation(len(titles))[:count])
-    others = (drawn + rng.integers(1, len(titles), len(drawn))) % len(titles)
+    numbers = np.sort(rng.permutation(len(titles))[:count])
+    others = (numbers + rng.integers(1, len(titles), len(numbers))) % len(titles)
     rows = [
         (number, rung, text)
-        for number, other in zip(drawn, others, strict=True)
+        for number, other in zip(numbers, others, strict=True)
         for rung, text in ladder(titles[number], titles[other], rng).items()
     ]
     return pd.DataFrame(rows, columns=["title", "rung", "text"])
 
 
 def swapped(title: str, rng: np.random.Generator) -> str:
-    """A title with two neighbouring letters in each other's place, if it has such."""
+    """A title with two different neighbouring letters swapped, if it has any."""
     places = [
-        at
-        for at in range(len(title) - 1)
-        if title[at].isalpha() and title[at + 1].isalpha() and title[at] != title[at + 1]
+        i
+        for i in range(len(title) - 1)
+        if title[i].isalpha() and title[i + 1].isalpha() and title[i] != title[i + 1]
     ]
     if not places:
         return title
-    at = places[rng.integers(len(places))]
-    return title[:at] + title[at + 1] + title[at] + title[at + 2 :]
+    i = places[rng.integers(len(places))]
+    return title[:i] + title[i + 1] + title[i] + title[i + 2 :]
 
 
 # ---------------------------------------------------------------------------------- transforms
@@ -100,8 +100,10 @@ def whitening(titles: np.ndarray, shrinkage: float) -> Transform:
     """
     mean = titles.mean(0, dtype=np.float64)
     variances, axes = np.linalg.eigh(np.cov(titles.astype(np.float64), rowvar=False))
-    mixed = (1 - shrinkage) * variances.clip(0) + shrinkage * variances.clip(0).mean()
-    scale = np.where(mixed > 1e-12 * mixed.max(), 1 / np.sqrt(np.maximum(mixed, 1e-300)), 0)
+    spectrum = (1 - shrinkage) * variances.clip(0) + shrinkage * variances.clip(0).mean()
+    scale = np.where(
+        spectrum > 1e-12 * spectrum.max(), 1 / np.sqrt(np.maximum(spectrum, 1e-300)), 0
+    )
     matrix = (axes * scale) @ axes.T
     return lambda vectors: ((vectors - mean) @ matrix).astype(np.float32)
 
@@ -127,8 +129,8 @@ def mean_cosine(vectors: np.ndarray) -> float:
     """Mean cosine of two different rows of (n, d): 0 where directions are spread evenly."""
     n = len(vectors)
     total = directions(vectors.astype(np.float64)).sum(0)
-    lengths = (np.linalg.norm(vectors, axis=1) > 0).sum()
-    return float((total @ total - lengths) / (n * (n - 1)))
+    trace = (np.linalg.norm(vectors, axis=1) > 0).sum()  # cosines of rows with themselves
+    return float((total @ total - trace) / (n * (n - 1)))
 
 
 def first_share(vectors: np.ndarray) -> float:
@@ -140,106 +142,106 @@ def first_share(vectors: np.ndarray) -> float:
 def neighbours(vectors: np.ndarray, k: int) -> np.ndarray:
     """The k nearest other rows of each row by L2, nearest first, (n, k) int64, of (n, d); all
     others where there are fewer."""
-    away = vectors - vectors.mean(0, dtype=np.float64)
-    norms = np.square(away).sum(1)
-    far = norms - 2 * away @ away.T  # squared, but for what a row has in common
-    np.fill_diagonal(far, np.inf)
-    return grounding.first(far, min(k, len(far) - 1))
+    centred = vectors - vectors.mean(0, dtype=np.float64)
+    norms = np.square(centred).sum(1)
+    distances = norms - 2 * centred @ centred.T  # squared, less a constant of each row
+    np.fill_diagonal(distances, np.inf)
+    return grounding.first(distances, min(k, len(distances) - 1))
 
 
-def hubness(near: np.ndarray) -> dict[str, float]:
-    """How uneven neighbours are shared out, from `neighbours` (n, k).
+def hubness(lists: np.ndarray) -> dict[str, float]:
+    """How unevenly rows serve as neighbours, from the lists (n, k) of `neighbours`.
 
     N_k of a row is how many others it is a neighbour of. skewness: of N_k, 0 where it is even;
     orphans: the share of rows that are nobody's neighbour.
     """
-    often = np.bincount(near.ravel(), minlength=len(near)).astype(np.float64)
-    away, spread = often - often.mean(), often.std()
-    skewness = (away**3).mean() / spread**3 if spread else 0.0
-    return {"skewness": float(skewness), "orphans": float((often == 0).mean())}
+    counts = np.bincount(lists.ravel(), minlength=len(lists)).astype(np.float64)
+    deviations, spread = counts - counts.mean(), counts.std()
+    skewness = (deviations**3).mean() / spread**3 if spread else 0.0
+    return {"skewness": float(skewness), "orphans": float((counts == 0).mean())}
 
 
 def mixed_up(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each dimension permuted on its own: what dimensions are like stays, what rows are goes."""
+    """Each dimension permuted on its own: its distribution stays, the rows are lost."""
     return rng.permuted(vectors, axis=0)
 
 
 # ----------------------------------------------------------------- two groups, and two spaces
 
 
-def gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+def gap(left: np.ndarray, right: np.ndarray) -> float:
     """Distance of the centroids of two groups (n, d), over the spread within them.
 
-    The spread is the root of the mean squared distance to the own centroid.
+    The spread is the root of the mean squared distance of a row to the centroid of its group.
     """
-    means = ours.mean(0), theirs.mean(0)
-    within = [
+    means = left.mean(0), right.mean(0)
+    variances = [
         np.square(group - mean).sum(1).mean()
-        for group, mean in zip((ours, theirs), means, strict=True)
+        for group, mean in zip((left, right), means, strict=True)
     ]
-    apart, spread = np.linalg.norm(means[0] - means[1]), np.sqrt(np.mean(within))
-    return float(apart / spread) if spread else 0.0
+    distance, spread = np.linalg.norm(means[0] - means[1]), np.sqrt(np.mean(variances))
+    return float(distance / spread) if spread else 0.0
 
 
 def gap_nulls(
-    ours: np.ndarray, theirs: np.ndarray, times: int, rng: np.random.Generator
+    left: np.ndarray, right: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The gap, (times,), where each pair of rows is put the other way round with chance 1/2."""
-    turned = rng.random((times, len(ours), 1)) < 0.5
-    return np.array([gap(np.where(t, theirs, ours), np.where(t, ours, theirs)) for t in turned])
+    """The gap, (draws,), where each pair of rows is put the other way round with chance 1/2."""
+    flips = rng.random((draws, len(left), 1)) < 0.5
+    return np.array([gap(np.where(f, right, left), np.where(f, left, right)) for f in flips])
 
 
-def mutual(ours: np.ndarray, theirs: np.ndarray) -> float:
+def mutual(left: np.ndarray, right: np.ndarray) -> float:
     """Mean share of neighbours that the same row has in both of two spaces, (n, k) each."""
-    return float(metrics.overlap(ours, theirs).mean())
+    return float(metrics.overlap(left, right).mean())
 
 
 def mutual_nulls(
-    ours: np.ndarray, theirs: np.ndarray, times: int, rng: np.random.Generator
+    left: np.ndarray, right: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """`mutual`, (times,), where the rows of one space are given to others at random."""
-    found = []
-    for _ in range(times):
-        order = rng.permutation(len(theirs))  # row i is now what row order[i] was
+    """`mutual`, (draws,), where the rows of one space are given to others at random."""
+    values = []
+    for _ in range(draws):
+        order = rng.permutation(len(right))  # row i is now what row order[i] was
         place = np.argsort(order)
-        found.append(mutual(ours, place[theirs[order]]))
-    return np.array(found)
+        values.append(mutual(left, place[right[order]]))
+    return np.array(values)
 
 
 def centred_gram(vectors: np.ndarray) -> np.ndarray:
     """Products (n, n) of the rows of (n, d), as `hsic` takes them: diagonal zero."""
-    away = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    gram = away @ away.T
+    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
+    gram = centred @ centred.T
     np.fill_diagonal(gram, 0)
     return gram
 
 
-def hsic(ours: np.ndarray, theirs: np.ndarray) -> float:
+def hsic(left: np.ndarray, right: np.ndarray) -> float:
     """The unbiased estimate of HSIC (Song et al. 2012) from two kernels (n, n), diagonals zero."""
-    n = len(ours)
-    first = (ours * theirs).sum()
-    second = ours.sum() * theirs.sum() / ((n - 1) * (n - 2))
-    third = 2 * (ours.sum(0) @ theirs.sum(0)) / (n - 2)
+    n = len(left)
+    first = (left * right).sum()
+    second = left.sum() * right.sum() / ((n - 1) * (n - 2))
+    third = 2 * (left.sum(0) @ right.sum(0)) / (n - 2)
     return float((first + second - third) / (n * (n - 3)))
 
 
-def cka(ours: np.ndarray, theirs: np.ndarray) -> float:
+def cka(left: np.ndarray, right: np.ndarray) -> float:
     """Unbiased CKA from two kernels (n, n) with zero diagonals: 1 for equal ones, about 0 for
     unrelated ones."""
-    level = hsic(ours, ours) * hsic(theirs, theirs)
-    return hsic(ours, theirs) / np.sqrt(level) if level > 0 else 0.0
+    product = hsic(left, left) * hsic(right, right)
+    return hsic(left, right) / np.sqrt(product) if product > 0 else 0.0
 
 
 def cka_nulls(
-    ours: np.ndarray, theirs: np.ndarray, times: int, rng: np.random.Generator
+    left: np.ndarray, right: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """`cka`, (times,), where the rows of one space are given to others at random."""
-    orders = [rng.permutation(len(theirs)) for _ in range(times)]
-    return np.array([cka(ours, theirs[np.ix_(order, order)]) for order in orders])
+    """`cka`, (draws,), where the rows of one space are given to others at random."""
+    orders = [rng.permutation(len(right)) for _ in range(draws)]
+    return np.array([cka(left, right[np.ix_(order, order)]) for order in orders])
 
 
 def p_value(value: float, nulls: np.ndarray) -> float:
-    """The share of nulls at least as large, the value itself counted in.
+    """The share of nulls at least as large, where the value itself counts as one.
 
     >>> p_value(3.0, np.array([1.0, 2.0, 3.0]))
     0.5
@@ -256,25 +258,25 @@ MEASURES = (GAP, COSINE, FIRST, HUBS, ORPHANS, MUTUAL, CKA)
 
 
 def measured(
-    titles: np.ndarray, texts: np.ndarray, goals: np.ndarray, k: int, times: int, seed: int
+    titles: np.ndarray, texts: np.ndarray, goals: np.ndarray, k: int, draws: int, seed: int
 ) -> pd.DataFrame:
     """What a space is like: columns what (of MEASURES), value, null (its mean), p (`p_value`).
 
     titles: (I, d) of the catalogue; texts, goals: (n, d), what was written and the target that
     belongs to it. Neighbours are the k nearest. Nulls: pairs turned round (GAP); each dimension of
     the titles permuted on its own (COSINE, FIRST, HUBS, ORPHANS); goals given to other texts
-    (MUTUAL, CKA). times: permutations; with 0, null and p are NaN.
+    (MUTUAL, CKA). draws: the number of permutations; with 0, null and p are NaN.
     """
     rng = np.random.default_rng(seed)
-    near = neighbours(texts, k), neighbours(goals, k)
+    lists = neighbours(texts, k), neighbours(goals, k)
     grams = centred_gram(texts), centred_gram(goals)
-    alone = of_titles(titles, k)
-    values = {GAP: gap(texts, goals)} | alone | {MUTUAL: mutual(*near), CKA: cka(*grams)}
-    mixed = [of_titles(mixed_up(titles, rng), k) for _ in range(times)]
-    nulls = {name: np.array([each[name] for each in mixed]) for name in alone}
-    nulls[GAP] = gap_nulls(texts, goals, times, rng)
-    nulls[MUTUAL] = mutual_nulls(*near, times, rng)
-    nulls[CKA] = cka_nulls(*grams, times, rng)
+    title_values = of_titles(titles, k)
+    values = {GAP: gap(texts, goals)} | title_values | {MUTUAL: mutual(*lists), CKA: cka(*grams)}
+    permuted = [of_titles(mixed_up(titles, rng), k) for _ in range(draws)]
+    nulls = {name: np.array([draw[name] for draw in permuted]) for name in title_values}
+    nulls[GAP] = gap_nulls(texts, goals, draws, rng)
+    nulls[MUTUAL] = mutual_nulls(*lists, draws, rng)
+    nulls[CKA] = cka_nulls(*grams, draws, rng)
     return held_against(values, nulls)
 
 
@@ -285,13 +287,13 @@ def of_titles(titles: np.ndarray, k: int) -> dict[str, float]:
     return spread | {HUBS: hubs["skewness"], ORPHANS: hubs["orphans"]}
 
 
-def alike(ours: np.ndarray, theirs: np.ndarray, k: int, times: int, seed: int) -> pd.DataFrame:
+def alike(left: np.ndarray, right: np.ndarray, k: int, draws: int, seed: int) -> pd.DataFrame:
     """MUTUAL and CKA of two spaces (n, d) and (n, d') of the same things, as in `measured`."""
     rng = np.random.default_rng(seed)
-    near = neighbours(ours, k), neighbours(theirs, k)
-    grams = centred_gram(ours), centred_gram(theirs)
-    values = {MUTUAL: mutual(*near), CKA: cka(*grams)}
-    nulls = {MUTUAL: mutual_nulls(*near, times, rng), CKA: cka_nulls(*grams, times, rng)}
+    lists = neighbours(left, k), neighbours(right, k)
+    grams = centred_gram(left), centred_gram(right)
+    values = {MUTUAL: mutual(*lists), CKA: cka(*grams)}
+    nulls = {MUTUAL: mutual_nulls(*lists, draws, rng), CKA: cka_nulls(*grams, draws, rng)}
     return held_against(values, nulls)
 
 

@@ -9,8 +9,8 @@ Candidates are titles, not rows: namesakes have one embedding, so they are one c
 
 Ranks are those of exact arithmetic. Subtracting the mean title changes no distance, but makes the
 numbers small, so that one fp32 matrix product decides almost every comparison. The few candidates
-that are nearer to the target's distance than the rounding of the product are measured again in
-fp64, from differences.
+whose distance differs from the target's by no more than the rounding of the product are measured
+again in fp64, from differences.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class GroundingError(StudyError):
 def distances(queries, vectors, targets: np.ndarray | None = None) -> np.ndarray:
     """L2 distance of every query to every candidate, (n, I) float64; an exact match gives 0.
 
-    queries: (n, d), vectors: (I, d), arrays or tensors of floats. targets: (n,) candidates; what
-    is as near as a query's target gets exactly its distance.
+    queries: (n, d), vectors: (I, d), arrays or tensors of floats. targets: (n,) candidates; those
+    as near as a query's target get exactly its distance.
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     same_width(queries, vectors)
     goal = torch.zeros(len(queries), dtype=torch.float64)
     if targets is not None:
-        wanted = checked_targets(targets, len(queries), len(vectors))
-        goal = l2.squared_distance(queries, torch.arange(len(queries)), vectors, wanted)
+        columns = checked_targets(targets, len(queries), len(vectors))
+        goal = l2.squared_distance(queries, torch.arange(len(queries)), vectors, columns)
     return l2.squared_distances(queries, vectors, goal).sqrt_().numpy()
 
 
@@ -76,11 +76,11 @@ def ranks(
 
     for rows, start, score, norms, error in l2.products(queries, vectors):
         low, high = ((goal[rows, None] - norms + sign * error).float() for sign in (-1, 1))
-        below = (score < low).sum(1)
-        unsure = ((score <= high).sum(1) > below).nonzero().flatten()
-        near = (score[unsure] >= low[unsure]) & (score[unsure] <= high[unsure])
-        row, column = near.nonzero(as_tuple=True)
-        nearer[rows] += below
+        counts = (score < low).sum(1)
+        unsure = ((score <= high).sum(1) > counts).nonzero().flatten()  # rows with pairs to settle
+        mask = (score[unsure] >= low[unsure]) & (score[unsure] <= high[unsure])
+        row, column = mask.nonzero(as_tuple=True)
+        nearer[rows] += counts
         settle(rows.start + unsure[row], start + column, +1)
     if seen is not None:
         settle(*left_out(seen, targets), -1)
@@ -89,9 +89,9 @@ def ranks(
 
 def left_out(seen: Sequence[np.ndarray], targets: Tensor) -> tuple[Tensor, Tensor]:
     """Pairs (query, candidate) to leave out: each once, and never the target."""
-    rest = [np.setdiff1d(items, target) for items, target in zip(seen, targets, strict=True)]
-    row = np.repeat(np.arange(len(rest)), [len(items) for items in rest])
-    column = np.concatenate([*rest, np.empty(0)]).astype(np.int64)
+    lists = [np.setdiff1d(items, target) for items, target in zip(seen, targets, strict=True)]
+    row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+    column = np.concatenate([*lists, np.empty(0)]).astype(np.int64)
     return torch.from_numpy(row), torch.from_numpy(column)
 
 
@@ -107,9 +107,9 @@ def counted(keys: np.ndarray, targets: np.ndarray) -> pd.DataFrame:
         raise GroundingError(f"row {int(bad.argmax())} of the keys holds NaN: score it again")
     targets = checked_targets(targets, len(targets), keys.shape[1]).numpy()
     if len(keys) == 1:
-        order, goal = np.sort(keys[0]), keys[0, targets]
-        nearer = np.searchsorted(order, goal)
-        ties = np.searchsorted(order, goal, side="right") - nearer - 1
+        ascending, goal = np.sort(keys[0]), keys[0, targets]
+        nearer = np.searchsorted(ascending, goal)
+        ties = np.searchsorted(ascending, goal, side="right") - nearer - 1
     else:
         goal = np.take_along_axis(keys, targets[:, None], axis=1)
         nearer, ties = (keys < goal).sum(1), (keys == goal).sum(1) - 1
@@ -128,8 +128,8 @@ def reference_ranks(rows: pd.DataFrame, namesakes: np.ndarray, policy: str) -> p
     tie with it. policy: 'last' (movies: a title stands for its last row, which comes after its
     namesakes) or 'best' (games: the best-placed namesake counts).
     """
-    behind = {"last": namesakes, "best": 0}[policy]
-    return frame(rows["rank"] + behind, rows["ties"] - namesakes)
+    shift = {"last": namesakes, "best": 0}[policy]
+    return frame(rows["rank"] + shift, rows["ties"] - namesakes)
 
 
 # ------------------------------------------------------------------------- several generations
@@ -150,15 +150,15 @@ def beam_scores(generations: pd.DataFrame, examples: Sequence[int]) -> np.ndarra
 
 
 def of_beams(generations: pd.DataFrame, examples: Sequence[int], column: str) -> pd.DataFrame:
-    """A column of the generations, a row an example, a column a beam."""
-    wide = generations.pivot(index="example", columns="beam", values=column).reindex(examples)
-    missing = wide.isna().any(axis=1).to_numpy()
+    """A column of the generations as a table: a row per example, a column per beam."""
+    table = generations.pivot(index="example", columns="beam", values=column).reindex(examples)
+    missing = table.isna().any(axis=1).to_numpy()
     if missing.any():
         raise GroundingError(
             f"example {examples[int(missing.argmax())]} has not all its generations: generate the "
             "titles again"
         )
-    return wide
+    return table
 
 
 def all_beams(
@@ -167,7 +167,7 @@ def all_beams(
     """The catalogue ranked by all beams of an example together, in each of the `merged` ways.
 
     queries: (n, B, d), vectors: (I, d), scores: (n, B) of the beams, targets: (n,).
-    Gives two dictionaries by the name of the way: each target's place (columns rank and ties,
+    Returns two dictionaries by the name of the way: each target's place (columns rank and ties,
     int32), and the first k candidates (n, k) int64; of equals the one with the smaller number
     comes first.
     """
@@ -177,9 +177,9 @@ def all_beams(
     lists: dict[str, list[np.ndarray]] = {}
     for start in tqdm(range(0, n, step), desc="all beams", unit="block"):
         rows = slice(start, start + step)
-        block, goals = queries[rows].reshape(-1, d), targets[rows].repeat(beams)
-        by_beam = distances(block, vectors, goals).reshape(-1, beams, len(vectors))
-        for way, keys in merged(by_beam, scores[rows]).items():
+        block, beam_targets = queries[rows].reshape(-1, d), targets[rows].repeat(beams)
+        beam_distances = distances(block, vectors, beam_targets).reshape(-1, beams, len(vectors))
+        for way, keys in merged(beam_distances, scores[rows]).items():
             places.setdefault(way, []).append(counted(keys, targets[rows]))
             lists.setdefault(way, []).append(first(keys, k))
     return (
@@ -188,56 +188,56 @@ def all_beams(
     )
 
 
-def merged(by_beam: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+def merged(beam_distances: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
     """Keys (n, I) of each way to merge the beams, from distances (n, B, I) and scores (n, B)."""
     return {
-        "nearest-beam": nearest_beam(by_beam),
-        "interleaved": interleaved(by_beam),
-        "weighted-beams": weighted_beams(by_beam, scores),
+        "nearest-beam": nearest_beam(beam_distances),
+        "interleaved": interleaved(beam_distances),
+        "weighted-beams": weighted_beams(beam_distances, scores),
     }
 
 
-def nearest_beam(by_beam: np.ndarray) -> np.ndarray:
+def nearest_beam(beam_distances: np.ndarray) -> np.ndarray:
     """Keys (n, I) from distances (n, B, I): a candidate is as near as its nearest beam."""
-    return by_beam.min(axis=1)
+    return beam_distances.min(axis=1)
 
 
-def interleaved(by_beam: np.ndarray) -> np.ndarray:
+def interleaved(beam_distances: np.ndarray) -> np.ndarray:
     """Keys (n, I) from distances (n, B, I): the beams' lists merged in turn.
 
     The first of each list in the order of the beams, then the second of each, and so on; a
     candidate stands where it appears first.
     """
-    order = by_beam.argsort(axis=2)
-    ascending = np.take_along_axis(by_beam, order, axis=2)
-    farther = np.diff(ascending, axis=2, prepend=-np.inf) > 0
-    firsts = np.where(farther, np.arange(by_beam.shape[2]), 0)
-    firsts = np.maximum.accumulate(firsts, axis=2)  # candidates as near as each other share a place
+    order = beam_distances.argsort(axis=2)
+    ascending = np.take_along_axis(beam_distances, order, axis=2)
+    rises = np.diff(ascending, axis=2, prepend=-np.inf) > 0
+    firsts = np.where(rises, np.arange(beam_distances.shape[2]), 0)
+    firsts = np.maximum.accumulate(firsts, axis=2)  # equally near candidates share a place
     places = np.empty_like(order)
     np.put_along_axis(places, order, firsts, axis=2)
-    beams = by_beam.shape[1]
+    beams = beam_distances.shape[1]
     return (places * beams + np.arange(beams)[:, None]).min(axis=1)
 
 
-def weighted_beams(by_beam: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def weighted_beams(beam_distances: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Keys (n, I) from distances (n, B, I) and scores (n, B): a candidate's mean distance.
 
     A beam weighs as much as the softmax of the example's scores says.
     """
     chances = np.exp(scores - scores.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
-    return (chances[:, :, None] * by_beam).sum(axis=1)
+    return (chances[:, :, None] * beam_distances).sum(axis=1)
 
 
 def contrastive(titles: np.ndarray, scores: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """The beam of each example that is likely for it, and rare elsewhere, (n,) int64.
 
-    titles: (n, B) of `texts`, scores: (n, B), prior: (m, B) titles of many examples. Taken is the
-    beam with the highest score less log(1 + how often its title is in the prior); of equals the
-    first. This way is ours: the paper takes the first beam.
+    titles: (n, B) of `texts`, scores: (n, B), prior: (m, B) titles of many examples. It is the beam
+    with the highest score minus log(1 + how often its title is in the prior); of equals the first.
+    This way is ours: the paper takes the first beam.
     """
-    often = pd.Series(prior.ravel()).value_counts().reindex(titles.ravel(), fill_value=0)
-    return (scores - np.log1p(often.to_numpy().reshape(titles.shape))).argmax(axis=1)
+    counts = pd.Series(prior.ravel()).value_counts().reindex(titles.ravel(), fill_value=0)
+    return (scores - np.log1p(counts.to_numpy().reshape(titles.shape))).argmax(axis=1)
 
 
 # ------------------------------------------------------------------------------ other retrieval
@@ -252,21 +252,24 @@ def nearest(queries, vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     k, step = min(k, len(vectors)), max(1, 2**22 // len(vectors))
-    parts = [nearest_of_few(some, vectors, k) for some in queries.split(step)]
-    return np.concatenate([top for top, _ in parts]), np.concatenate([far for _, far in parts])
+    parts = [nearest_of_few(block, vectors, k) for block in queries.split(step)]
+    return (
+        np.concatenate([numbers for numbers, _ in parts]),
+        np.concatenate([l2_distances for _, l2_distances in parts]),
+    )
 
 
 def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """`nearest` for queries whose distances to all candidates fit into memory."""
     rough = l2.rough_squares(queries, vectors)
-    scores = torch.cat([some for _, some in l2.blocks(rough.scores, len(queries))], 1).numpy()
+    scores = torch.cat([block for _, block in l2.blocks(rough.scores, len(queries))], 1).numpy()
     kth = np.partition(scores, k - 1, axis=1)[:, k - 1 : k]
     limit = kth + 2 * rough.error.numpy()[:, None]  # of what may be among the first k
     row, column = np.nonzero(scores <= limit)
     pairs = queries, torch.from_numpy(row), vectors, torch.from_numpy(column)
-    far = l2.squared_distance(*pairs).sqrt_().numpy()
-    top = smallest(row, far, k)
-    return column[top].reshape(-1, k), far[top].reshape(-1, k)
+    l2_distances = l2.squared_distance(*pairs).sqrt_().numpy()
+    top = smallest(row, l2_distances, k)
+    return column[top].reshape(-1, k), l2_distances[top].reshape(-1, k)
 
 
 def first(keys: np.ndarray, k: int) -> np.ndarray:
@@ -293,11 +296,11 @@ def unseen(
 
     (n, k), or as many columns as every list has left. seen, targets: as in `ranks`.
     """
-    out = np.stack([np.isin(*each) for each in zip(lists, seen, strict=True)])  # (n, K)
-    out &= lists != targets[:, None]
-    left = min(k, int((~out).sum(1).min()))
-    kept = np.argsort(out, axis=1, kind="stable")[:, :left]
-    return np.take_along_axis(lists, kept, axis=1)
+    mask = np.stack([np.isin(*pair) for pair in zip(lists, seen, strict=True)])  # (n, K)
+    mask &= lists != targets[:, None]
+    width = min(k, int((~mask).sum(1).min()))
+    places = np.argsort(mask, axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(lists, places, axis=1)
 
 
 # ------------------------------------------------------------------------------------ bad input

@@ -41,10 +41,10 @@ def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> Tensor:
         columns = slice(start, start + COLUMNS)
         right = vectors[columns] - shift  # (m, d)
         lengths[1][columns] = right.square().sum(1)
-        both = lengths[0][:, None] + lengths[1][columns]
-        torch.addmm(both, left, right.T, alpha=-2, out=squares[:, columns])
+        sums = lengths[0][:, None] + lengths[1][columns]
+        torch.addmm(sums, left, right.T, alpha=-2, out=squares[:, columns])
     close = torch.empty(squares.shape, dtype=torch.bool)
-    find_close(*(each.numpy() for each in (squares, *lengths, goal, close)))
+    find_close(*(tensor.numpy() for tensor in (squares, *lengths, goal, close)))
     measure(close)
     slack = SHARE * (lengths[0] + lengths[1].amax())
     measure(squares < (squares.amin(1) + slack)[:, None])
@@ -52,11 +52,11 @@ def squared_distances(queries: Tensor, vectors: Tensor, goal: Tensor) -> Tensor:
 
 
 @njit(parallel=True, cache=True)
-def find_close(squares, of_queries, of_vectors, goal, close):
-    """Which squares (n, I) are near 0 or near their goal (n,), for the lengths of the vectors."""
+def find_close(squares, query_lengths, vector_lengths, goal, close):
+    """Which squares (n, I) are near 0 or near their goal (n,); lengths, (n,) and (I,), squared."""
     for row in prange(len(squares)):
         for column in range(squares.shape[1]):
-            slack = SHARE * (of_queries[row] + of_vectors[column])
+            slack = SHARE * (query_lengths[row] + vector_lengths[column])
             square = squares[row, column]
             close[row, column] = square < slack or abs(square - goal[row]) < slack
 
@@ -87,16 +87,16 @@ def rough_squares(queries: Tensor, vectors: Tensor) -> Rough:
     n = len(queries)
     scores = torch.empty(n * len(vectors), dtype=torch.float32)
     norms, error = torch.zeros((2, n), dtype=torch.float64)
-    least = torch.full((n,), torch.inf, dtype=torch.float64)
-    of_columns = {columns.start: block for columns, block in blocks(scores, n)}
-    for rows, start, score, of_rows, wrong in products(queries, vectors):
-        of_columns[start][rows] = score
-        norms[rows] = of_rows[:, 0]
-        error[rows] = torch.maximum(error[rows], wrong[:, 0])
-        least[rows] = torch.minimum(least[rows], score.amin(1).double())
-    limit = (least + 2 * error).float().nextafter(torch.tensor(torch.inf))  # of what may be nearest
+    minima = torch.full((n,), torch.inf, dtype=torch.float64)
+    parts = {columns.start: block for columns, block in blocks(scores, n)}
+    for rows, start, score, row_norms, row_error in products(queries, vectors):
+        parts[start][rows] = score
+        norms[rows] = row_norms[:, 0]
+        error[rows] = torch.maximum(error[rows], row_error[:, 0])
+        minima[rows] = torch.minimum(minima[rows], score.amin(1).double())
+    limit = (minima + 2 * error).float().nextafter(torch.tensor(torch.inf))  # of possible nearest
     lowest = torch.full((n,), torch.inf, dtype=torch.float64)
-    for start, block in of_columns.items():
+    for start, block in parts.items():
         row, column = (block <= limit[:, None]).nonzero(as_tuple=True)
         exact = squared_distance(queries, row, vectors, start + column)
         lowest.scatter_reduce_(0, row, exact, "amin")
@@ -119,7 +119,7 @@ def squared_distance(queries: Tensor, row: Tensor, vectors: Tensor, column: Tens
 
 
 def readable(vectors: Tensor, row: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """An array, and where in it these rows are: all vectors, or in bfloat16 and the like a copy."""
+    """An array, and where in it these rows are: all vectors, or of bfloat16 and the like a copy."""
     if vectors.dtype in (torch.float32, torch.float64):
         return vectors.numpy(), row.numpy()
     return vectors[row].float().numpy(), np.arange(len(row))
@@ -130,16 +130,16 @@ def add_squares(left, first, right, second, squares):
     """squares[p] = |left[first[p]] - right[second[p]]|², summed in float64; left (n, d), right
     (m, d), the others (P,)."""
     for pair in prange(len(first)):
-        one, other = left[first[pair]], right[second[pair]]
+        x, y = left[first[pair]], right[second[pair]]
         total = 0.0
-        for k in range(len(one)):
-            apart = np.float64(one[k]) - np.float64(other[k])
-            total += apart * apart
+        for k in range(len(x)):
+            difference = np.float64(x[k]) - np.float64(y[k])
+            total += difference * difference
         squares[pair] = total
 
 
 def mean(vectors: Tensor) -> Tensor:
-    """The mean (d,) float32 of some 4,000 vectors, taken evenly from all.
+    """The mean (d,) float32 of some 4,000 vectors, spread evenly over all.
 
     Any shift leaves distances as they are; one near the mean keeps the rounding small.
     """
@@ -161,8 +161,8 @@ def products(
         right = (vectors[start : start + COLUMNS] - shift).float()  # (m, d)
         norms = right.square().sum(1)  # (m,)
         error = rounding(queries.shape[1]) * (left_norms.sqrt() + norms.max().sqrt()).square()
-        for low in range(0, len(queries), ROWS):
-            rows = slice(low, low + ROWS)
+        for first in range(0, len(queries), ROWS):
+            rows = slice(first, first + ROWS)
             score = torch.addmm(norms, left[rows], right.T, alpha=-2)
             yield rows, start, score, left_norms[rows], error[rows]
 

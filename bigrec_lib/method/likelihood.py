@@ -1,4 +1,4 @@
-"""What the LLM itself would rank: the likelihood of every title of the catalogue after a prompt.
+"""How the LLM itself would rank the catalogue: the likelihood of every title after a prompt.
 
 Beam search finds a few likely titles. Here every title gets its exact log-likelihood, the end of
 sequence included, so that the model's own ranking of the whole catalogue is known. Titles that
@@ -8,8 +8,8 @@ known beforehand, so a block of the tree is one forward pass, with a mask that l
 prompt and its own beginnings (`tree_cache`). The prompt is read once, and whole titles need no node
 of their own.
 
-In shapes, N is the number of titles, A of those in a block, Q of its nodes, T of the most tokens
-of a title.
+In shapes, N is the number of titles, A of those in a block, Q of its nodes, P of the steps of its
+titles.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Block:
     row: np.ndarray
 
 
-def blocks(answers: Sequence[Sequence[int]], most: int = NODES) -> list[Block]:
-    """The tree of all answers in blocks of at most `most` nodes, or of a single longer answer.
+def blocks(answers: Sequence[Sequence[int]], max_nodes: int = NODES) -> list[Block]:
+    """The tree of all answers in blocks of at most `max_nodes` nodes, or of one longer answer.
 
     answers: token ids of each title, end of sequence included (`beams.answer_tokens`).
     """
@@ -67,25 +67,25 @@ def blocks(answers: Sequence[Sequence[int]], most: int = NODES) -> list[Block]:
     nodes = 0
     for place, number in enumerate(order):
         length = len(answers[number]) - 1
-        more = length - shared(answers[order[place - 1]], answers[number]) if parts else length
-        if not parts or nodes + more > most:
+        new_nodes = length - shared(answers[order[place - 1]], answers[number]) if parts else length
+        if not parts or nodes + new_nodes > max_nodes:
             parts.append([])
-            nodes, more = 0, length
+            nodes, new_nodes = 0, length
         parts[-1].append(number)
-        nodes += more
+        nodes += new_nodes
     return [tree([answers[number] for number in part], part) for part in parts]
 
 
-def shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many nodes two answers have in common: first tokens, the last one of either left out.
+def shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many nodes two answers share: their common first tokens, without the last of either.
 
     >>> shared([7, 8, 1], [7, 9, 1]), shared([7, 8, 1], [7, 8, 1])
     (1, 2)
     """
-    same = 0
-    while same < min(len(one), len(other)) - 1 and one[same] == other[same]:
-        same += 1
-    return same
+    count = 0
+    while count < min(len(left), len(right)) - 1 and left[count] == right[count]:
+        count += 1
+    return count
 
 
 def tree(answers: Sequence[Sequence[int]], numbers: Sequence[int]) -> Block:
@@ -94,17 +94,17 @@ def tree(answers: Sequence[Sequence[int]], numbers: Sequence[int]) -> Block:
     depths: list[int] = []
     parents: list[int] = []
     steps: list[tuple[int, int, int]] = []
-    path: list[int] = []  # nodes of the answer before
-    before: Sequence[int] = ()
+    path: list[int] = []  # nodes of the previous answer
+    previous: Sequence[int] = ()
     for row, answer in enumerate(answers):
-        path = path[: shared(before, answer)]
+        path = path[: shared(previous, answer)]
         for depth in range(len(path), len(answer) - 1):
             parents.append(path[-1] if path else 0)
             tokens.append(answer[depth])
             depths.append(depth)
             path.append(len(tokens))
         steps += [(node, token, row) for node, token in zip([0, *path], answer, strict=True)]
-        before = answer
+        previous = answer
     visible = np.eye(len(tokens), dtype=bool)
     for node, parent in enumerate(parents):
         if parent:
@@ -119,24 +119,24 @@ def tree(answers: Sequence[Sequence[int]], numbers: Sequence[int]) -> Block:
 
 
 def log_likelihoods(
-    llm: LLM, prompts: Sequence[str], parts: Sequence[Block], stored: Sequence[Path]
+    llm: LLM, prompts: Sequence[str], parts: Sequence[Block], paths: Sequence[Path]
 ) -> np.ndarray:
     """log p(title | prompt) of every title, (len(prompts), N) float32.
 
-    parts: `blocks` of all N titles. stored: a file (.npy) for each prompt, in which its row is kept
-    and from which it is read if it is there.
+    parts: `blocks` of all N titles. paths: a file (.npy) for each prompt, in which its row is kept
+    and from which it is read if it exists.
     Raises GenerationError for a prompt that leaves no room, and for a model whose beams cannot
     share a cache.
     """
     ids = llm.tokenizer(list(prompts))["input_ids"] if len(prompts) else []
-    longest = max(int(block.depths.max()) for block in parts) + 2
-    check_lengths(llm, ids, longest)
-    missing = [prompt for prompt, path in zip(ids, stored, strict=True) if not path.exists()]
+    max_length = max(int(block.depths.max()) for block in parts) + 2
+    check_lengths(llm, ids, max_length)
+    missing = [prompt for prompt, path in zip(ids, paths, strict=True) if not path.exists()]
     rows = []
     with plain(llm.model.eval()) as model:
         if missing:
-            check_tree(llm.name, model, max(missing, key=len), longest)
-        for prompt, path in zip(tqdm(ids, desc="likelihood", unit="prompt"), stored, strict=True):
+            check_tree(llm.name, model, max(missing, key=len), max_length)
+        for prompt, path in zip(tqdm(ids, desc="likelihood", unit="prompt"), paths, strict=True):
             if not path.exists():
                 with atomic(path) as partial, partial.open("wb") as file:
                     np.save(file, of_prompt(model, prompt, parts), allow_pickle=False)
@@ -145,9 +145,9 @@ def log_likelihoods(
     return np.stack(rows) if rows else np.empty((0, titles), np.float32)
 
 
-def check_tree(name: str, model: PreTrainedModel, prompt: list[int], longest: int) -> None:
+def check_tree(name: str, model: PreTrainedModel, prompt: list[int], max_length: int) -> None:
     """Raise GenerationError for a model in which titles cannot share a prompt's cache."""
-    if problem := tree_problem(model, prompt, len(prompt) + longest):
+    if problem := tree_problem(model, prompt, len(prompt) + max_length):
         raise GenerationError(
             f"{name} cannot rank the catalogue by likelihood ({problem}): set ranked to 0"
         )
@@ -156,23 +156,23 @@ def check_tree(name: str, model: PreTrainedModel, prompt: list[int], longest: in
 @torch.inference_mode()
 def of_prompt(model: PreTrainedModel, prompt: Sequence[int], parts: Sequence[Block]) -> np.ndarray:
     """log p(title | prompt) of every title, (N,) float32. prompt: token ids, one at least."""
-    found = np.empty(sum(len(block.titles) for block in parts), dtype=np.float32)
-    nothing = prefill(model, [])
+    likelihoods = np.empty(sum(len(block.titles) for block in parts), dtype=np.float32)
+    prefix = prefill(model, [])
     with attention(model):
-        cache, _, first = read(model, nothing, [list(prompt)], prompt[-1])
+        cache, _, prompt_logits = read(model, prefix, [list(prompt)], prompt[-1])
         for block in tqdm(parts, desc="titles", unit="block", leave=False):
-            logits = torch.cat((first[0], feed(model, cache, block)))  # (1 + Q, V)
+            logits = torch.cat((prompt_logits[0], feed(model, cache, block)))  # (1 + Q, V)
             steps = log_probabilities(logits, block)
-            found[block.titles] = np.bincount(block.row, weights=steps)
+            likelihoods[block.titles] = np.bincount(block.row, weights=steps)
             cut(cache, len(prompt))
-    return found
+    return likelihoods
 
 
 def feed(model: PreTrainedModel, cache: Cache, block: Block) -> Tensor:
     """Have the model read all nodes of a block after what the cache holds; logits (Q, V)."""
     length, device = cache.get_seq_length(), model.device
-    among = torch.from_numpy(block.visible).to(device)
-    visible = torch.cat((among.new_ones(len(among), length), among), 1)
+    lineage = torch.from_numpy(block.visible).to(device)
+    visible = torch.cat((lineage.new_ones(len(lineage), length), lineage), 1)
     return model(
         input_ids=torch.from_numpy(block.tokens).to(device)[None],
         attention_mask=additive(visible[None], model.dtype),

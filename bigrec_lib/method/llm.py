@@ -61,17 +61,17 @@ def load_llm(
     adapter made for another base.
     """
     with without_notices():
-        import bitsandbytes  # noqa: F401  it speaks when it is first imported
+        import bitsandbytes  # noqa: F401  it logs notices when first imported
         from transformers import AutoModelForCausalLM
 
-    where = assets.fetch(name) if name in assets.MODELS else name
+    source = assets.fetch(name) if name in assets.MODELS else name
     device = best_device(device)
     if device == "cpu" and dtype == "bfloat16" and not cpu.multiplies_bfloat16():
         dtype = "float32"
     try:
-        tokenizer = load_tokenizer(where)
+        tokenizer = load_tokenizer(source)
         model = AutoModelForCausalLM.from_pretrained(
-            where,
+            source,
             dtype=getattr(torch, dtype),
             device_map=device,
             quantization_config=quantisation_config(quantisation, dtype),
@@ -106,12 +106,12 @@ def may_unpack(model: PreTrainedModel, device: str) -> bool:
     they then take no more than UNPACKED of its memory."""
     if device == "cpu":
         return True
-    room = torch.cuda.get_device_properties(device).total_memory
-    return model.num_parameters() * model.dtype.itemsize <= UNPACKED * room
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return model.num_parameters() * model.dtype.itemsize <= UNPACKED * memory
 
 
 def leave_file(model: PreTrainedModel) -> None:
-    """Copy the weights that are not quantised, which else keep the whole file in memory."""
+    """Copy the weights that are not quantised, which otherwise keep the whole file in memory."""
     for weight in model.parameters():
         if weight.is_floating_point():
             weight.data = weight.data.clone()
@@ -119,34 +119,34 @@ def leave_file(model: PreTrainedModel) -> None:
 
 
 def return_memory() -> None:
-    """Give freed memory back to the system, which glibc else keeps: twice the weights, after they
-    were unpacked. Where there is no glibc, nothing happens."""
+    """Give freed memory back to the system. glibc otherwise keeps it: twice the weights, once they
+    are unpacked. Without glibc, nothing happens."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def load_tokenizer(where: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hugging Face id, which cuts texts as its tokenizer.json says.
 
-    In transformers 5 the class that tokenizer_config.json names decides that, and it is often not
-    the right one: digits of OLMo 2, Granite and others come out in other tokens than those the
-    model was trained with (github.com/huggingface/transformers/issues/45920).
+    In transformers 5 the class that tokenizer_config.json names decides that, and it is often the
+    wrong one: the digits of OLMo 2, Granite and others become other tokens than those the model
+    was trained with (github.com/huggingface/transformers/issues/45920).
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
     from transformers.utils import cached_file
 
-    tokenizer = AutoTokenizer.from_pretrained(where)
+    tokenizer = AutoTokenizer.from_pretrained(source)
     path = cached_file(
-        where,
+        source,
         "tokenizer.json",
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
     if path and tokenizer.is_fast:
-        stored, backend = Tokenizer.from_file(path), tokenizer.backend_tokenizer
+        original, backend = Tokenizer.from_file(path), tokenizer.backend_tokenizer
         for part in ("model", "normalizer", "pre_tokenizer", "decoder"):
-            setattr(backend, part, getattr(stored, part))
+            setattr(backend, part, getattr(original, part))
     return tokenizer
 
 
@@ -157,7 +157,7 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Keep libraries from telling what is as it should be here, wherever they are used first.
+    """Silence notices about what is intended here, wherever the libraries are first used.
 
     tqdm: there are no widgets, bars are text. bitsandbytes: it has no kernel for 4-bit products on
     this CPU, where none are computed. transformers: weights were turned back to the dtype asked
@@ -214,17 +214,17 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     try:
         with without_notices():
             tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-        with safe_open(path, framework="pt") as saved:
-            unknown = set(saved.keys()) ^ set(
+        with safe_open(path, framework="pt") as file:
+            mismatches = set(file.keys()) ^ set(
                 get_peft_model_state_dict(tuned, save_embedding_layers=False)
             )
     except (ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StudyError(f"the adapter in {folder} does not fit this model: {reason}") from None
-    if unknown:
+    if mismatches:
         raise StudyError(
-            f"the adapter in {folder} does not fit this model: {len(unknown)} of its weights or "
-            f"places have no counterpart, such as {min(unknown)}"
+            f"the adapter in {folder} does not fit this model: {len(mismatches)} of its weights or "
+            f"places have no counterpart, such as {min(mismatches)}"
         )
     return tuned
 
@@ -232,8 +232,8 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 def n_parameters(llm: LLM) -> int:
     """Parameters of a model without its adapters; tied ones count once, packed ones unpacked."""
     base = getattr(llm.model, "get_base_model", lambda: llm.model)()
-    of_adapters = sum(w.numel() for name, w in base.named_parameters() if "lora_" in name)
-    return base.num_parameters() - of_adapters
+    adapter_size = sum(w.numel() for name, w in base.named_parameters() if "lora_" in name)
+    return base.num_parameters() - adapter_size
 
 
 @contextmanager
@@ -246,19 +246,19 @@ def plain_generate(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedMod
     from transformers import GenerationConfig
 
     causal = getattr(model, "get_base_model", lambda: model)()
-    usual = causal.generation_config
+    config = causal.generation_config
     causal.generation_config = GenerationConfig()
     try:
         yield causal
     finally:
-        causal.generation_config = usual
+        causal.generation_config = config
 
 
 def cache_problem(model: PreTrainedModel, length: int) -> str:
     """Why texts of up to `length` tokens cannot share a cache in this model; '' if they can.
 
-    A token has to attend to all before it, and to be told its position, since entries that are not
-    its own may stand between.
+    A token has to attend to all tokens before it, and to be given its position, since entries of
+    other texts may stand between.
     """
     config = model.config.get_text_config()
     if model._is_stateful:

@@ -49,8 +49,8 @@ def collate(encoded: Sequence[Encoded], shared: int, pad: int, device) -> Batch:
 
 def loss_sum(model: PeftModel, batch: Batch) -> Tensor:
     """Sum of the cross-entropies of all learnt tokens, in fp32."""
-    logits, learnt = learnt_logits(model.get_base_model(), batch)
-    return nn.functional.cross_entropy(logits, learnt, reduction="sum")
+    logits, tokens = learnt_logits(model.get_base_model(), batch)
+    return nn.functional.cross_entropy(logits, tokens, reduction="sum")
 
 
 def learnt_logits(causal: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -63,8 +63,8 @@ def learnt_logits(causal: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor
     if shared:
         cache = causal.base_model(input_ids=batch.shared, use_cache=True).past_key_values
         cache.batch_repeat_interleave(rows)  # keys and values: (1, H, P, d) -> (B, H, P, d)
-    learnt = batch.labels != -100
-    with only_before(causal.get_output_embeddings(), learnt):
+    mask = batch.labels != -100
+    with only_before(causal.get_output_embeddings(), mask):
         logits = causal(
             input_ids=batch.rest,
             attention_mask=torch.cat([batch.real.new_ones(rows, shared), batch.real], dim=1),
@@ -72,20 +72,20 @@ def learnt_logits(causal: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor
             past_key_values=cache,
             use_cache=cache is not None,
         ).logits  # (N, V)
-    return logits.float(), batch.labels[learnt]
+    return logits.float(), batch.labels[mask]
 
 
 @contextmanager
-def only_before(output: nn.Module, learnt: Tensor) -> Iterator[None]:
+def only_before(output: nn.Module, mask: Tensor) -> Iterator[None]:
     """Within the block, give the output layer only the states before learnt tokens: (B, T, d) is
     gathered into (N, d).
 
-    learnt: (B, A) bool, of the last A positions. On a slice of the batch in place of one matrix,
-    PyTorch would copy the output weights once per row.
+    mask: (B, A) bool, which of the last A positions are learnt. Given a slice of the batch in place
+    of one matrix, PyTorch would copy the output weights once per row.
     """
 
     def gathered(_, inputs: tuple[Tensor]) -> Tensor:
-        return inputs[0][:, -learnt.shape[1] - 1 : -1][learnt]
+        return inputs[0][:, -mask.shape[1] - 1 : -1][mask]
 
     hook = output.register_forward_pre_hook(gathered)
     try:
@@ -96,7 +96,7 @@ def only_before(output: nn.Module, learnt: Tensor) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Data:
-    """Encoded samples, and how many tokens of each the model reads only once a batch."""
+    """Encoded samples, and how many tokens of each the model reads only once per batch."""
 
     encoded: list[Encoded]
     shared: int
@@ -106,8 +106,8 @@ class Data:
         return np.array([len(sample.ids) for sample in self.encoded])
 
     def batch(self, numbers: Sequence[int] | np.ndarray, llm: LLM) -> Batch:
-        chosen = [self.encoded[i] for i in numbers]
-        return collate(chosen, self.shared, llm.tokenizer.pad_token_id, llm.device)
+        samples = [self.encoded[i] for i in numbers]
+        return collate(samples, self.shared, llm.tokenizer.pad_token_id, llm.device)
 
     def tokens(self, numbers: Sequence[int] | np.ndarray) -> int:
         """How many tokens of these samples are learnt."""
@@ -129,8 +129,8 @@ def evaluate(llm: LLM, model: PeftModel, data: Data, size: int) -> float:
     model.eval()
     with torch.inference_mode():
         for numbers in batches(data.lengths, size):
-            mine = numbers[rank::processes]
-            if len(mine):
-                total += loss_sum(model, data.batch(mine, llm))
+            part = numbers[rank::processes]
+            if len(part):
+                total += loss_sum(model, data.batch(part, llm))
     add_up([total])
     return total.item() / data.tokens(range(len(data.encoded)))

@@ -28,7 +28,7 @@ from bigrec_lib.method.windows import BaselineError, Scorer, Windows, valid_ndcg
 HEADS, BLOCKS = 2, 2  # of SASRec
 STD = 0.05  # of embeddings before training
 FILTERS = {"horizontal": 16, "vertical": 4}  # of Caser, per height
-BEGUN = "sasrec-llm"  # starts from the LLM's vectors of the titles: all that it has of an LLM
+BEGUN = "sasrec-llm"  # starts from the LLM's vectors of the titles, its one use of an LLM
 ALPHA, BETA, POWER = 0.1, 1.0, 0.05  # of DROS, as in the authors' code
 
 
@@ -51,7 +51,7 @@ class Settings:
 
 
 class Network(nn.Module):
-    """A window -> a vector -> its products with the item embeddings, plus a bias an item."""
+    """A window -> a vector -> its products with the item embeddings, plus a bias per item."""
 
     def __init__(self, n_items: int, length: int, settings: Settings):
         super().__init__()
@@ -72,9 +72,9 @@ class Network(nn.Module):
     def scores(self, encoded: Tensor) -> Tensor:
         return torch.addmm(self.bias, encoded, self.items.weight[:-1].T)
 
-    def scores_of(self, encoded: Tensor, chosen: Tensor) -> Tensor:
-        """The scores of one candidate each, (B,)."""
-        return (encoded * self.items(chosen)).sum(1) + self.bias[chosen]
+    def scores_of(self, encoded: Tensor, candidates: Tensor) -> Tensor:
+        """The score of one candidate for each history, (B,)."""
+        return (encoded * self.items(candidates)).sum(1) + self.bias[candidates]
 
 
 class GRU4Rec(Network):
@@ -86,12 +86,12 @@ class GRU4Rec(Network):
         self.out = nn.Linear(settings.width, settings.width)
 
     def states(self, histories: Tensor) -> Tensor:
-        """After each item, the oldest first, (B, L, d); those beyond the newest mean nothing."""
+        """The state after each item, oldest first, (B, L, d); beyond the newest, meaningless."""
         width = histories.shape[1]
         padding = (histories == self.n_items).sum(1, keepdim=True)
         order = (torch.arange(width, device=histories.device) + padding) % width
-        flushed = histories.gather(1, order)  # padding on the right, where no state sees it
-        return self.gru(self.dropout(self.items(flushed)))[0]
+        ids = histories.gather(1, order)  # padding on the right, where no state sees it
+        return self.gru(self.dropout(self.items(ids)))[0]
 
     def encode(self, histories: Tensor) -> Tensor:
         newest = (histories != self.n_items).sum(1) - 1
@@ -114,11 +114,11 @@ class Caser(Network):
         self.join = nn.Linear(length * horizontal + vertical * settings.width, settings.width)
 
     def encode(self, histories: Tensor) -> Tensor:
-        missing = self.length - histories.shape[1]
-        window = self.items(functional.pad(histories, (missing, 0), value=self.n_items)).mT
+        padding = self.length - histories.shape[1]
+        window = self.items(functional.pad(histories, (padding, 0), value=self.n_items)).mT
         patterns = [conv(window).relu().amax(2) for conv in self.horizontal]  # (B, filters) each
-        together = torch.cat([*patterns, self.vertical(window).flatten(1)], dim=1)
-        return self.join(self.dropout(together)).relu()
+        features = torch.cat([*patterns, self.vertical(window).flatten(1)], dim=1)
+        return self.join(self.dropout(features)).relu()
 
 
 class Block(nn.Module):
@@ -134,11 +134,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         """x: (B, L, d), visible: (B, 1, Q, L) bool -> the last Q places, (B, Q, d)."""
-        normed, last = self.norms[0](x), visible.shape[2]
-        q = self.query(normed[:, -last:]).unflatten(2, (HEADS, -1)).transpose(1, 2)
+        normed, n = self.norms[0](x), visible.shape[2]
+        q = self.query(normed[:, -n:]).unflatten(2, (HEADS, -1)).transpose(1, 2)
         k, v = self.key_value(normed).unflatten(2, (2, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)  # (B, H, Q, d/H)
-        x = x[:, -last:] + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
+        sums = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)  # (B, H, Q, d/H)
+        x = x[:, -n:] + self.dropout(self.out(sums.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.feed(self.norms[1](x)))
 
 
@@ -155,18 +155,18 @@ class SASRec(Network):
         self.blocks = nn.ModuleList(Block(settings.width, settings.dropout) for _ in range(BLOCKS))
         self.norm = nn.LayerNorm(settings.width)
 
-    def states(self, histories: Tensor, last: int) -> Tensor:
-        """What each of the last items knows of those up to it, (B, last, d)."""
+    def states(self, histories: Tensor, n: int) -> Tensor:
+        """The state after each of the last n items, (B, n, d)."""
         width = histories.shape[1]
         place = torch.arange(width - 1, -1, -1, device=histories.device)
-        same = torch.eye(width, dtype=torch.bool, device=histories.device)
-        earlier = same.new_ones(width, width).tril()
-        visible = earlier & (histories != self.n_items)[:, None] | same  # (B, L, L)
+        diagonal = torch.eye(width, dtype=torch.bool, device=histories.device)
+        causal = diagonal.new_ones(width, width).tril()
+        visible = causal & (histories != self.n_items)[:, None] | diagonal  # (B, L, L)
         x = self.dropout(self.items(histories) + self.places(place))
         *lower, top = self.blocks
         for block in lower:
             x = block(x, visible[:, None])
-        return self.norm(top(x, visible[:, None, -last:]))
+        return self.norm(top(x, visible[:, None, -n:]))
 
     def encode(self, histories: Tensor) -> Tensor:
         return self.states(histories, 1)[:, 0]
@@ -182,10 +182,10 @@ def ce(model: Network, encoded: Tensor, targets: Tensor, prior: Tensor) -> Tenso
 
 def bce(model: Network, encoded: Tensor, targets: Tensor, prior: Tensor) -> Tensor:
     """Binary cross-entropy of the target and of one other candidate, drawn uniformly."""
-    other = torch.randint(model.n_items - 1, targets.shape, device=targets.device)
-    other += other >= targets
-    yes, no = model.scores_of(encoded, targets), model.scores_of(encoded, other)
-    return -(functional.logsigmoid(yes) + functional.logsigmoid(-no)).mean() / 2
+    negatives = torch.randint(model.n_items - 1, targets.shape, device=targets.device)
+    negatives += negatives >= targets
+    positive, negative = model.scores_of(encoded, targets), model.scores_of(encoded, negatives)
+    return -(functional.logsigmoid(positive) + functional.logsigmoid(-negative)).mean() / 2
 
 
 def dros(model: Network, encoded: Tensor, targets: Tensor, prior: Tensor) -> Tensor:
@@ -203,12 +203,12 @@ def robust_term(scores: Tensor, targets: Tensor, prior: Tensor, beta: float) -> 
     items within some KL divergence can bring is, by duality, β log Σ_j exp(p_j ℓ_j / β) but for a
     constant. Like the authors' code, without the factor β, which ALPHA takes up.
     """
-    wanted = functional.one_hot(targets, scores.shape[1])
-    return (prior * (wanted - scores).square() / beta).logsumexp(1).mean()
+    y = functional.one_hot(targets, scores.shape[1])
+    return (prior * (y - scores).square() / beta).logsumexp(1).mean()
 
 
 def nominal(samples: Windows) -> np.ndarray:
-    """p of DROS, (I,) float32: the share of each candidate in the targets, one added, flattened."""
+    """p of DROS, (I,) float32: each candidate's share of the targets, one added, flattened."""
     counts = np.bincount(samples.targets, minlength=samples.n_items) + 1
     return ((counts / counts.sum()) ** POWER).astype(np.float32)
 
@@ -238,14 +238,14 @@ def begin(model: Network, vectors: np.ndarray) -> None:
     centred = torch.from_numpy(vectors - vectors.mean(0)).double()
     _, _, axes = torch.linalg.svd(centred, full_matrices=False)
     weight = model.items.weight.detach()  # (I + 1, d)
-    kept = (centred @ axes[: weight.shape[1]].T).float()  # (I, min(I, D, d))
+    start = (centred @ axes[: weight.shape[1]].T).float()  # (I, min(I, D, d))
     weight[:-1] = 0
-    weight[:-1, : kept.shape[1]] = kept * (STD / kept.square().mean().sqrt().clamp(min=1e-12))
+    weight[:-1, : start.shape[1]] = start * (STD / start.square().mean().sqrt().clamp(min=1e-12))
 
 
 def train(
     method: str,
-    learnt: Windows,
+    training: Windows,
     valid: Windows,
     settings: Settings,
     device: str = "cpu",
@@ -253,14 +253,14 @@ def train(
 ) -> tuple[Network, pd.DataFrame]:
     """Train a network; return it as it was at its best, and its curve.
 
-    learnt: what it learns from, `windows.steps` of the samples. vectors: (I, D), what the
+    training: what it learns from, `windows.steps` of the samples. vectors: (I, D), what the
     embeddings of candidates start as; None: at random. The curve has the columns epoch,
     train_loss, valid_ndcg (NDCG@20). Same arguments, same network; PyTorch's own random state is
     left as it was. Raises Diverged if a loss or a score is not finite.
     """
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        model = NETWORKS[method][0](learnt.n_items, learnt.histories.shape[1], settings)
+        model = NETWORKS[method][0](training.n_items, training.histories.shape[1], settings)
         if vectors is not None:
             begin(model, vectors)
         model.to(device)
@@ -274,7 +274,7 @@ def train(
         best, best_epoch, state = -1.0, 0, model.state_dict()
         bar = tqdm(range(1, settings.epochs + 1), desc=method, unit="epoch", leave=False)
         for epoch in bar:
-            loss = one_epoch(method, model, optimiser, learnt, settings.batch_size)
+            loss = one_epoch(method, model, optimiser, training, settings.batch_size)
             if not math.isfinite(loss):
                 raise Diverged(f"{method}: the loss is {loss} in epoch {epoch}")
             ndcg = valid_ndcg(scorer(model), valid)
@@ -293,24 +293,24 @@ def one_epoch(
     method: str,
     model: Network,
     optimiser: torch.optim.Optimizer,
-    learnt: Windows,
+    training: Windows,
     batch_size: int,
 ) -> float:
     """One pass over the windows in random batches; the mean loss."""
     loss_of, device = NETWORKS[method][1], model.bias.device
     histories, targets, prior = (
         torch.from_numpy(array).to(device)
-        for array in (learnt.histories, learnt.targets, nominal(learnt))
+        for array in (training.histories, training.targets, nominal(training))
     )
     total = torch.zeros((), device=device)
     model.train()
-    for rows in torch.randperm(len(learnt)).to(device).split(batch_size):
+    for rows in torch.randperm(len(training)).to(device).split(batch_size):
         loss = loss_of(model, model.encode(histories[rows]), targets[rows], prior)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         total += loss.detach() * len(rows)
-    return total.item() / len(learnt)
+    return total.item() / len(training)
 
 
 def scorer(model: Network) -> Scorer:
@@ -318,8 +318,8 @@ def scorer(model: Network) -> Scorer:
 
     def score(histories: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            numbers = torch.from_numpy(histories).to(model.bias.device)
-            scores = model.eval()(numbers).cpu().numpy()
+            batch = torch.from_numpy(histories).to(model.bias.device)
+            scores = model.eval()(batch).cpu().numpy()
         if not np.isfinite(scores).all():
             raise Diverged("a score is not finite")
         return scores
@@ -336,11 +336,11 @@ def save(model: Network, path: Path) -> None:
         save_file(weights, partial)
 
 
-def load(method: str, path: Path, like: Windows, settings: Settings, device: str) -> Network:
-    """A network whose weights `save` wrote, which learnt from windows `like` these."""
+def load(method: str, path: Path, windows: Windows, settings: Settings, device: str) -> Network:
+    """A network whose weights `save` wrote. windows: of the items and length that it learnt."""
     from safetensors.torch import load_file
 
-    model = NETWORKS[method][0](like.n_items, like.histories.shape[1], settings)
+    model = NETWORKS[method][0](windows.n_items, windows.histories.shape[1], settings)
     model.load_state_dict(load_file(path))
     return model.to(device)
 

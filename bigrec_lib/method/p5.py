@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BEAMS = 20  # candidates of an example; the rest of the catalogue ties for the last place
 BATCH = 32  # prompts that are searched together
-ADAPTER, WRITTEN = "p5-adapter", "p5-beams"  # where the work lies
+ADAPTER, WRITTEN = "p5-adapter", "p5-beams"  # subfolders of the work
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,29 @@ def p5(
 ) -> P5:
     """Tune the LLM on identifiers and let it write them for the validation and test examples.
 
-    examples: train, valid and test; windows: the training examples as numbers. What `folder` holds
-    is not done again. The adapter stays on `base`.
+    examples: train, valid and test; windows: the training examples as numbers. Work that `folder`
+    holds is not repeated. The adapter stays on `base`.
     """
     names = identifiers(windows)
-    as_written = [names[candidate] for candidate in data.of_item]
-    texts = {
+    item_names = [names[candidate] for candidate in data.of_item]
+    splits = {
         split: samples.samples(
-            table.to_pandas(), as_written, data.words, base.tokenizer, max_tokens
+            table.to_pandas(), item_names, data.words, base.tokenizer, max_tokens
         )
         for split, table in examples.items()
     }
-    log = tuning.tune(base, texts["train"], texts["valid"], settings, folder / ADAPTER)
+    log = tuning.tune(base, splits["train"], splits["valid"], settings, folder / ADAPTER)
     tuned = llm.LLM(base.name, llm.with_adapter(base.model, folder / ADAPTER), base.tokenizer)
     trie = beams.Trie(beams.answer_tokens(base.tokenizer, names))
     search = beams.Search(trie.depth, BEAMS, BATCH)
     keys = {}
     for split in ("valid", "test"):
-        order = examples[split]["example"].to_pylist()
-        asked = dict(zip(order, [sample.prompt for sample in texts[split]], strict=True))
+        numbers = examples[split]["example"].to_pylist()
+        prompt_texts = dict(zip(numbers, [sample.prompt for sample in splits[split]], strict=True))
         path = folder / WRITTEN / f"{split}.parquet"
-        portions.generate_file(tuned, asked, path, search, trie)
-        keys[split] = beam_keys(pd.read_parquet(path), order, names)
-    return P5(texts["train"][0], keys, float(log.seconds.iloc[-1]))
+        portions.generate_file(tuned, prompt_texts, path, search, trie)
+        keys[split] = beam_keys(pd.read_parquet(path), numbers, names)
+    return P5(splits["train"][0], keys, float(log.seconds.iloc[-1]))
 
 
 def identifiers(windows: Windows) -> list[str]:
@@ -86,9 +86,9 @@ def identifiers(windows: Windows) -> list[str]:
     >>> identifiers(Windows(users, np.arange(3), histories, np.array([2, 1, 1]), n_items=4))
     ['1003', '1001', '1002', '1000']
     """
-    by_user = windows.rows[np.argsort(windows.users, kind="stable")].ravel()
-    met, where = np.unique(by_user[by_user != windows.n_items], return_index=True)
-    order = met[np.argsort(where)]
+    sequence = windows.rows[np.argsort(windows.users, kind="stable")].ravel()
+    candidates, places = np.unique(sequence[sequence != windows.n_items], return_index=True)
+    order = candidates[np.argsort(places)]
     order = np.r_[order, np.setdiff1d(np.arange(windows.n_items), order)]
     start = 10 ** max(3, len(str(windows.n_items)))
     names = np.empty(windows.n_items, dtype=np.int64)
@@ -106,12 +106,12 @@ def beam_keys(
     """
     number = pd.Series(range(len(names)), index=names)
     row = pd.Series(range(len(examples)), index=examples)
-    written = generations.text.map(prompts.title_of)
-    unknown = ~written.isin(number.index)
+    texts = generations.text.map(prompts.title_of)
+    unknown = ~texts.isin(number.index)
     if unknown.any():
         raise BaselineError(
-            f"{written[unknown].iloc[0]!r} is no identifier: decode with a trie of all identifiers"
+            f"{texts[unknown].iloc[0]!r} is no identifier: decode with a trie of all identifiers"
         )
     keys = np.full((len(examples), len(names)), np.inf, dtype=np.float32)
-    keys[row[generations.example], number[written]] = -generations.score
+    keys[row[generations.example], number[texts]] = -generations.score
     return keys

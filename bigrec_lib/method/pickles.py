@@ -16,21 +16,21 @@ KINDS = ("<i8", ">i8", "<f8", ">f8")
 
 
 class Inert:
-    """Stands for each class or function a pickle names: keeps what it is given, does nothing."""
+    """Stands in for every class or function a pickle names: keeps its arguments, does nothing."""
 
     args: tuple = ()
     state: Any = None
 
     def __new__(cls, *args):
-        made = object.__new__(cls)
-        made.args = args
-        return made
+        instance = object.__new__(cls)
+        instance.args = args
+        return instance
 
     def __setstate__(self, state):
         self.state = state
 
 
-class InertUnpickler(pickle._Unpickler):  # the one in C takes any memory that a pickle claims
+class InertUnpickler(pickle._Unpickler):  # the one in C allocates any memory a pickle claims
     """Reads a pickled DataFrame into Inert objects; any name but those it needs is refused."""
 
     allowed = {  # as pandas 2 calls them
@@ -76,8 +76,8 @@ def pickled_frame(source: Source, file: str, columns: list[str]) -> pd.DataFrame
         frame = {}
         for block in blocks:
             values, places, _ = block.args
-            where = slice(*places.args) if len(places.args) == 3 else array_of(places)
-            for label, row in zip(labels[where], array_of(values), strict=True):
+            index = slice(*places.args) if len(places.args) == 3 else array_of(places)
+            for label, row in zip(labels[index], array_of(values), strict=True):
                 frame[label] = row
         return pd.DataFrame({column: frame[column] for column in columns})
     except DataError:

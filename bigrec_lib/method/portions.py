@@ -42,24 +42,24 @@ def generate_file(
 
     prompts: example -> prompt. A `path` that holds this very work is left as it is.
     Finished portions are stored at once, in a folder beside `path`, so a run that was killed goes
-    on where it was, and the file is the same to the byte. `shard` (i, n) does every n-th portion
-    only and writes no more than that folder. A run of the whole (1, 1) afterwards collects what
-    all shards have done, does what is missing, writes `path` and removes the folder.
+    on where it stopped, and the file is the same to the byte. `shard` (i, n) does only every n-th
+    portion and writes that folder alone. A later run of the whole (1, 1) collects the portions of
+    all shards, generates what is missing, writes `path` and removes the folder.
     Raises StudyError that names what differs if `path` or the folder holds other work, and
     GenerationError as `generation.generate` does.
     """
     if not 1 <= shard[0] <= shard[1]:
         raise GenerationError(f"shard {shard[0]}/{shard[1]}: give (i, n) with i from 1 to n")
     record, folder = path.with_suffix(".work.json"), path.with_suffix(".parts")
-    whose = identity(llm, prompts, search, trie)
-    if path.exists() and record.exists() and claim(record, whose):
+    description = identity(llm, prompts, search, trie)
+    if path.exists() and record.exists() and claim(record, description):
         return
     work = generation.Work.plan(llm, list(prompts.values()), search, trie)
-    claim(folder / "work.json", whose)
+    claim(folder / "work.json", description)
     store(llm, work, folder, shard, path.stem)
     if shard == (1, 1):
         remove(path)  # so that no file is ever beside the record of other work
-        write_json(whose, record)
+        write_json(description, record)
         write_parquet(table(read_parts(folder), work, list(prompts)), path)
         remove(folder)
 
@@ -67,7 +67,7 @@ def generate_file(
 def identity(
     llm: LLM, prompts: Mapping[int, str], search: Search, trie: Trie | None
 ) -> dict[str, object]:
-    """All that the generations follow from, hashed where it is long."""
+    """Everything that determines the generations, hashed where it is long."""
     return {
         "model": llm.name,
         "dtype": str(llm.model.dtype),
@@ -91,8 +91,8 @@ def store(llm: LLM, work: Work, folder: Path, shard: tuple[int, int], name: str)
     """
     index, count = shard
     part = folder / f"{index}-of-{count}.jsonl"
-    for damaged in sorted(folder.glob("*.jsonl")) if count == 1 else [part]:
-        mend(damaged)  # not what another shard may be writing
+    for path in sorted(folder.glob("*.jsonl")) if count == 1 else [part]:
+        mend(path)  # not what another shard may be writing
     done = read_parts(folder)
     todo = [n for n in range(index - 1, len(work.portions), count) if n not in done]
     bar = tqdm(total=sum(len(work.portions[n]) for n in todo), unit="example", desc=name)
@@ -149,12 +149,12 @@ def lines(part: Path) -> list[str]:
 
 def mend(part: Path) -> None:
     """Drop damaged lines, with a warning: their portions will be done again."""
-    written = lines(part) if part.exists() else []
-    good = [line for line in written if whole(line)]
-    if len(good) < len(written):
-        write_text("".join(good), part)
+    entries = lines(part) if part.exists() else []
+    intact = [line for line in entries if whole(line)]
+    if len(intact) < len(entries):
+        write_text("".join(intact), part)
         warnings.warn(
-            f"{part}: dropped {len(written) - len(good)} damaged of {len(written)} portions, "
+            f"{part}: dropped {len(entries) - len(intact)} damaged of {len(entries)} portions, "
             "which will be done again",
             stacklevel=2,
         )

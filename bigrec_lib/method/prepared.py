@@ -18,7 +18,7 @@ from bigrec_lib.method.prompts import Domain
 class Prepared:
     """A prepared data set.
 
-    items: one row an item, columns item, item_id, title, raw_title, title_group, train_count.
+    items: one row per item, columns item, item_id, title, raw_title, title_group, train_count.
     titles: the title of every item, (items,). words: what its prompts say.
     candidates: the distinct titles, (I,): items with the same title have the same embedding, so
         they are one candidate. of_item: the candidate of each item, (items,) int64.
@@ -55,7 +55,7 @@ def read(folder: Path) -> Prepared:
 
 
 def candidates(items: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """The distinct titles of a catalogue and the one of each item, (items,) int64.
+    """The distinct titles of a catalogue, and which of them each item has, (items,) int64.
 
     items: columns title, title_group (equal for namesakes). Policy `title`: namesakes are one
     candidate (docs/method.md, quirk 6).

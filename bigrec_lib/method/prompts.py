@@ -54,9 +54,9 @@ def domain(name: str) -> Domain:
 
 
 def alpaca(instruction: str, context: str = "") -> str:
-    """An alpaca-format prompt up to and with the line before the response."""
-    shown = f"### Input:\n{context}\n\n" if context else ""
-    return f"{PREAMBLE}\n\n### Instruction:\n{instruction}\n\n{shown}### Response:\n"
+    """An alpaca-format prompt up to and including the line before the response."""
+    section = f"### Input:\n{context}\n\n" if context else ""
+    return f"{PREAMBLE}\n\n### Instruction:\n{instruction}\n\n{section}### Response:\n"
 
 
 def prompt(titles: Sequence[str], words: Domain) -> str:
@@ -88,12 +88,12 @@ def encode_answers(tokenizer, answers: Sequence[str]) -> list[list[int]]:
     line = alpaca("").splitlines(keepends=True)[-1]
     start = tokenizer(line)["input_ids"]
     encoded = []
-    for answer in answers:
-        ids = tokenizer(line + answer)["input_ids"]
+    for text in answers:
+        ids = tokenizer(line + text)["input_ids"]
         if ids[: len(start)] == start:
             ids = ids[len(start) :]
         else:
-            ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         encoded.append([*ids, tokenizer.eos_token_id])
     return encoded
 

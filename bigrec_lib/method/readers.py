@@ -44,12 +44,12 @@ def load(
         raise DataError(f"{reader} cannot be fetched: set data_path to its folder")
     place = path or str(assets.fetch(reader))
     try:
-        where = Path(place).expanduser()
+        location = Path(place).expanduser()
         if reader == "table":
-            titles = Path(titles_path).expanduser() if titles_path else where
-            raw = read_table(where, titles, columns or {})
+            titles = Path(titles_path).expanduser() if titles_path else location
+            raw = read_table(location, titles, columns or {})
         else:
-            raw = READERS[reader](Source(where))
+            raw = READERS[reader](Source(location))
     except (OSError, EOFError, RuntimeError, *DAMAGE) as error:
         raise DataError(f"{place} cannot be read as {reader}: {error}") from None
     return assemble(reader, raw, filters or Filters())
@@ -108,15 +108,15 @@ def read_movielens(source: Source) -> Raw:
         titles_file = events_file = PICKLED
         names = {"movieId": "item", "userId": "user", "timestamp": "time"}
         ratings = pickled_frame(source, PICKLED, [*names, "title", "year", "rating"])
-        texts = {"item": "str", "user": "str", "title": "str"}
-        ratings = ratings.rename(columns=names).astype(texts)
+        dtypes = {"item": "str", "user": "str", "title": "str"}
+        ratings = ratings.rename(columns=names).astype(dtypes)
         films = ratings[["item", "title", "year"]].drop_duplicates("item")
         films = films.assign(year=films.year.map("{:.0f}".format).where(films.year.notna()))
     else:
         layouts = [layout for layout in LAYOUTS if layout.ratings in source]
         if not layouts:
-            wanted = ", ".join(layout.ratings for layout in LAYOUTS)
-            raise DataError(f"no file of ratings in {source.path}: one of {wanted} should be")
+            files = ", ".join(layout.ratings for layout in LAYOUTS)
+            raise DataError(f"no file of ratings in {source.path}: one of {files} should be")
         layout = layouts[0]
         titles_file, events_file = layout.titles, layout.ratings
         ratings, films = (
@@ -134,7 +134,7 @@ def read_movielens(source: Source) -> Raw:
 def read_seqrec(source: Source, domain: str) -> Raw:
     """A data set of the SeqRec Benchmark (GitHub Tiny-Snow/SeqRecBenchmark-Datasets), proc.zip.
 
-    A row a user with the list of his items and that of their times, titles, and a summary.
+    It holds a row per user with the lists of their items and times, titles, and a summary.
     Raises DataError if users, items or interactions are not as many as the summary says.
     """
     titles_file, events_file, summary_file = "item2title.pkl", "user2item.pkl", "summary.json"
@@ -144,10 +144,10 @@ def read_seqrec(source: Source, domain: str) -> Raw:
         if not lists[column].map(lambda value: isinstance(value, list)).all():
             raise DataError(f"{events_file}: {column} does not hold a list in each row")
     lengths = lists["ItemID"].map(len)
-    uneven = lists.UserID[lengths != lists.Timestamp.map(len)]
-    if len(uneven):
+    users = lists.UserID[lengths != lists.Timestamp.map(len)]
+    if len(users):
         raise DataError(
-            f"{events_file}: {len(uneven)} of {len(lists)} users, {uneven.iloc[0]} among them, "
+            f"{events_file}: {len(users)} of {len(lists)} users, {users.iloc[0]} among them, "
             "have not as many times as items: take the file as it was published"
         )
     items, stamps = (list(chain.from_iterable(lists[name])) for name in ("ItemID", "Timestamp"))
@@ -173,13 +173,13 @@ def read_seqrec(source: Source, domain: str) -> Raw:
     return Raw(domain, titles, events, titles_file, events_file)
 
 
-def as_ids(column: pd.Series, what: str, file: str) -> pd.Series:
+def as_ids(column: pd.Series, name: str, file: str) -> pd.Series:
     """Whole numbers or texts as strings. Raises DataError for any other value."""
     if pd.api.types.is_integer_dtype(column.dtype):
         return column.astype("str")
-    wrong = [value for value in column if not isinstance(value, str)]
-    if wrong:
-        raise DataError(f"{file}: {what} holds {wrong[0]!r:.60}, not whole numbers or texts alone")
+    others = [value for value in column if not isinstance(value, str)]
+    if others:
+        raise DataError(f"{file}: {name} holds {others[0]!r:.60}, not whole numbers or texts alone")
     return column
 
 
@@ -189,12 +189,12 @@ def check_summary(source: Source, file: str, counts: dict[str, int]) -> None:
         content = stream.read()
     try:
         summary = json.loads(content)
-        said = {what: summary[what] for what in counts}
+        totals = {name: summary[name] for name in counts}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{file} has no numbers of {', '.join(counts)}: {error!r:.80}") from None
-    if said != counts:
+    if totals != counts:
         raise DataError(
-            f"{source.path}: {file} says {said}, its tables hold {counts}: they do not belong "
+            f"{source.path}: {file} says {totals}, its tables hold {counts}: they do not belong "
             "together; take the files as they were published"
         )
 
@@ -219,8 +219,8 @@ AMAZON_DOMAINS = {"Video_Games": "games", "Movies_and_TV": "movies"}
 def read_amazon(source: Source, release: str) -> Raw:
     """A category of Amazon's reviews: meta_<Category>.json(l)(.gz) and the file of its reviews.
 
-    The 5-core is taken where it is there. The catalogue is what was reviewed, as in the paper.
-    2014 has Python literals for JSON in places.
+    The 5-core is taken if there is one. The catalogue is what was reviewed, as in the paper.
+    Some lines of 2014 are Python literals instead of JSON.
     """
     ending = r"\.jsonl?(\.gz)?"
     metas = {
@@ -229,25 +229,25 @@ def read_amazon(source: Source, release: str) -> Raw:
         if (match := re.fullmatch(rf"meta_(.+?){ending}", name))
     }
     if len(metas) != 1:
-        there = ", ".join(sorted(metas)) or "none"
-        raise DataError(f"one file meta_<Category>.json.gz should be in {source.path}, not {there}")
+        files = ", ".join(sorted(metas)) or "none"
+        raise DataError(f"one file meta_<Category>.json.gz should be in {source.path}, not {files}")
     ((meta, category),) = metas.items()
-    wanted = re.compile(rf"(reviews_)?{re.escape(category)}(_5)?{ending}")
-    names = [name for name in source.files if wanted.fullmatch(name)]
+    pattern = re.compile(rf"(reviews_)?{re.escape(category)}(_5)?{ending}")
+    names = [name for name in source.files if pattern.fullmatch(name)]
     if not names:
         raise DataError(f"no file {category}_5.json.gz in {source.path}: the reviews are missing")
     reviews = max(names, key=lambda name: "_5.json" in name)
-    reviewed, listed = AMAZON[release]
-    events = json_lines(source.open(reviews), reviews, reviewed, release == "amazon-2014")
-    titles = json_lines(source.open(meta), meta, listed, release == "amazon-2014")
-    used = titles["item"].isin(events["item"])
+    review_fields, item_fields = AMAZON[release]
+    events = json_lines(source.open(reviews), reviews, review_fields, release == "amazon-2014")
+    titles = json_lines(source.open(meta), meta, item_fields, release == "amazon-2014")
+    has_review = titles["item"].isin(events["item"])
     return Raw(
         AMAZON_DOMAINS.get(category, "items"),
-        titles[used],
+        titles[has_review],
         events,
         meta,
         reviews,
-        {"listed items without a review": int((~used).sum())},
+        {"listed items without a review": int((~has_review).sum())},
     )
 
 
@@ -257,20 +257,20 @@ TABLE = ("user", "item", "time", "title", "rating", "split")
 def read_table(path: Path, titles_path: Path, columns: dict[str, str]) -> Raw:
     """A user's own table (see `any_table`), with the titles in it or beside.
 
-    columns: what a column is (TABLE) -> its name in the file; what is not said has our name.
-    Rating and split are read only where they are said.
+    columns: what a column is (TABLE) -> its name in the file; a column left out has our name.
+    Rating and split are read only where they are named.
     """
     unknown = set(columns) - set(TABLE)
     if unknown:
         raise DataError(f"columns: {', '.join(sorted(unknown))} is none of {', '.join(TABLE)}")
-    named = {ours: columns.get(ours, ours) for ours in TABLE[:4]} | columns
-    title = named.pop("title")
-    listed = {"item": named["item"], "title": title}
+    names = {column: columns.get(column, column) for column in TABLE[:4]} | columns
+    title = names.pop("title")
+    title_names = {"item": names["item"], "title": title}
     if path == titles_path:
-        events = any_table(path, named | {"title": title})
+        events = any_table(path, names | {"title": title})
         titles = events[["item", "title"]].drop_duplicates("item")
         return Raw("items", titles, events, path.name, path.name)
-    titles, events = any_table(titles_path, listed), any_table(path, named)
+    titles, events = any_table(titles_path, title_names), any_table(path, names)
     return Raw("items", titles, events, titles_path.name, path.name)
 
 

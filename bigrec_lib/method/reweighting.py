@@ -24,7 +24,7 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.method import grounding, metrics, sweeps
 
 WHOLE = np.arange(100.0)  # the authors' grid for popularity
-FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity where it is not alone
+FEW = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # γ of popularity in combination
 GAMMAS = np.concatenate((np.arange(100) / 100, WHOLE[1:]))  # for collaborative scores, (199,)
 THIN = np.r_[np.arange(10) / 10, 1:5, 5, 7, 10, 15, 20, 30, 40, 50, 70, 99]  # for lists, (24,)
 BLOCK = 2**22  # distances at a time where whole rows are sorted, 32 MB
@@ -97,7 +97,8 @@ def ranks(
 
     queries: (N, d); vectors: (I, d); targets: (N,); weights: W, (I,) or (N, I); gammas: (G,).
     before: γ log(1 + W) of weights that have been applied already, (I,) or (N, I).
-    seen: candidates to leave out, per query; the target always stays in. D̂ stays what it is.
+    seen: candidates to leave out, per query; the target always stays in. D̂ is still scaled
+    over all candidates.
     Memory besides the arguments: `sweeps.SWEPT` distances.
     Raises ReweightingError for no queries, bad weights or gammas, GroundingError for bad vectors.
     """
@@ -105,13 +106,13 @@ def ranks(
     queries = grounding.checked(queries, "queries")
     vectors = grounding.checked(vectors, "vectors")
     grounding.same_width(queries, vectors)
-    wanted = grounding.checked_targets(targets, len(queries), len(vectors))
+    indices = grounding.checked_targets(targets, len(queries), len(vectors))
 
     def measure(rows: slice) -> sweeps.Measured:
-        return sweeps.of_vectors(queries[rows], vectors, wanted[rows])
+        return sweeps.of_vectors(queries[rows], vectors, indices[rows])
 
     shape = len(queries), len(vectors)
-    return swept(measure, shape, wanted.numpy(), weights, gammas, before, seen)
+    return swept(measure, shape, indices.numpy(), weights, gammas, before, seen)
 
 
 def ranks_of_distances(
@@ -128,12 +129,12 @@ def ranks_of_distances(
     Raises ReweightingError for no row, for distances that are not finite, bad weights or gammas.
     """
     checked_split(distances)
-    wanted = grounding.checked_targets(targets, *distances.shape).numpy()
+    indices = grounding.checked_targets(targets, *distances.shape).numpy()
 
     def measure(rows: slice) -> sweeps.Measured:
-        return sweeps.of_distances(checked_distances(distances[rows]), wanted[rows])
+        return sweeps.of_distances(checked_distances(distances[rows]), indices[rows])
 
-    return swept(measure, distances.shape, wanted, weights, gammas, before, seen)
+    return swept(measure, distances.shape, indices, weights, gammas, before, seen)
 
 
 def swept(
@@ -149,8 +150,8 @@ def swept(
     checked_weights(weights, shape)
     grid = checked_gammas(gammas)
     before = np.zeros(shape[1]) if before is None else before
-    given = np.atleast_2d(weights), grid, np.atleast_2d(before), seen
-    return sweeps.sweep(measure, shape, targets, *given)
+    arguments = np.atleast_2d(weights), grid, np.atleast_2d(before), seen
+    return sweeps.sweep(measure, shape, targets, *arguments)
 
 
 def nearest(
@@ -163,9 +164,9 @@ def nearest(
     before = np.zeros(len(vectors)) if before is None else before
     lists = [
         grounding.first(
-            reweighted(logs - sweeps.of_rows(np.atleast_2d(before), rows), pull, gamma), k
+            reweighted(logs - sweeps.of_rows(np.atleast_2d(before), rows), row_weights, gamma), k
         )
-        for rows, logs, pull in logs_and_weights(queries, vectors, weights)
+        for rows, logs, row_weights in logs_and_weights(queries, vectors, weights)
     ]
     return np.concatenate(lists)
 
@@ -173,7 +174,7 @@ def nearest(
 def logs_and_weights(
     queries, vectors, weights: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Some examples at a time: their rows, log D̂ (n, I), and W, (n, I) or (1, I)."""
+    """Blocks of examples: their rows, log D̂ (n, I), and W, (n, I) or (1, I)."""
     step = max(1, BLOCK // len(vectors))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
@@ -184,20 +185,20 @@ def logs_and_weights(
 def own_or_theirs(
     queries, vectors, weights: np.ndarray, gammas: np.ndarray, k: int = 20
 ) -> pd.DataFrame:
-    """Whose the first k are at each γ: columns gamma, metric, k, value, n.
+    """Where the first k come from at each γ: columns gamma, metric, k, value, n.
 
     Metric 'own': the share of them that is among the first k at γ = 0; 'theirs': the share that is
     among the k largest weights. Arguments as in `ranks`.
     """
-    shared = np.zeros((len(gammas), 2))
+    overlaps = np.zeros((len(gammas), 2))
     blocks = logs_and_weights(queries, vectors, weights)
-    for _, logs, pull in tqdm(blocks, desc="own or theirs", unit="block"):
+    for _, logs, row_weights in tqdm(blocks, desc="own or theirs", unit="block"):
         own = grounding.first(logs, k)
-        theirs = np.broadcast_to(grounding.first(-pull, k), own.shape)
+        theirs = np.broadcast_to(grounding.first(-row_weights, k), own.shape)
         for number, gamma in enumerate(gammas):
-            shown = grounding.first(reweighted(logs, pull, gamma), k)
-            shared[number] += [metrics.overlap(shown, each).sum() for each in (own, theirs)]
-    shares = pd.DataFrame(shared / len(queries), columns=["own", "theirs"]).assign(gamma=gammas)
+            lists = grounding.first(reweighted(logs, row_weights, gamma), k)
+            overlaps[number] += [metrics.overlap(lists, source).sum() for source in (own, theirs)]
+    shares = pd.DataFrame(overlaps / len(queries), columns=["own", "theirs"]).assign(gamma=gammas)
     long = shares.melt("gamma", var_name="metric")
     return long.assign(k=k, n=len(queries))[["gamma", "metric", "k", "value", "n"]]
 
@@ -205,10 +206,10 @@ def own_or_theirs(
 # ------------------------------------------------------------------------------- the choice of γ
 
 
-def at(swept: tuple[np.ndarray, np.ndarray], gammas: np.ndarray, gamma: float) -> pd.DataFrame:
+def at(results: tuple[np.ndarray, np.ndarray], gammas: np.ndarray, gamma: float) -> pd.DataFrame:
     """Columns rank and ties at one γ of the grid, from `ranks`."""
     (column,) = np.flatnonzero(gammas == gamma)
-    return grounding.frame(*(counts[:, column] for counts in swept))
+    return grounding.frame(*(counts[:, column] for counts in results))
 
 
 def curves(
@@ -229,8 +230,8 @@ def curves(
 
 def choose(curve: pd.DataFrame, metric: str = "NDCG", k: int = 20) -> float:
     """The γ with the best value of one metric at one k; the smallest of equals."""
-    chosen = curve[(curve.metric == metric) & (curve.k == k)].sort_values("gamma")
-    return float(chosen.gamma.iloc[int(chosen.value.argmax())])
+    rows = curve[(curve.metric == metric) & (curve.k == k)].sort_values("gamma")
+    return float(rows.gamma.iloc[int(rows.value.argmax())])
 
 
 def chosen_apart(valid: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
@@ -238,11 +239,11 @@ def chosen_apart(valid: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
 
     valid, test: `curves`. Columns metric, k, gamma, value, n; value and n are those of `test`.
     """
-    best = [
+    choices = [
         {"metric": metric, "k": k, "gamma": choose(valid, metric, k)}
         for metric, k in valid[["metric", "k"]].drop_duplicates().itertuples(index=False)
     ]
-    return pd.DataFrame(best).merge(test, on=["metric", "k", "gamma"], validate="one_to_one")
+    return pd.DataFrame(choices).merge(test, on=["metric", "k", "gamma"], validate="one_to_one")
 
 
 def pairs(
@@ -274,7 +275,7 @@ def pairs(
 
 
 def checked_split(rows) -> None:
-    """Refuse no examples at all."""
+    """Refuse a split without examples."""
     if not len(rows):
         raise ReweightingError("there is no example to rank: the split is empty")
 

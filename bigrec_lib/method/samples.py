@@ -46,8 +46,8 @@ def training(
         data = prepared.read(folder)
         examples = sequences.sample(data.examples("train"), n, seed).to_pandas()
         if shuffled:
-            other = sequences.strangers(examples.user.to_numpy(), seed)
-            examples["target"] = examples.target.to_numpy()[other]
+            others = sequences.strangers(examples.user.to_numpy(), seed)
+            examples["target"] = examples.target.to_numpy()[others]
         result += samples(examples, data.titles, data.words, tokenizer, max_tokens)
     return result
 
@@ -98,10 +98,10 @@ def instructions(path: Path, tokenizer, max_tokens: int) -> list[Sample]:
             f"{path} is not a readable JSON list of objects with `instruction`, `input` and "
             f"`output` ({type(error).__name__}: {error})"
         ) from None
-    fitting = [sample for sample in rows if len(encode(tokenizer, sample).ids) <= max_tokens]
-    if not fitting:
+    short_rows = [sample for sample in rows if len(encode(tokenizer, sample).ids) <= max_tokens]
+    if not short_rows:
         raise StudyError(f"{path} has no sample of at most {max_tokens} tokens: raise max_tokens")
-    return fitting
+    return short_rows
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,17 @@ def encode(tokenizer, sample: Sample, learn_prompt: bool = False) -> Encoded:
 
 
 def shared_tokens(encoded: Sequence[Encoded]) -> int:
-    """How many first tokens all samples have in common, short of where learning begins."""
+    """How many tokens all samples begin with, leaving each at least one before the learnt ones."""
     limit = min(len(sample.ids) - sample.learnt - 1 for sample in encoded)
-    same = np.ones(limit + 1, dtype=bool)
-    same[limit] = False
+    matches = np.ones(limit + 1, dtype=bool)
+    matches[limit] = False
     for sample in encoded:
-        same[:limit] &= sample.ids[:limit] == encoded[0].ids[:limit]
-    return int(same.argmin())
+        matches[:limit] &= sample.ids[:limit] == encoded[0].ids[:limit]
+    return int(matches.argmin())
 
 
 def batches(lengths: np.ndarray, size: int, seed: Sequence[int] | None = None) -> list[np.ndarray]:
-    """Sample numbers in batches of like length.
+    """Sample numbers in batches of similar length.
 
     lengths: (n,) tokens of each sample. Under a seed, the order and the composition of the batches
     are random; without one, they follow the lengths alone.

@@ -27,7 +27,7 @@ from bigrec_lib.method import sequences
 from bigrec_lib.method.census import words
 from bigrec_lib.method.windows import Windows
 
-STRATA = 5  # of a number: so many parts of its range, equally wide
+STRATA = 5  # equally wide parts into which the range of a number is cut
 DROPPED, BINS = 0.1, 50  # of DEALRec: share with the highest scores left out; bins of the others
 
 
@@ -59,7 +59,7 @@ class Candidates:
         return len(self.users)
 
     def take(self, rows: np.ndarray) -> Candidates:
-        """Some of the candidates; of those that have no vectors and scores yet."""
+        """Some of the candidates, as long as they have no vectors and scores yet."""
         arrays = ("users", "times", "lengths", "popularity")
         return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
 
@@ -71,7 +71,7 @@ Choose = Callable[[Candidates, int, int], np.ndarray]
 @dataclass(frozen=True)
 class Arm:
     """A way to choose. needs: what has to be measured of the candidates first; draws: whether
-    another seed is another choice of the same kind, and not just other ties."""
+    another seed makes another choice, and does not merely break ties differently."""
 
     choose: Choose
     needs: tuple[str, ...] = ()
@@ -106,33 +106,33 @@ def needed(arms: Sequence[str]) -> set[str]:
 def every_choice(
     draws: dict[str, int],
     budgets: Sequence[int],
-    everyone: Candidates,
+    candidates: Candidates,
     pool: Candidates,
-    in_pool: np.ndarray,
+    pool_rows: np.ndarray,
     seed: int,
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], float]]:
-    """What every arm chooses: columns arm, budget, draw, place (0 first), row (of everyone).
+    """What every arm chooses: columns arm, budget, draw, place (0 first), row (of candidates).
 
-    draws: arm -> how many. Arms that need to know something choose from the pool, whose rows in
-    everyone are in_pool, the others from everyone. Also the seconds of one choice by arm and
-    budget, without what had to be measured first.
+    draws: arm -> how many. Arms that need something measured choose from the pool, whose rows in
+    candidates are pool_rows, the others from all candidates. Also returns the seconds of one choice
+    by arm and budget, without the measuring.
     """
     frames, seconds = [], {}
     todo = [(arm, budget) for arm in draws for budget in budgets]
     for arm, budget in tqdm(todo, desc="choosing", leave=False):
-        of_pool = bool(ARMS[arm].needs)
-        began = time.perf_counter()
+        from_pool = bool(ARMS[arm].needs)
+        start = time.perf_counter()
         for draw in range(draws[arm]):
-            own = int(np.random.SeedSequence([seed, draw, budget]).generate_state(1)[0])
-            rows = select(arm, pool if of_pool else everyone, budget, own)
+            draw_seed = int(np.random.SeedSequence([seed, draw, budget]).generate_state(1)[0])
+            rows = select(arm, pool if from_pool else candidates, budget, draw_seed)
             frames.append(
                 pd.DataFrame(
-                    {"place": np.arange(budget), "row": in_pool[rows] if of_pool else rows}
+                    {"place": np.arange(budget), "row": pool_rows[rows] if from_pool else rows}
                 ).assign(arm=arm, budget=budget, draw=draw)
             )
-        seconds[arm, budget] = (time.perf_counter() - began) / draws[arm]
-    found = pd.concat(frames, ignore_index=True)
-    return found[["arm", "budget", "draw", "place", "row"]], seconds
+        seconds[arm, budget] = (time.perf_counter() - start) / draws[arm]
+    choices = pd.concat(frames, ignore_index=True)
+    return choices[["arm", "budget", "draw", "place", "row"]], seconds
 
 
 # ------------------------------------------------------------------------- what is known for free
@@ -147,25 +147,27 @@ def candidates_of(samples: Windows, groups: np.ndarray) -> Candidates:
 def vectors_of(titles: np.ndarray, samples: Windows) -> np.ndarray:
     """Each window's history (mean of its titles) beside its target, (n, 2d) float32.
 
-    titles: (I, d) vectors. The mean title is subtracted, which what all LLM vectors share else
-    drowns; then each half is scaled to a mean length of 1, so that both count.
+    titles: (I, d) vectors. The mean title is subtracted, since what all LLM vectors share would
+    drown the rest; then each half is scaled to a mean length of 1, so that both count.
     """
     centred = titles - titles.mean(0)
-    row, at = np.nonzero(samples.histories != samples.n_items)
+    row, place = np.nonzero(samples.histories != samples.n_items)
     share = 1 / np.bincount(row, minlength=len(samples))[row]
     shape = (len(samples), samples.n_items)
-    read = sparse.csr_array((share.astype(np.float32), (row, samples.histories[row, at])), shape)
-    halves = [read @ centred, centred[samples.targets]]
+    histories = sparse.csr_array(
+        (share.astype(np.float32), (row, samples.histories[row, place])), shape
+    )
+    halves = [histories @ centred, centred[samples.targets]]
     return np.hstack([half / (np.linalg.norm(half, axis=1).mean() or 1) for half in halves])
 
 
 def shared_words(samples: Windows, titles: Sequence[str]) -> np.ndarray:
     """The share of the words of each target that occur in its history, (n,) float64."""
-    known = [words(title) for title in titles] + [set()]
+    title_words = [words(title) for title in titles] + [set()]
     return np.array(
         [
-            len(known[target] & set().union(*(known[item] for item in history)))
-            / max(len(known[target]), 1)
+            len(title_words[target] & set().union(*(title_words[item] for item in history)))
+            / max(len(title_words[target]), 1)
             for history, target in zip(samples.histories, samples.targets, strict=True)
         ]
     )
@@ -180,24 +182,24 @@ def at_random(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
 
 def one_a_user(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
     """No user gives a second sample before every user gave one, and so on."""
-    numbered = pa.table({"user": candidates.users, "row": np.arange(len(candidates))})
-    found = sequences.drawn(numbered, budget, len(candidates), seed)
-    return found["row"].to_numpy()[np.argsort(found["draw"].to_numpy())]
+    table = pa.table({"user": candidates.users, "row": np.arange(len(candidates))})
+    choice = sequences.drawn(table, budget, len(candidates), seed)
+    return choice["row"].to_numpy()[np.argsort(choice["draw"].to_numpy())]
 
 
 def quotas(sizes: np.ndarray, budget: int) -> np.ndarray:
     """How many of each group are taken: an equal share of what is left, from the smallest group on.
 
-    So what a group cannot give, larger ones do.
+    So what a small group lacks, larger ones make up for.
 
     >>> quotas(np.array([10, 0, 2]), 9).tolist()
     [7, 0, 2]
     """
-    taken = np.zeros(len(sizes), dtype=np.int64)
+    counts = np.zeros(len(sizes), dtype=np.int64)
     for place, group in enumerate(np.argsort(sizes, kind="stable")):
-        share = (budget - taken.sum()) // (len(sizes) - place)
-        taken[group] = min(sizes[group], share)
-    return taken
+        share = (budget - counts.sum()) // (len(sizes) - place)
+        counts[group] = min(sizes[group], share)
+    return counts
 
 
 def from_groups(groups: np.ndarray, budget: int, seed: int, n_groups: int) -> np.ndarray:
@@ -206,9 +208,9 @@ def from_groups(groups: np.ndarray, budget: int, seed: int, n_groups: int) -> np
     A group without a row gives none.
     """
     order = np.random.default_rng(seed).permutation(len(groups))
-    taken = quotas(np.bincount(groups, minlength=n_groups), budget)
+    counts = quotas(np.bincount(groups, minlength=n_groups), budget)
     return np.concatenate(
-        [order[groups[order] == group][:size] for group, size in enumerate(taken)]
+        [order[groups[order] == group][:count] for group, count in enumerate(counts)]
     )
 
 
@@ -222,11 +224,11 @@ def cells(values: np.ndarray, n: int) -> np.ndarray:
     return np.minimum((values - values.min()) * n // width, n - 1).astype(np.int64)
 
 
-def strata(of: str) -> Choose:
-    """As many from each stratum of a number of the candidates."""
+def strata(name: str) -> Choose:
+    """As many from each stratum of a number that candidates have: the field with this name."""
 
     def choose(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
-        groups = cells(getattr(candidates, of), STRATA)
+        groups = cells(getattr(candidates, name), STRATA)
         return from_groups(groups, budget, seed, STRATA)
 
     return choose
@@ -242,69 +244,69 @@ def newest(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
 def k_centre(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
     """Farthest first (Gonzalez 1985), from the candidate that is nearest to the mean."""
     vectors = candidates.vectors
-    chosen = [int(np.argmin(squared(vectors, vectors.mean(0))))]
-    nearest = squared(vectors, vectors[chosen[0]])
+    picks = [int(np.argmin(squared(vectors, vectors.mean(0))))]
+    distances = squared(vectors, vectors[picks[0]])  # of each candidate to the nearest pick
     for _ in tqdm(range(budget - 1), desc="k_centre", leave=False, delay=2):
-        nearest[chosen] = -1  # equal vectors: none is chosen twice
-        chosen.append(int(np.argmax(nearest)))
-        nearest = np.minimum(nearest, squared(vectors, vectors[chosen[-1]]))
-    return np.array(chosen)
+        distances[picks] = -1  # so that none is picked twice where vectors are equal
+        picks.append(int(np.argmax(distances)))
+        distances = np.minimum(distances, squared(vectors, vectors[picks[-1]]))
+    return np.array(picks)
 
 
 def squared(vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Squared distances of (n, d) to (d,)."""
-    apart = vectors - centre
-    return np.einsum("nd,nd->n", apart, apart)
+    differences = vectors - centre
+    return np.einsum("nd,nd->n", differences, differences)
 
 
 def k_means(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
-    """Of as many clusters as the budget has samples, the candidate nearest to each mean.
+    """The candidate nearest to the mean of each cluster, of as many clusters as the budget says.
 
     Larger clusters come first; each mean takes the nearest of those that are left.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import pairwise_distances
 
-    found = KMeans(budget, n_init=1, random_state=seed).fit(candidates.vectors)
-    sizes = np.bincount(found.labels_, minlength=budget)
+    clusters = KMeans(budget, n_init=1, random_state=seed).fit(candidates.vectors)
+    sizes = np.bincount(clusters.labels_, minlength=budget)
     order = np.argsort(-sizes, kind="stable")
-    apart = pairwise_distances(found.cluster_centers_[order], candidates.vectors)
-    chosen: list[int] = []
-    for row in apart:
-        row[chosen] = np.inf
-        chosen.append(int(np.argmin(row)))
-    return np.array(chosen)
+    distances = pairwise_distances(clusters.cluster_centers_[order], candidates.vectors)
+    picks: list[int] = []
+    for row in distances:
+        row[picks] = np.inf
+        picks.append(int(np.argmin(row)))
+    return np.array(picks)
 
 
 def herding(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
     """The candidates whose running mean follows the mean of all (Welling 2009), none twice."""
     vectors = candidates.vectors.astype(np.float64)
     mean, weights = vectors.mean(0), vectors.mean(0)
-    left = np.zeros(len(vectors))
-    chosen: list[int] = []
+    penalties = np.zeros(len(vectors))  # -inf for what is picked already
+    picks: list[int] = []
     for _ in tqdm(range(budget), desc="herding", leave=False, delay=2):
-        chosen.append(int(np.argmax(vectors @ weights + left)))
-        left[chosen[-1]] = -np.inf
-        weights = weights + mean - vectors[chosen[-1]]
-    return np.array(chosen)
+        picks.append(int(np.argmax(vectors @ weights + penalties)))
+        penalties[picks[-1]] = -np.inf
+        weights = weights + mean - vectors[picks[-1]]
+    return np.array(picks)
 
 
 def optimal_transport(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
     """The set whose histories are nearest, by optimal transport, to histories of validation.
 
-    As many of those as the budget has samples, repeated where there are fewer. Each candidate may
-    be moved to one of them or be left, so the best set and the best transport are one linear
-    program, whose vertices are whole numbers: the exact optimum, where GORACS is greedy.
+    As many of those as the budget has samples, repeated where there are fewer. Each candidate is
+    moved to one of them or left out, so the best set and the best transport are one linear program,
+    whose vertices are whole numbers: this is the exact optimum, where GORACS is greedy.
     """
     import ot
     from sklearn.metrics import pairwise_distances
 
-    vectors, wanted = candidates.vectors, candidates.wanted
-    wanted = wanted[np.arange(budget) % len(wanted)]
-    apart = pairwise_distances(vectors[:, : wanted.shape[1]], wanted)
-    left = len(vectors) - budget
-    cost = np.hstack([apart, np.zeros((len(vectors), 1))]).astype(np.float64)
-    room = np.r_[np.ones(budget), left]
+    vectors, histories = candidates.vectors, candidates.wanted
+    histories = histories[np.arange(budget) % len(histories)]
+    distances = pairwise_distances(vectors[:, : histories.shape[1]], histories)
+    rest = len(vectors) - budget
+    cost = np.hstack([distances, np.zeros((len(vectors), 1))]).astype(np.float64)
+    room = np.r_[np.ones(budget), rest]
     plan, log = ot.emd(np.ones(len(vectors)), room, cost, numItermax=10**8, log=True)
     if log["warning"]:
         raise SelectionError(f"optimal_transport was not solved: {log['warning']}")
@@ -319,9 +321,9 @@ def score_of(candidates: Candidates, name: str) -> np.ndarray:
     if name not in candidates.scores:
         raise SelectionError(f"{name} of the candidates is needed: measure it first")
     score = candidates.scores[name]
-    if wrong := int((~np.isfinite(score)).sum()):
+    if count := int((~np.isfinite(score)).sum()):
         raise SelectionError(
-            f"{wrong:,} of {len(score):,} scores of {name} are not finite: lower the learning rate "
+            f"{count:,} of {len(score):,} scores of {name} are not finite: lower the learning rate "
             "of the surrogate, or leave out the arms that need it"
         )
     return score
@@ -355,13 +357,13 @@ def binned(score: np.ndarray, budget: int, seed: int) -> np.ndarray:
 
     Raises SelectionError if the budget is more than the other nine tenths.
     """
-    kept = in_order(score, seed)[: len(score) - int(DROPPED * len(score))]
-    if budget > len(kept):
+    rows = in_order(score, seed)[: len(score) - int(DROPPED * len(score))]
+    if budget > len(rows):
         raise SelectionError(
-            f"DEALRec leaves {len(kept):,} candidates, so {budget:,} cannot be chosen: lower the "
+            f"DEALRec leaves {len(rows):,} candidates, so {budget:,} cannot be chosen: lower the "
             "budget, or raise `pool`"
         )
-    return kept[from_groups(cells(score[kept], BINS), budget, seed, BINS)]
+    return rows[from_groups(cells(score[rows], BINS), budget, seed, BINS)]
 
 
 def unit(score: np.ndarray) -> np.ndarray:
@@ -379,7 +381,7 @@ def bins_of(name: str) -> Choose:
 
 
 def random_bins(candidates: Candidates, budget: int, seed: int) -> np.ndarray:
-    """DEALRec's bins with a score that is drawn: what its way to draw does without its scores."""
+    """DEALRec's bins of a random score: what its way of drawing does without its scores."""
     score = np.random.default_rng([seed, 1]).random(len(candidates))
     return binned(score, budget, seed)
 

@@ -33,26 +33,26 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
     lengths = np.diff(np.r_[starts, len(user)])
     position = np.arange(len(user)) - np.repeat(starts, lengths)
-    begin = np.full(len(lengths), history)
+    begins = np.full(len(lengths), history)
     if first == "any":
-        begin = np.maximum(np.minimum(history, lengths - 1), 1)
-    targets = np.flatnonzero(position >= np.repeat(begin, lengths))
+        begins = np.maximum(np.minimum(history, lengths - 1), 1)
+    targets = np.flatnonzero(position >= np.repeat(begins, lengths))
     if not targets.size:
         raise DataError(
             f"{corpus.name}: no user has {history + 1 if first == 'full' else 2} interactions, "
             "so there is no example: lower `history` or take more data"
         )
     targets = targets[np.argsort(time[targets], kind="stable")]
-    size = np.minimum(position[targets], history)
-    offsets = np.r_[0, np.cumsum(size)]
+    sizes = np.minimum(position[targets], history)
+    offsets = np.r_[0, np.cumsum(sizes)]
     if offsets[-1] >= 2**31:
         raise DataError(f"{corpus.name}: {offsets[-1]} history titles are too many: lower history")
     windows = np.empty((len(targets), history), dtype=item.dtype)  # right-aligned
-    for place, back in enumerate(range(history, 0, -1)):
-        windows[:, place] = item[np.maximum(targets - back, 0)]
+    for place, lag in enumerate(range(history, 0, -1)):
+        windows[:, place] = item[np.maximum(targets - lag, 0)]
     values = windows.reshape(-1)
-    if size.min() < history:  # else the mask would copy all of it
-        values = windows[size[:, None] >= np.arange(history, 0, -1)]
+    if sizes.min() < history:  # else the mask would copy all of it
+        values = windows[sizes[:, None] >= np.arange(history, 0, -1)]
     table = pa.table(
         {
             "example": pa.array(np.arange(len(targets), dtype=np.int64)),
@@ -76,15 +76,15 @@ def split(table: pa.Table) -> dict[str, pa.Table]:
     would be empty.
     """
     if "split" in table.column_names:
-        bare = table.drop_columns("split")
-        parts = {name: bare.filter(pc.equal(table["split"], name)) for name in SPLITS}
+        rows = table.drop_columns("split")
+        parts = {name: rows.filter(pc.equal(table["split"], name)) for name in SPLITS}
     else:
-        first = int(len(table) * SHARES[0])
-        second = int(len(table) * (SHARES[0] + SHARES[1]))
+        valid_start = int(len(table) * SHARES[0])
+        test_start = int(len(table) * (SHARES[0] + SHARES[1]))
         parts = {
-            "train": table.slice(0, first),
-            "valid": table.slice(first, second - first),
-            "test": table.slice(second),
+            "train": table.slice(0, valid_start),
+            "valid": table.slice(valid_start, test_start - valid_start),
+            "test": table.slice(test_start),
         }
     empty = [name for name, part in parts.items() if not len(part)]
     if empty:
@@ -101,12 +101,12 @@ def sample(table: pa.Table, n: int, seed: int) -> pa.Table:
         raise DataError(
             f"{n} training samples are asked for, but there are {len(table)}: lower n_train"
         )
-    chosen = np.random.default_rng(seed).choice(len(table), size=n, replace=False)
-    return table.take(pa.array(np.sort(chosen)))
+    rows = np.random.default_rng(seed).choice(len(table), size=n, replace=False)
+    return table.take(pa.array(np.sort(rows)))
 
 
 def drawn(table: pa.Table, n: int, per_user: int, seed: int) -> pa.Table:
-    """Up to `n` rows drawn under a seed over as many users as there are, `per_user` of one at most.
+    """Up to `n` rows drawn under a seed from as many users as possible, at most `per_user` of each.
 
     No user is drawn twice before every user was drawn once, and so on. Rows keep their old order;
     a column `draw` int32 has the place of each in the drawing, so the first m of it are what a
@@ -114,27 +114,27 @@ def drawn(table: pa.Table, n: int, per_user: int, seed: int) -> pa.Table:
     """
     user = table["user"].to_numpy()
     chance = np.random.default_rng(seed).random(len(table))
-    by_user = np.lexsort((chance, user))
-    first = np.r_[True, np.diff(user[by_user]) != 0]
-    start = np.flatnonzero(first)[first.cumsum() - 1]
+    user_order = np.lexsort((chance, user))
+    is_first = np.r_[True, np.diff(user[user_order]) != 0]
+    start = np.flatnonzero(is_first)[is_first.cumsum() - 1]
     turn = np.empty(len(table), dtype=np.int64)
-    turn[by_user] = np.arange(len(table)) - start
+    turn[user_order] = np.arange(len(table)) - start
     order = np.lexsort((chance, turn))
     order = order[turn[order] < per_user][:n]
-    chosen = np.argsort(order)
-    return table.take(pa.array(order[chosen])).append_column(
-        "draw", pa.array(chosen.astype(np.int32))
+    places = np.argsort(order)
+    return table.take(pa.array(order[places])).append_column(
+        "draw", pa.array(places.astype(np.int32))
     )
 
 
 def first_users(table: pa.Table | pd.DataFrame, n: int) -> np.ndarray:
     """Rows (m,) of one example each of the first `n` users of a drawing (`drawn`), in its order.
 
-    Whoever shows examples before anything is known of them shows these.
+    These are shown wherever examples are picked before anything is known of them.
     """
     order = np.argsort(table["draw"].to_numpy())
-    _, first = np.unique(table["user"].to_numpy()[order], return_index=True)
-    return order[np.sort(first)[:n]]
+    _, places = np.unique(table["user"].to_numpy()[order], return_index=True)
+    return order[np.sort(places)[:n]]
 
 
 def strangers(users: np.ndarray, seed: int) -> np.ndarray:
@@ -142,17 +142,17 @@ def strangers(users: np.ndarray, seed: int) -> np.ndarray:
 
     users: (n,). Where one user has more than half of the examples, some stay among that user.
     """
-    by_user = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
-    most = np.unique(users, return_counts=True)[1].max()
-    other = np.empty(len(users), dtype=np.int64)
-    other[by_user] = np.roll(by_user, most)
-    return other
+    user_order = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
+    shift = np.unique(users, return_counts=True)[1].max()
+    others = np.empty(len(users), dtype=np.int64)
+    others[user_order] = np.roll(user_order, shift)
+    return others
 
 
-def check(parts: dict[str, pa.Table], corpus: Corpus, n_looked_at: int = 200) -> None:
+def check(parts: dict[str, pa.Table], corpus: Corpus, n_checked: int = 200) -> None:
     """Check that targets are in the catalogue, and splits are disjoint and in time order.
 
-    For `n_looked_at` examples of each split, the history must be what the user did just before the
+    For `n_checked` examples of each split, the history must be what the user did just before the
     target. A split that came with the corpus need not be in time order.
     Raises DataError that names the split.
     """
@@ -166,7 +166,7 @@ def check(parts: dict[str, pa.Table], corpus: Corpus, n_looked_at: int = 200) ->
         if not labelled and latest is not None and time.min() < latest:
             raise DataError(f"{name}: an example is older than the split before it")
         latest = time.max()
-        rows = np.unique(np.linspace(0, len(part) - 1, n_looked_at).astype(np.int64))
+        rows = np.unique(np.linspace(0, len(part) - 1, n_checked).astype(np.int64))
         for row in part.take(pa.array(rows)).to_pylist():
             if not follows(row, corpus.interactions):
                 raise DataError(f"{name}: example {row['example']} has seen what comes after it")
@@ -183,8 +183,8 @@ def follows(row: dict, events: pd.DataFrame) -> bool:
     times = events.time.to_numpy()[low:high]
     size = len(row["history"])
     return any(
-        at >= size and items[at - size : at].tolist() == row["history"]
-        for at in np.flatnonzero((items == row["target"]) & (times == row["time"]))
+        place >= size and items[place - size : place].tolist() == row["history"]
+        for place in np.flatnonzero((items == row["target"]) & (times == row["time"]))
     )
 
 
@@ -200,8 +200,8 @@ def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
     end = parts["train"]["time"].to_numpy().max()
     counts = np.bincount(events["item"][events.time <= end], minlength=size)
     for name in ("valid", "test"):
-        held_out = parts[name]["target"].to_numpy()[parts[name]["time"].to_numpy() <= end]
-        counts -= np.bincount(held_out, minlength=size)
+        targets = parts[name]["target"].to_numpy()[parts[name]["time"].to_numpy() <= end]
+        counts -= np.bincount(targets, minlength=size)
     return counts
 
 

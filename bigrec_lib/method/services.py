@@ -45,48 +45,48 @@ class Scores:
     def answer(self, numbers: Sequence[int]) -> tuple[np.ndarray, dict[str, float]]:
         start = time.perf_counter()
         scores = self.score(self.histories[list(numbers)])
-        scored = time.perf_counter()
-        shown = windows.first(-scores, K)
-        return shown, {"scores": scored - start, "search": time.perf_counter() - scored}
+        middle = time.perf_counter()
+        lists = windows.first(-scores, K)
+        return lists, {"scores": middle - start, "search": time.perf_counter() - middle}
 
 
 class Titles:
-    """BIGRec: prompts (`told`) -> first beams -> the candidates that `way` grounds them to.
+    """BIGRec: prompts (`texts`) -> first beams -> the candidates that `way` grounds them to.
 
     tuned: the LLM that writes, its adapter added into its weights; base: the one that embeds.
     """
 
     def __init__(
-        self, tuned: LLM, base: LLM, told: Sequence[str], search: Search, trie: Trie | None,
+        self, tuned: LLM, base: LLM, texts: Sequence[str], search: Search, trie: Trie | None,
         way: Way,
     ):  # fmt: skip
-        self.tuned, self.base, self.told = tuned, base, told
+        self.tuned, self.base, self.told = tuned, base, texts
         self.search, self.trie, self.way = search, trie, way
 
     def answer(self, numbers: Sequence[int]) -> tuple[np.ndarray, dict[str, float]]:
         start = time.perf_counter()
         texts = [self.told[number] for number in numbers]
-        beams = generation.generate(self.tuned, texts, self.search, self.trie)
+        generations = generation.generate(self.tuned, texts, self.search, self.trie)
         seconds = {"writing": time.perf_counter() - start, "embedding": 0.0, "search": 0.0}
-        shown = [self.ground(prompts.title_of(of[0].text), seconds) for of in beams]
-        return np.stack(shown), seconds
+        lists = [self.ground(prompts.title_of(beams[0].text), seconds) for beams in generations]
+        return np.stack(lists), seconds
 
     def ground(self, text: str, seconds: dict[str, float]) -> np.ndarray:
-        """The first K candidates of a text; what it takes is added to its stages."""
-        embedding = 0.0
+        """The first K candidates of a text; the time it takes is added to the stages' seconds."""
+        duration = 0.0
 
         def vector() -> np.ndarray:
-            nonlocal embedding
+            nonlocal duration
             start = time.perf_counter()
-            found = encoders.of_text(self.base, text)
-            embedding = time.perf_counter() - start
-            return found
+            embedding = encoders.of_text(self.base, text)
+            duration = time.perf_counter() - start
+            return embedding
 
         start = time.perf_counter()
-        shown = self.way.ground(text, vector)
-        seconds["embedding"] += embedding
-        seconds["search"] += time.perf_counter() - start - embedding
-        return shown
+        candidates = self.way.ground(text, vector)
+        seconds["embedding"] += duration
+        seconds["search"] += time.perf_counter() - start - duration
+        return candidates
 
     def reading(self, number: int) -> float:
         """Seconds to read one prompt, without writing."""
@@ -118,10 +118,10 @@ class Cost:
         return asdict(self)
 
 
-def measure(opened: AbstractContextManager[Service], n: int, batches: Sequence[int]) -> Cost:
+def measure(context: AbstractContextManager[Service], n: int, batches: Sequence[int]) -> Cost:
     """Open a service and put n requests to it, one by one and then in batches."""
     start = time.perf_counter()
-    with opened as service:
+    with context as service:
         return measured(service, time.perf_counter() - start, n, batches)
 
 
@@ -133,10 +133,10 @@ def measured(service: Service, ready: float, requests: int, batches: Sequence[in
     seconds: dict[str, list[float]] = {"request": []}
     lists, energy = [], counter()
     for number in tqdm(range(requests), desc="requests"):
-        shown, stages = service.answer([number])
-        lists.append(shown[0].tolist())
-        for stage, taken in (stages | {"request": sum(stages.values())}).items():
-            seconds.setdefault(stage, []).append(taken)
+        answers, stages = service.answer([number])
+        lists.append(answers[0].tolist())
+        for stage, duration in (stages | {"request": sum(stages.values())}).items():
+            seconds.setdefault(stage, []).append(duration)
     joules = (counter() - energy) / requests
     if isinstance(service, Titles):
         seconds["reading"] = [service.reading(number) for number in range(requests)]

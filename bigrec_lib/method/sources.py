@@ -37,7 +37,7 @@ class Source:
     def __init__(self, path: Path):
         self.path = path
         if path.is_dir():
-            paths = [*path.glob("*/*"), *path.glob("*")]  # the upper one of two with one name
+            paths = [*path.glob("*/*"), *path.glob("*")]  # of two with one name, the upper one
             self.files = {file.name: file for file in paths if file.is_file()}
         elif path.is_file() and zipfile.is_zipfile(path):
             self.archive = zipfile.ZipFile(path)
@@ -116,8 +116,8 @@ def text_of(content: bytes, name: str) -> bytes:
             content = content.decode(encoding).encode()
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
-            others = len(re.findall(rb"[\x80-\xff]", re.sub(WIDE, b"", content)))
-            if mark or len(re.findall(WIDE, content)) > others:
+            strays = len(re.findall(rb"[\x80-\xff]", re.sub(WIDE, b"", content)))
+            if mark or len(re.findall(WIDE, content)) > strays:
                 raise DataError(
                     f"{name}, line {line}: not in {encoding.upper()}, though the rest of the file "
                     "is: it is damaged, or put together from several; save it in UTF-8"

@@ -33,37 +33,37 @@ def union(
 ) -> Catalogue:
     """A data set's titles, and those of others that it lacks, each once.
 
-    vectors: (I, d) of the titles; others: the titles and vectors of each other data set. Where all
-    their titles are the same, nothing is added.
+    vectors: (I, d) of the titles; others: the titles and vectors of each other data set. Where none
+    of their titles is new, nothing is added.
     Raises GroundingError for vectors that are not of one LLM.
     """
-    known, all_titles, parts = set(titles), list(titles), [vectors]
+    title_set, all_titles, parts = set(titles), list(titles), [vectors]
     for their_titles, their_vectors in others:
         grounding.same_width(grounding.checked(vectors, "own titles"),
                              grounding.checked(their_vectors, "other titles"))  # fmt: skip
-        new = [number for number, title in enumerate(their_titles) if title not in known]
-        known.update(their_titles[number] for number in new)
-        all_titles += [their_titles[number] for number in new]
-        parts.append(their_vectors[new])
+        numbers = [number for number, title in enumerate(their_titles) if title not in title_set]
+        title_set.update(their_titles[number] for number in numbers)
+        all_titles += [their_titles[number] for number in numbers]
+        parts.append(their_vectors[numbers])
     return Catalogue(all_titles, np.concatenate(parts), len(titles))
 
 
 def with_some(catalogue: Catalogue, k: int, seed: int) -> Catalogue:
     """The same with only k of the titles of other data sets, drawn under `seed`."""
-    drawn = np.random.default_rng(seed).permutation(catalogue.added)[:k]
-    kept = [*range(catalogue.own), *(catalogue.own + np.sort(drawn))]
-    titles = [catalogue.titles[number] for number in kept]
-    return Catalogue(titles, catalogue.vectors[kept], catalogue.own)
+    draw = np.random.default_rng(seed).permutation(catalogue.added)[:k]
+    numbers = [*range(catalogue.own), *(catalogue.own + np.sort(draw))]
+    titles = [catalogue.titles[number] for number in numbers]
+    return Catalogue(titles, catalogue.vectors[numbers], catalogue.own)
 
 
-def off_domain(lists: np.ndarray, own: int) -> np.ndarray:
-    """Share of each list (n, k) that is of other data sets, (n,) float64."""
-    return (lists >= own).mean(1)
+def off_domain(lists: np.ndarray, n_own: int) -> np.ndarray:
+    """Share of each list (n, k) that is of other data sets, (n,) float64; n_own: Catalogue.own."""
+    return (lists >= n_own).mean(1)
 
 
-def own_or_none(lists: np.ndarray, own: int) -> np.ndarray:
-    """Lists (n, k) with -1 in place of every title of another data set."""
-    return np.where(lists < own, lists, -1)
+def own_or_none(lists: np.ndarray, n_own: int) -> np.ndarray:
+    """Lists (n, k) with -1 in place of every title of another data set; n_own: Catalogue.own."""
+    return np.where(lists < n_own, lists, -1)
 
 
 def identical(titles: Sequence[str], others: Sequence[str]) -> int:
@@ -72,8 +72,8 @@ def identical(titles: Sequence[str], others: Sequence[str]) -> int:
 
 
 def spelled_alike(catalogue: Catalogue) -> int:
-    """How many titles of other data sets differ from one of the own in case, accents, punctuation
-    and spaces at most."""
+    """How many titles of other data sets differ from an own title at most in case, accents,
+    punctuation and spaces."""
     forms = {census.normalised(title) for title in catalogue.titles[: catalogue.own]} - {""}
     return sum(census.normalised(title) in forms for title in catalogue.titles[catalogue.own :])
 
@@ -86,7 +86,7 @@ def beside_foreign(catalogue: Catalogue, n: int, seed: int) -> float:
     """
     if len(catalogue.titles) < 2:
         return float("nan")
-    drawn = np.random.default_rng(seed).permutation(catalogue.own)[:n]
-    near, _ = grounding.nearest(catalogue.vectors[drawn], catalogue.vectors, 2)
-    other = np.where(near[:, 0] == drawn, near[:, 1], near[:, 0])
-    return float((other >= catalogue.own).mean())
+    draw = np.random.default_rng(seed).permutation(catalogue.own)[:n]
+    pairs, _ = grounding.nearest(catalogue.vectors[draw], catalogue.vectors, 2)
+    neighbour = np.where(pairs[:, 0] == draw, pairs[:, 1], pairs[:, 0])
+    return float((neighbour >= catalogue.own).mean())

@@ -1,4 +1,4 @@
-"""What a small network makes of training samples: scores by which some may be chosen.
+"""How a small network rates training samples: scores by which to choose some of them.
 
     loss       cross-entropy of the target, of the trained network
     EL2N       length of the error, softmax minus the target, early in training (Paul et al. 2021)
@@ -28,9 +28,9 @@ METHOD = "sasrec-ce"
 DAMPING, SCALE = 0.01, 25.0  # of LiSSA, as in DEALRec's code
 
 
-def tensors(samples: Windows, like: Network) -> tuple[Tensor, Tensor]:
-    """Histories (n, L) and targets (n,) where the network is."""
-    device = like.bias.device
+def tensors(samples: Windows, network: Network) -> tuple[Tensor, Tensor]:
+    """Histories (n, L) and targets (n,) on the network's device."""
+    device = network.bias.device
     return torch.from_numpy(samples.histories).to(device), torch.from_numpy(samples.targets).to(
         device
     )
@@ -57,15 +57,15 @@ def loss(network: Network, samples: Windows) -> np.ndarray:
 @torch.inference_mode()
 def el2n(networks: Sequence[Network], samples: Windows) -> np.ndarray:
     """‖softmax − target‖ of each sample, mean of networks, (n,) float32."""
-    found = []
+    norms = []
     for network in networks:
         parts = []
         for scores, targets in blocks(samples, network):
             error = scores.softmax(1)
             error[torch.arange(len(targets)), targets] -= 1
             parts.append(error.norm(dim=1))
-        found.append(torch.cat(parts).cpu().numpy())
-    return np.mean(found, axis=0)
+        norms.append(torch.cat(parts).cpu().numpy())
+    return np.mean(norms, axis=0)
 
 
 def gradients(network: Network, samples: Windows, weights: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -73,20 +73,20 @@ def gradients(network: Network, samples: Windows, weights: list[Tensor]) -> Iter
     histories, targets = tensors(samples, network)
     network.eval()
     for row in tqdm(range(len(samples)), desc="gradients", leave=False):
-        one = functional.cross_entropy(network(histories[row, None]), targets[row, None])
-        yield list(torch.autograd.grad(one, weights))
+        sample_loss = functional.cross_entropy(network(histories[row, None]), targets[row, None])
+        yield list(torch.autograd.grad(sample_loss, weights))
 
 
 def grand(networks: Sequence[Network], samples: Windows) -> np.ndarray:
     """‖∇ loss‖ of each sample by all weights, mean of networks, (n,) float64."""
-    found = [
+    norms = [
         [
-            sum(float(part.square().sum()) for part in each) ** 0.5
-            for each in gradients(network, samples, list(network.parameters()))
+            sum(float(part.square().sum()) for part in parts) ** 0.5
+            for parts in gradients(network, samples, list(network.parameters()))
         ]
         for network in networks
     ]
-    return np.mean(found, axis=0)
+    return np.mean(norms, axis=0)
 
 
 def matrix(network: Network) -> Tensor:
@@ -100,37 +100,37 @@ def mean_gradient(network: Network, samples: Windows) -> Tensor:
     weight = matrix(network)
     total = torch.zeros_like(weight)
     for scores, targets in blocks(samples, network):
-        part = functional.cross_entropy(scores, targets, reduction="sum")
-        total += torch.autograd.grad(part, [weight])[0]
+        block_loss = functional.cross_entropy(scores, targets, reduction="sum")
+        total += torch.autograd.grad(block_loss, [weight])[0]
     return total / len(samples)
 
 
 def lissa(network: Network, samples: Windows, order: Sequence[int] | np.ndarray) -> Tensor:
-    """The mean gradient v times about the inverse of the Hessian by `matrix`, (d, d).
+    """The mean gradient v times an approximate inverse of the Hessian by `matrix`, (d, d).
 
     h ← v + (1 − DAMPING) h − H h / SCALE, with the Hessian of one sample a step, in this order:
     about (DAMPING + H / SCALE)⁻¹ v. Raises SelectionError if it grows beyond all bounds.
     """
     weight = matrix(network)
-    goal = mean_gradient(network, samples)
+    v = mean_gradient(network, samples)
     histories, targets = tensors(samples, network)
-    found = goal
+    h = v
     for row in tqdm(order, desc="influence", leave=False):
-        one = functional.cross_entropy(network(histories[row, None]), targets[row, None])
-        (slope,) = torch.autograd.grad(one, [weight], create_graph=True)
-        (curved,) = torch.autograd.grad((slope * found).sum(), [weight])
-        found = goal + (1 - DAMPING) * found - curved / SCALE
-    if not torch.isfinite(found).all():
+        sample_loss = functional.cross_entropy(network(histories[row, None]), targets[row, None])
+        (gradient,) = torch.autograd.grad(sample_loss, [weight], create_graph=True)
+        (product,) = torch.autograd.grad((gradient * h).sum(), [weight])
+        h = v + (1 - DAMPING) * h - product / SCALE
+    if not torch.isfinite(h).all():
         raise SelectionError(
             "the influence of samples is not finite: leave out the arms that need it, or lower the "
             "learning rate of the surrogate"
         )
-    return found
+    return h
 
 
 def influence(network: Network, samples: Windows, direction: Tensor) -> np.ndarray:
     """direction · ∇ loss of each sample by `matrix`, (n,) float64. direction: from `lissa`."""
     weights = [matrix(network)]
     return np.array(
-        [float((direction * each).sum()) for (each,) in gradients(network, samples, weights)]
+        [float((direction * slope).sum()) for (slope,) in gradients(network, samples, weights)]
     )

@@ -24,7 +24,7 @@ from bigrec_lib.method import grounding, l2
 
 SWEPT = 35_000_000  # distances at a time, 140 MB, beside some blocks of columns
 CELLS = 2**14  # of a grid; the authors' has steps of a 9,900th of its last γ
-DOUBTFUL = 0.09  # a larger share of uncertainty in D - min D is not even bounded
+DOUBTFUL = 0.09  # a larger relative error of D - min D is not even bounded
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Measured:
 
     low: (n,) float64, each row's smallest distance, min D. goal: (n,) float64, D - min D of the
     targets. Both are exact.
-    blocks: some columns and their D - min D (n, m) float64, the whole catalogue in turn.
+    blocks: columns and their D - min D (n, m) float64, in turn for the whole catalogue.
     error: (n,) float64, how wrong a squared distance in `blocks` may be; 0 if it is exact.
     exactly: (rows (P,), columns (P,)) -> their exact D - min D (P,) float64.
     """
@@ -55,22 +55,22 @@ def of_vectors(queries: Tensor, vectors: Tensor, targets: Tensor) -> Measured:
         return (l2.squared_distance(*pairs).sqrt_() - low[row]).numpy()
 
     def blocks() -> Iterator[tuple[slice, Tensor]]:
-        norms, least = rough.norms.numpy(), low.numpy()
+        norms, minima = rough.norms.numpy(), low.numpy()
         for columns, scores in l2.blocks(rough.scores, len(queries)):
-            apart = np.empty(scores.shape)
-            beyond(scores.numpy(), norms, least, apart)
-            yield columns, torch.from_numpy(apart)
+            gaps = np.empty(scores.shape)
+            beyond(scores.numpy(), norms, minima, gaps)
+            yield columns, torch.from_numpy(gaps)
 
     goal = exactly(np.arange(len(queries)), targets.numpy())
     return Measured(low.numpy(), goal, blocks(), rough.error.numpy(), exactly)
 
 
 @njit(parallel=True, cache=True)
-def beyond(scores, norms, low, apart):
-    """apart = D - min D (n, m), from scores (n, m), norms and low (n,) as `l2.Rough` has them."""
+def beyond(scores, norms, low, gaps):
+    """gaps = D - min D (n, m), from scores (n, m) and norms (n,) of `l2.Rough`; low: (n,) min D."""
     for i in prange(len(scores)):
         for j in range(scores.shape[1]):
-            apart[i, j] = np.sqrt(max(scores[i, j] + norms[i], 0.0)) - low[i]
+            gaps[i, j] = np.sqrt(max(scores[i, j] + norms[i], 0.0)) - low[i]
 
 
 def of_distances(distances: np.ndarray, targets: np.ndarray) -> Measured:
@@ -110,48 +110,49 @@ def sweep(
     with tqdm(total=shape[0], desc="γ sweep", unit="example") as bar:
         for numbers in np.array_split(np.arange(shape[0]), min(parts, shape[0])):
             rows = slice(numbers[0], numbers[-1] + 1)
-            some = targets[rows]
-            out = grounding.left_out(seen[rows], torch.from_numpy(some))
-            applied = of_rows(weights, rows), of_rows(before, rows)
-            count_some(measure(rows), some, *applied, out, grid, nearer[rows], ties[rows])
+            part = targets[rows]
+            exclusions = grounding.left_out(seen[rows], torch.from_numpy(part))
+            matrices = of_rows(weights, rows), of_rows(before, rows)
+            count_some(measure(rows), part, *matrices, exclusions, grid, nearer[rows], ties[rows])
             bar.update(len(numbers))
     return totals(nearer, ties)
 
 
 def count_some(
-    found: Measured,
+    distances: Measured,
     targets: np.ndarray,
     weights: np.ndarray,
     before: np.ndarray,
-    out: tuple[Tensor, Tensor],
+    exclusions: tuple[Tensor, Tensor],
     grid: np.ndarray,
     nearer: np.ndarray,
     ties: np.ndarray,
 ) -> None:
     """Count the whole catalogue for examples whose distances fit into memory.
 
-    weights, before: (n, I), or (1, I) if they serve all examples; out: pairs (example, candidate)
-    to leave out, which are then infinitely far; nearer, ties: as in `count`, changed in place.
+    weights, before: (n, I), or (1, I) if they serve all examples; exclusions: pairs (example,
+    candidate) to leave out, which are made infinitely far; nearer, ties: as in `count`, changed in
+    place.
     """
     cells = cells_of(grid)
-    own_logs = logarithms(found.goal) - of_targets(before, targets)
-    own = own_logs, strengths(of_targets(weights, targets))
-    row, column = out
-    for columns, apart in found.blocks:
-        here = (column >= columns.start) & (column < columns.stop)
-        apart[row[here], column[here] - columns.start] = torch.inf
-        logs = rough_logarithms(apart) if found.error.any() else logarithms(apart.numpy())
+    target_logs = logarithms(distances.goal) - of_targets(before, targets)
+    goals = target_logs, strengths(of_targets(weights, targets))
+    row, column = exclusions
+    for columns, gaps in distances.blocks:
+        inside = (column >= columns.start) & (column < columns.stop)
+        gaps[row[inside], column[inside] - columns.start] = torch.inf
+        logs = rough_logarithms(gaps) if distances.error.any() else logarithms(gaps.numpy())
         logs -= before[:, columns]
         strength = strengths(weights[:, columns])
         unsure = np.empty(logs.shape, dtype=np.bool_)
-        certainty = apart.numpy(), found.low, found.error, unsure
-        count(logs, strength, *own, *certainty, grid, cells, nearer, ties)
-        some, of_block = unsure.nonzero()
-        if len(some):
-            exact = logarithms(found.exactly(some, columns.start + of_block))
-            exact -= of_pairs(before[:, columns], some, of_block)
-            pull = of_pairs(strength, some, of_block)
-            count_pairs(some, exact, pull, *own, grid, cells, nearer, ties)
+        errors = gaps.numpy(), distances.low, distances.error, unsure
+        count(logs, strength, *goals, *errors, grid, cells, nearer, ties)
+        examples, places = unsure.nonzero()
+        if len(examples):
+            pair_logs = logarithms(distances.exactly(examples, columns.start + places))
+            pair_logs -= of_pairs(before[:, columns], examples, places)
+            pair_strength = of_pairs(strength, examples, places)
+            count_pairs(examples, pair_logs, pair_strength, *goals, grid, cells, nearer, ties)
 
 
 def logarithms(distances: np.ndarray) -> np.ndarray:
@@ -161,48 +162,49 @@ def logarithms(distances: np.ndarray) -> np.ndarray:
 
 
 def rough_logarithms(distances: Tensor) -> np.ndarray:
-    """`logarithms` in the last digit only about, on all cores: for distances with an error."""
+    """`logarithms` but for the last digit, on all cores: for distances with an error."""
     return distances.clamp(min=0).log_().numpy()
 
 
 @njit(parallel=True, cache=True)
 def count(
-    logs, strength, own_logs, own_strength, apart, low, error, unsure, grid, cells, nearer, ties
-):
+    logs, strength, target_logs, target_strength,
+    gaps, low, error, unsure, grid, cells, nearer, ties,
+):  # fmt: skip
     """Count candidates that are nearer than the target, or tie with it, by the γ of each change.
 
-    logs: (n, m) log D̂ and strength: (n, m) or (1, m) log(1 + W) of some candidates; own_logs,
-    own_strength: (n,) those of the targets; grid: (G,), cells: of `cells_of`. apart, low, error: as
-    in `Measured`. nearer, ties: (n, G + 1) int32, changed in place: how many more there are than at
-    the γ before. unsure: (n, m) bool, changed in place: pairs that are not counted, for what their
-    error may do.
+    logs: (n, m) log D̂ and strength: (n, m) or (1, m) log(1 + W) of some candidates; target_logs,
+    target_strength: (n,) those of the targets; grid: (G,), cells: of `cells_of`. gaps: (n, m)
+    D - min D; low, error: as in `Measured`. nearer, ties: (n, G + 1) int32, changed in place: how
+    many more there are than at the γ before. unsure: (n, m) bool, changed in place: pairs that are
+    not counted, as their error might change the count.
     """
     first, last = grid[0], grid[-1]
     for i in prange(len(logs)):
         row = strength[i] if len(strength) > 1 else strength[0]
-        always = 0  # most are nearer at every γ of the grid, or at none
+        base = 0  # those nearer at every γ of the grid: most are so, or at none
         for j in range(len(row)):
-            a, b = logs[i, j] - own_logs[i], row[j] - own_strength[i]
+            a, b = logs[i, j] - target_logs[i], row[j] - target_strength[i]
             falls = b < 0  # nearer below a crossing point, instead of beyond it
             if falls:
                 a, b = -a, -b
-            doubt = uncertainty(apart[i, j], low[i], error[i])
+            doubt = uncertainty(gaps[i, j], low[i], error[i])
             unsure[i, j] = False
             if a - doubt > last * b:
-                always += falls
+                base += falls
             elif a + doubt < first * b:
-                always += not falls
+                base += not falls
             else:
                 unsure[i, j] = not tally(a, b, falls, doubt, grid, cells, nearer[i], ties[i])
-        nearer[i, 0] += always
+        nearer[i, 0] += base
 
 
 @njit(cache=True)
-def count_pairs(row, logs, strength, own_logs, own_strength, grid, cells, nearer, ties):
-    """Count single candidates (P,) of the examples `row`; the others as in `count`."""
+def count_pairs(row, logs, strength, target_logs, target_strength, grid, cells, nearer, ties):
+    """Count single candidates (P,) of the examples `row`; other arguments as in `count`."""
     for pair in range(len(row)):
         i = row[pair]
-        a, b = logs[pair] - own_logs[i], strength[pair] - own_strength[i]
+        a, b = logs[pair] - target_logs[i], strength[pair] - target_strength[i]
         falls = b < 0
         if falls:
             a, b = -a, -b
@@ -210,19 +212,19 @@ def count_pairs(row, logs, strength, own_logs, own_strength, grid, cells, nearer
 
 
 @njit(cache=True)
-def uncertainty(apart, low, error):
+def uncertainty(gap, low, error):
     """How wrong log(D - min D) may be, if D² is wrong by no more than `error`; infinite where that
-    has no simple bound.
+    has no simple bound. gap: D - min D, low: min D.
 
     D is wrong by at most error / (1.9 D) if error < 0.1 D², and log x by at most 1.1 times the
-    share of x that is wrong if that is below DOUBTFUL.
+    relative error of x if that is below DOUBTFUL.
     """
     if error == 0:
         return 0.0
-    distance = apart + low
-    if apart <= 0 or error >= 0.1 * distance * distance:
+    distance = gap + low
+    if gap <= 0 or error >= 0.1 * distance * distance:
         return np.inf
-    doubt = 0.6 * error / (distance * apart)
+    doubt = 0.6 * error / (distance * gap)
     return doubt if doubt <= DOUBTFUL else np.inf
 
 
@@ -273,8 +275,8 @@ def crossing(a, b, grid, cells):
 
 
 def cells_of(grid: np.ndarray) -> np.ndarray:
-    """Where to look first in a grid (G,): 0 to its last γ in CELLS equal parts, and how many γ lie
-    before each, but at least one and at most all but one; (CELLS + 1,) int32."""
+    """Where to look first in a grid (G,): 0 to its last γ is cut into CELLS equal parts; how many γ
+    lie before each, but at least one and at most all but one, (CELLS + 1,) int32."""
     starts = np.linspace(0, grid[-1], CELLS + 1)
     return np.searchsorted(grid, starts).clip(1, max(1, len(grid) - 1)).astype(np.int32)
 
@@ -295,10 +297,10 @@ def of_rows(matrix: np.ndarray, rows: slice) -> np.ndarray:
 
 
 def of_targets(matrix: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """What a matrix, or the one row that serves all, says about each example's target (n,)."""
+    """The values of a matrix, or of the one row that serves all, at each example's target, (n,)."""
     return of_pairs(matrix, np.arange(len(targets)), targets)
 
 
 def of_pairs(matrix: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """What a matrix, or the one row that serves all, says about pairs (P,)."""
+    """The values of a matrix, or of the one row that serves all, at pairs, (P,)."""
     return matrix[row if len(matrix) > 1 else 0, column]

@@ -62,8 +62,8 @@ def rounded_up(length: int, multiple: int) -> int:
 class RoomyLayer(DynamicLayer):
     """A cache layer with room at its end, so that a step need not copy what is there already.
 
-    `keys` and `values` are the beginning of larger arrays, the buffers. Attention gets these up
-    to a multiple of ENTRIES: what it sees beyond the keys is finite, and masked.
+    `keys` and `values` are the beginning of larger arrays, the buffers. Attention gets the buffers
+    up to a multiple of ENTRIES; their entries beyond the keys are finite, and masked.
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> list[Tensor]:
@@ -85,24 +85,24 @@ class RoomyLayer(DynamicLayer):
         """How many entries can be added before anything is copied."""
         return self.buffers[0].shape[2] - self.keys.shape[2]
 
-    def put(self, rows: Tensor, other: DynamicLayer) -> None:
+    def put(self, rows: Tensor, source: DynamicLayer) -> None:
         """Replace the last entries of these rows by all those of another layer."""
-        length = other.get_seq_length()
-        self.keys[rows, :, -length:] = other.keys
-        self.values[rows, :, -length:] = other.values
+        length = source.get_seq_length()
+        self.keys[rows, :, -length:] = source.keys
+        self.values[rows, :, -length:] = source.values
 
     def keep(self, rows: Tensor, entries: Tensor, room: int) -> None:
-        """Keep only these rows (R',), of each only these entries (R', S'), with room for more."""
-        kept = entries.shape[1]
-        entries = pad(entries, (0, rounded_up(kept + room, ENTRIES) - kept))
+        """Keep only these rows (R',) and these entries of each (R', S'), with `room` for more."""
+        count = entries.shape[1]
+        entries = pad(entries, (0, rounded_up(count + room, ENTRIES) - count))
         heads, length = self.buffers[0].shape[1:3]
-        first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
-        index = first[:, :, None] + entries[:, None]  # (R', H, S' + room)
+        starts = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * length
+        index = starts[:, :, None] + entries[:, None]  # (R', H, S' + room)
         self.buffers = [
             buffer.flatten(0, 2).index_select(0, index.flatten()).unflatten(0, index.shape)
             for buffer in self.buffers
         ]
-        self.keys, self.values = (buffer[:, :, :kept] for buffer in self.buffers)
+        self.keys, self.values = (buffer[:, :, :count] for buffer in self.buffers)
 
 
 def roomy(states: Tensor, room: int) -> Tensor:
@@ -158,8 +158,8 @@ class Tree:
         beams = tokens.shape[1]
         if self.cache.layers[0].room() < beams:
             self.keep(torch.arange(len(tokens), device=tokens.device))
-        itself = torch.eye(beams, dtype=torch.bool, device=tokens.device)
-        self.lineage = torch.cat((self.lineage, itself & growing[:, None, None]), 2)
+        diagonal = torch.eye(beams, dtype=torch.bool, device=tokens.device)
+        self.lineage = torch.cat((self.lineage, diagonal & growing[:, None, None]), 2)
         return model(
             input_ids=tokens,
             attention_mask=additive(self.lineage, model.dtype),
@@ -173,23 +173,23 @@ class Tree:
         self.lineage = pick(self.lineage, parents)
 
     def put(self, rows: Tensor, cache: Cache, seen: Tensor) -> None:
-        """Put other prompts into these rows, at their end: a cache, and what is seen of it (r, S').
+        """Put other prompts at the end of these rows: a cache, and which of its entries are seen.
 
-        Whatever else is in these rows is seen as before.
+        seen: (r, S') bool. The other entries of these rows stay seen or unseen as they were.
         """
         self.lineage[rows, :, -seen.shape[1] :] = seen[:, None]
-        for layer, other in zip(self.cache.layers, cache.layers, strict=True):
-            layer.put(rows, other)
+        for layer, source in zip(self.cache.layers, cache.layers, strict=True):
+            layer.put(rows, source)
 
-    def keep(self, rows: Tensor, least: int = 1) -> None:
+    def keep(self, rows: Tensor, min_entries: int = 1) -> None:
         """Keep only these rows (R',), and drop entries that no beam sees.
 
-        The row in which most entries are seen sets how many all rows keep; it is never fewer than
-        `least`.
+        All rows keep as many entries as are seen in the row with the most of them, and at least
+        `min_entries`.
         """
         lineage = self.lineage[rows]
         seen = lineage.any(1)  # (R', S)
-        size = max([least, *seen.sum(1).tolist()])
+        size = max([min_entries, *seen.sum(1).tolist()])
         entries = seen.int().argsort(dim=1, stable=True)[:, -size:]  # (R', size), seen ones last
         self.lineage = lineage.gather(2, entries[:, None].expand(-1, lineage.shape[1], -1))
         for layer in self.cache.layers:
@@ -214,7 +214,7 @@ def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
 def prefill(model: PreTrainedModel, tokens: Sequence[int]) -> Cache:
     """A cache of one row that holds these tokens, of which there may be none."""
     cache = Cache(layer_class_to_replicate=DynamicLayer)
-    ids = torch.tensor([tokens or [0]], device=model.device)  # one at least, for the layers' shapes
+    ids = torch.tensor([tokens or [0]], device=model.device)  # at least one, for the layers' shapes
     model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
     cut(cache, len(tokens))
     return cache
@@ -226,24 +226,24 @@ def read(
     """Prefill: a cache of prefix and prompts, which of its entries each prompt sees (R, S) bool,
     and the logits (R, 1, V) that follow each prompt. fill: the token to pad with."""
     ids, real = left_padded(prompts, fill, model.device)  # (R, W)
-    before, (rows, width) = prefix.get_seq_length(), ids.shape
-    more = rounded_up(width, WIDTH) - width  # padding on the right, which is cut off again
-    ids, real = pad(ids, (0, more)), pad(real, (0, more))
-    seen = torch.cat((real.new_ones(rows, before), real), 1)
-    causal = real.new_ones(width + more, before + width + more).tril(before)
-    itself = causal.triu(before)  # so that padding, too, has something to see
+    offset, (rows, width) = prefix.get_seq_length(), ids.shape
+    padding = rounded_up(width, WIDTH) - width  # padding on the right, which is cut off again
+    ids, real = pad(ids, (0, padding)), pad(real, (0, padding))
+    seen = torch.cat((real.new_ones(rows, offset), real), 1)
+    causal = real.new_ones(width + padding, offset + width + padding).tril(offset)
+    diagonal = causal.triu(offset)  # so that padding, too, has something to see
     cache = copied(prefix, rows)
     out = model(
         input_ids=ids,
-        attention_mask=additive(causal & seen[:, None] | itself, model.dtype),
-        position_ids=before + (real.cumsum(1) - 1).clamp(min=0),
+        attention_mask=additive(causal & seen[:, None] | diagonal, model.dtype),
+        position_ids=offset + (real.cumsum(1) - 1).clamp(min=0),
         past_key_values=cache,
         use_cache=True,
-        # as an int, V x d would be copied for each row
+        # an int would copy V x d values for each row
         logits_to_keep=torch.tensor([width - 1], device=model.device),
     )
-    cut(cache, before + width)
-    return cache, seen[:, : before + width], out.logits
+    cut(cache, offset + width)
+    return cache, seen[:, : offset + width], out.logits
 
 
 def left_padded(prompts: Prompts, fill: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -258,9 +258,9 @@ def left_padded(prompts: Prompts, fill: int, device: torch.device) -> tuple[Tens
 
 
 def grouped_attention(
-    module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling, **more
+    module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling, **options
 ) -> tuple[Tensor, None]:
-    """Attention that takes query heads with a common key head as so many more queries of it.
+    """Attention in which query heads that share a key head become further queries of that head.
 
     query: (R, H, Q, d). key, value: (R, K, S, d), H a multiple of K; no key is ever repeated.
     attention_mask: (R, 1, Q, S), added to the scores. Returns (R, Q, H, d), and no weights.
@@ -268,7 +268,7 @@ def grouped_attention(
     Raises NotImplementedError for a model that changes attention scores in a way unknown here.
     """
     for name in ("softcap", "s_aux", "position_bias"):
-        if more.get(name) is not None:
+        if options.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")
     rows, heads, queries, size = query.shape
     groups = heads // key.shape[1]
@@ -305,21 +305,21 @@ def plain_attention(
 def attention(model: PreTrainedModel) -> Iterator[None]:
     """Let the model use `grouped_attention` within the block."""
     AttentionInterface.register("grouped", grouped_attention)
-    usual = model.config._attn_implementation
+    implementation = model.config._attn_implementation
     model.set_attn_implementation("grouped")
     try:
         yield
     finally:
-        model.set_attn_implementation(usual)
+        model.set_attn_implementation(implementation)
 
 
-# ---------------------------------------------------------------- whether a model can do with it
+# --------------------------------------------------------------------- whether a model can use it
 
 
 def tree_problem(model: PreTrainedModel, prompt: Sequence[int], length: int) -> str:
     """Why beams cannot share a cache of `length` entries in this model; '' if they can.
 
-    prompt: any, for a trial.
+    prompt: any one, to try the model on.
     """
     return cache_problem(model, length) or logits_problem(model, list(prompt))
 
@@ -327,11 +327,11 @@ def tree_problem(model: PreTrainedModel, prompt: Sequence[int], length: int) -> 
 def logits_problem(model: PreTrainedModel, prompt: list[int]) -> str:
     """Why two beams do not get the logits that they get on their own; '' if they do.
 
-    The logits are compared after each of the last pieces of the prompt; the beams repeat its first
-    and last tokens. In bfloat16 rounding changes them, and on single pieces as much as seeing each
-    other does. On tuned SmolLM2 the median of three pieces tells the two apart: 1 to 8 % by
-    rounding, 15 % and more by seeing each other. The bound is the square root of the dtype's
-    precision, 9 %.
+    The logits are compared after each of the last pieces of the prompt; the two beams repeat the
+    first and the last tokens of a piece. In bfloat16, rounding alone changes the logits, on single
+    pieces as much as beams that see each other do. The median of three pieces tells the two apart:
+    on tuned SmolLM2 it is 1 to 8 % by rounding, and 15 % or more if beams see each other. The bound
+    is the square root of the dtype's precision, 9 %.
     """
     ends = range(len(prompt), 0, -TRIAL)[:TRIALS]
     pieces = [prompt[max(0, end - TRIAL) : end] for end in ends]
@@ -346,8 +346,8 @@ def logits_problem(model: PreTrainedModel, prompt: list[int]) -> str:
 def logits_difference(model: PreTrainedModel, piece: list[int]) -> float:
     """By how much sharing a cache changes the logits of two beams after a piece of a prompt."""
     beams = torch.tensor([piece[:2], piece[-2:]], device=model.device)
-    alone, together = logits_alone(model, piece, beams), logits_in_tree(model, piece, beams)
-    return float((together - alone).norm() / (alone - alone.mean()).norm())
+    reference, logits = logits_alone(model, piece, beams), logits_in_tree(model, piece, beams)
+    return float((logits - reference).norm() / (reference - reference.mean()).norm())
 
 
 @torch.inference_mode()

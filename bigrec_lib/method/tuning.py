@@ -1,12 +1,12 @@
 """QLoRA instruction tuning (docs/method.md, section 4), in one short loop that resumes.
 
 By default only the answer is learnt: the loss is on the title and the end-of-sequence token. A step
-is fast for what it leaves out:
+is fast because of what it leaves out:
 
 - Tokens that open every sample (the instruction) go through the model once a batch; the samples
   share their keys and values. Gradients flow back through them as if each sample had its own.
-- Samples of like length share a batch, padded to a few shapes: a CPU prepares its kernels anew for
-  each shape.
+- Samples of similar length share a batch, padded to a few shapes: a CPU prepares its kernels anew
+  for each shape.
 - Only positions that are learnt reach the output layer.
 - The adapter computes in the model's dtype, so no activation is converted to fp32 and back.
 
@@ -96,11 +96,11 @@ def tune(
     refuse_unrecorded(folder)
     claim(folder / "work.json", identity(llm, train, valid, settings, start))
     if not (folder / "log.csv").exists():
-        share = not settings.gradient_checkpointing
-        learnt = prepare(llm, train, settings.learn_prompt, share)
-        held_out = prepare(llm, valid, settings.learn_prompt, share)
+        may_share = not settings.gradient_checkpointing
+        train_data = prepare(llm, train, settings.learn_prompt, may_share)
+        valid_data = prepare(llm, valid, settings.learn_prompt, may_share)
         with adapted(llm, settings, start) as model, memory_advice(folder):
-            run = Run(llm, model, settings, learnt, held_out, folder)
+            run = Run(llm, model, settings, train_data, valid_data, folder)
             run.to_the_end()
         if process()[0] > 0:
             return pd.DataFrame(run.log)
@@ -161,9 +161,9 @@ class Run:
         wait_for_all(llm.device)  # the first to finish removes the checkpoint that all have read
 
     def to_the_end(self) -> None:
-        """Take the steps that are left, with a validation at the end of each epoch."""
-        began = saved = time.time()
-        before = self.log[-1]["seconds"] if self.log else 0.0
+        """Take the remaining steps, with a validation at the end of each epoch."""
+        start = last_save = time.time()
+        elapsed = self.log[-1]["seconds"] if self.log else 0.0
         bar = tqdm(
             total=self.steps,
             initial=len(self.log),
@@ -173,14 +173,14 @@ class Run:
         )
         while len(self.log) < self.steps and not stalled(self.log, self.settings.patience):
             row = self.one_step()
-            row["seconds"] = round(before + time.time() - began, 2)
+            row["seconds"] = round(elapsed + time.time() - start, 2)
             if row["step"] % self.per_epoch == 0 or row["step"] == self.steps:
                 row["valid_loss"] = self.validate(row["step"])
             self.log.append(row)
-            due = row["valid_loss"] or time.time() - saved > SAVE_SECONDS
+            due = row["valid_loss"] or time.time() - last_save > SAVE_SECONDS
             if self.rank == 0 and due:
                 save_checkpoint(self.folder / "checkpoint", self.weights, self.log)
-                saved = time.time()
+                last_save = time.time()
             bar.update()
             bar.set_postfix(loss=f"{row['train_loss']:.3f}", rate=f"{row['learning_rate']:.1e}")
         bar.close()
@@ -189,44 +189,44 @@ class Run:
         """Move the weights along the gradient of one batch; return the step's row of the log."""
         step = len(self.log)
         epoch, place = divmod(step, self.per_epoch)
-        parts = epoch_plan(self.train.lengths, self.settings, epoch)[place]
+        micro_batches = epoch_plan(self.train.lengths, self.settings, epoch)[place]
         torch.manual_seed((self.settings.seed * 1_000_003 + step) * self.processes + self.rank)
-        loss = self.gradient(parts)
+        loss = self.gradient(micro_batches)
         row: dict[str, Any] = {
             "step": step + 1,
             "epoch": (step + 1) / self.per_epoch,
-            "train_loss": finite(loss, f"step {step + 1}, {naming(parts)}", self.folder),
+            "train_loss": finite(loss, f"step {step + 1}, {naming(micro_batches)}", self.folder),
             "valid_loss": None,
             "learning_rate": learning_rate(step, self.steps, self.settings),
         }
         self.weights.move(row["learning_rate"])
         return row
 
-    def gradient(self, parts: list[np.ndarray]) -> float:
+    def gradient(self, micro_batches: list[np.ndarray]) -> float:
         """Leave the gradient of a batch's loss per learnt token in the weights; return the loss.
 
-        parts: sample numbers of each micro-batch.
+        micro_batches: the sample numbers of each.
         """
         self.model.train()
         loss = torch.zeros((), device=self.llm.device)
-        tokens = self.train.tokens(np.concatenate(parts))
-        for numbers in parts:
-            mine = numbers[self.rank :: self.processes]
-            if len(mine):
-                part = loss_sum(self.model, self.train.batch(mine, self.llm)) / tokens
-                part.backward()
+        tokens = self.train.tokens(np.concatenate(micro_batches))
+        for numbers in micro_batches:
+            shard = numbers[self.rank :: self.processes]
+            if len(shard):
+                part_loss = loss_sum(self.model, self.train.batch(shard, self.llm)) / tokens
+                part_loss.backward()
                 self.weights.collect()
-                loss += part.detach()
+                loss += part_loss.detach()
         add_up([loss, *(weight.grad for weight in self.weights.exact.values())])
         return loss.item()
 
     def validate(self, step: int) -> float:
-        """The validation loss; the adapter is kept if it is the lowest so far."""
-        measured = evaluate(self.llm, self.model, self.valid, self.settings.at_once)
-        measured = finite(measured, f"step {step}, validation", self.folder)
-        if self.rank == 0 and measured < lowest(self.log):
+        """The validation loss; if it is the lowest so far, the adapter is saved."""
+        loss = evaluate(self.llm, self.model, self.valid, self.settings.at_once)
+        loss = finite(loss, f"step {step}, validation", self.folder)
+        if self.rank == 0 and loss < lowest(self.log):
             save_adapter(self.model, self.folder)
-        return measured
+        return loss
 
 
 def epoch_plan(lengths: np.ndarray, settings: Tuning, epoch: int) -> list[list[np.ndarray]]:
@@ -240,9 +240,13 @@ def learning_rate(step: int, steps: int, settings: Tuning) -> float:
     """The rate of a step (from 0): a linear rise over `warmup` steps, then the schedule."""
     if step < settings.warmup:
         return settings.learning_rate * step / settings.warmup
-    done = (step - settings.warmup) / max(1, steps - settings.warmup)
-    shape = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "constant": 1.0}
-    return settings.learning_rate * shape[settings.schedule]
+    progress = (step - settings.warmup) / max(1, steps - settings.warmup)
+    factors = {
+        "linear": 1 - progress,
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        "constant": 1.0,
+    }
+    return settings.learning_rate * factors[settings.schedule]
 
 
 def check(settings: Tuning, llm: LLM, train: Sequence[Sample], valid: Sequence[Sample]) -> None:
@@ -366,7 +370,7 @@ def digest(samples: Sequence[Sample]) -> str:
 def greedy(llm: LLM, texts: Sequence[str], max_new_tokens: int = 24) -> list[str]:
     """What the model writes after each prompt, taking the likeliest token each time."""
     eos = llm.tokenizer.eos_token_id
-    written = []
+    answers = []
     with plain_generate(llm.model.eval()) as model, torch.inference_mode():
         for text in texts:
             ids = torch.tensor([llm.tokenizer(text)["input_ids"]], device=llm.device)
@@ -378,5 +382,5 @@ def greedy(llm: LLM, texts: Sequence[str], max_new_tokens: int = 24) -> list[str
                 eos_token_id=eos,
                 pad_token_id=eos,
             )
-            written.append(decode(llm.tokenizer, out[0, ids.shape[1] :]))
-    return written
+            answers.append(decode(llm.tokenizer, out[0, ids.shape[1] :]))
+    return answers

@@ -1,4 +1,4 @@
-"""Columns of a source as numbers, and times of every make as whole numbers of one unit."""
+"""Columns of a source as numbers, and times of any form as whole numbers of one unit."""
 
 import time
 from contextlib import suppress
@@ -11,7 +11,7 @@ from bigrec_lib.files import StudyError
 
 UNITS = ("s", "ms", "us", "ns")
 ORDER = "order"  # the unit of numbers that are no dates, such as places in a list
-SIZES = {ORDER: 1e8, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # of a usual time, below
+SIZES = {ORDER: 1e8, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # a usual time is below this
 YEAR_10000 = 253_402_300_800  # in seconds since 1970
 FORMS = (
     "neither a number (seconds, milliseconds, microseconds or nanoseconds since 1970, or an order) "
@@ -25,26 +25,26 @@ class DataError(StudyError):
     """A data set cannot be read, or is not what its format says."""
 
 
-def numbers(column: pd.Series, what: str, name: str) -> np.ndarray:
-    """A column as int64, or as float64 if one has a fraction.
+def numbers(column: pd.Series, field: str, name: str) -> np.ndarray:
+    """A column as int64, or as float64 if a number has a fraction.
 
     Raises DataError that names the first row without a value, or with one that is no number.
     """
-    column = filled(column, what, name)
+    column = filled(column, field, name)
     values = numeric(column)
     if values is None:
         row = int(np.argmin(are_numbers(column)))
-        raise DataError(f"{name}: row {row + 1} has {what} {column.iloc[row]!r:.60}, not a number")
+        raise DataError(f"{name}: row {row + 1} has {field} {column.iloc[row]!r:.60}, not a number")
     return values
 
 
 def times(column: pd.Series, name: str) -> tuple[np.ndarray, str]:
     """Times as int64 (n,), and their unit: the coarsest of s, ms, us, ns in which all are whole.
 
-    A column may hold numbers (of what unit since 1970, their size tells), dates, ISO texts, or
-    texts like 31.1.2020 and 31/1/2020 (`year_first`); a date without a zone is in UTC. Fractions of
-    a number are read to the microsecond. The unit is ORDER for small numbers, which are no dates;
-    with fractions they become their places.
+    A column may hold numbers (since 1970; their size tells the unit), dates, ISO texts, or texts
+    like 31.1.2020 and 31/1/2020 (`year_first`); a date without a zone is in UTC. Fractions of a
+    number are read to the microsecond. The unit is ORDER for small numbers, which are no dates; if
+    these have fractions, each becomes its place in the order.
     Raises DataError that names the first row without a time, or with one that cannot be read.
     """
     column = filled(column, "time", name)
@@ -58,8 +58,8 @@ def times(column: pd.Series, name: str) -> tuple[np.ndarray, str]:
     if dates.isna().any():
         dates = of_texts(texts.where(dates.notna(), year_first(texts[dates.isna()], name)))
     if dates.isna().any():
-        are_dates, numbered = dates.notna().to_numpy(), are_numbers(column)
-        row = int(np.argmin(are_dates if are_dates.sum() > numbered.sum() else numbered))
+        is_date, is_number = dates.notna().to_numpy(), are_numbers(column)
+        row = int(np.argmin(is_date if is_date.sum() > is_number.sum() else is_number))
         raise DataError(f"{name}: row {row + 1} has time {column.iloc[row]!r:.60}, {FORMS}")
     return of_dates(dates)
 
@@ -77,25 +77,25 @@ def year_first(texts: pd.Series, name: str) -> pd.Series:
     contradict each other.
     """
     parts = texts.str.extract(DAY_AND_MONTH).dropna(subset=[0])
-    slashed = parts[1] == "/"
-    above = [bool((parts[slashed][place].astype(int) > 12).any()) for place in (0, 2)]
-    if slashed.any() and above[0] == above[1]:
-        row = slashed.idxmax()
-        why = (
+    has_slash = parts[1] == "/"
+    above_12 = [bool((parts[has_slash][place].astype(int) > 12).any()) for place in (0, 2)]
+    if has_slash.any() and above_12[0] == above_12[1]:
+        row = has_slash.idxmax()
+        cause = (
             "some rows have the day first, others the month"
-            if above[0]
+            if above_12[0]
             else "no row tells whether the day or the month comes first"
         )
         raise DataError(
-            f"{name}: row {row + 1} has time {texts[row]!r}, and {why}: write dates as 2020-01-31"
+            f"{name}: row {row + 1} has time {texts[row]!r}, and {cause}: write dates as 2020-01-31"
         )
-    swapped = slashed & above[1]
-    day, month = (parts[a].mask(swapped, parts[b]).str.zfill(2) for a, b in ((0, 2), (2, 0)))
-    turned = parts[3] + "-" + month + "-" + day + (" " + parts[4]).fillna("")
-    return turned.reindex(texts.index).fillna(texts)
+    month_first = has_slash & above_12[1]
+    day, month = (parts[a].mask(month_first, parts[b]).str.zfill(2) for a, b in ((0, 2), (2, 0)))
+    iso_texts = parts[3] + "-" + month + "-" + day + (" " + parts[4]).fillna("")
+    return iso_texts.reindex(texts.index).fillna(texts)
 
 
-def filled(column: pd.Series, what: str, name: str) -> pd.Series:
+def filled(column: pd.Series, field: str, name: str) -> pd.Series:
     """The column, its texts without outer spaces. Raises DataError if a value is missing."""
     if isinstance(column.dtype, pd.StringDtype):
         column = column.str.strip()
@@ -104,7 +104,7 @@ def filled(column: pd.Series, what: str, name: str) -> pd.Series:
     gaps = (column.isna() | (column == "")).to_numpy(dtype=bool)
     if gaps.any():
         raise DataError(
-            f"{name}: row {int(np.argmax(gaps)) + 1} has no {what} (missing in {gaps.sum()} of "
+            f"{name}: row {int(np.argmax(gaps)) + 1} has no {field} (missing in {gaps.sum()} of "
             f"{len(gaps)} rows): fill it in, or take those rows out"
         )
     return column
@@ -141,18 +141,18 @@ def of_dates(dates: pd.Series) -> tuple[np.ndarray, str]:
 
 
 def of_numbers(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-    """`times` of numbers: the median's size tells the unit, as a few may be wrong."""
-    usual = np.median(np.abs(values))
-    unit = next(unit for unit, size in SIZES.items() if usual < size)
+    """`times` of numbers: the median's size tells the unit, since a few may be wrong."""
+    median = np.median(np.abs(values))
+    unit = next(unit for unit, size in SIZES.items() if median < size)
     whole = bool((values == np.floor(values)).all())
     if unit == ORDER:
         if whole:
             return values.astype(np.int64), ORDER
         return np.unique(values, return_inverse=True)[1].astype(np.int64), ORDER
     scale = 1000.0 ** UNITS.index(unit)
-    beyond = np.abs(values) >= YEAR_10000 * scale
-    if beyond.any():
-        row = int(np.argmax(beyond))
+    too_large = np.abs(values) >= YEAR_10000 * scale
+    if too_large.any():
+        row = int(np.argmax(too_large))
         raise DataError(
             f"{name}: row {row + 1} has time {values[row]}, after the year 9999 if it is in {unit} "
             "since 1970, as the others seem to be: give all times in one unit"
@@ -174,5 +174,5 @@ def coarsest(values: np.ndarray, unit: str) -> tuple[np.ndarray, str]:
 
 
 def now(unit: str) -> float:
-    """This moment in a unit since 1970; an order has none, so it is never over."""
+    """This moment in a unit since 1970; infinity for an order, so no place is in the future."""
     return np.inf if unit == ORDER else time.time() * 1000.0 ** UNITS.index(unit)

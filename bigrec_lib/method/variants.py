@@ -57,24 +57,25 @@ PUBLISHED = Variant(BASE, LAST, 1.0, PLAIN, L2)
 
 
 def spaces(llms: Sequence[str], layers: Sequence[float]) -> list[Variant]:
-    """Every space, PUBLISHED first: what is centred differs in its cosines alone."""
+    """Every space, PUBLISHED first; centring comes with cosine only, as it leaves L2 unchanged."""
     kinds = [(PLAIN, L2), (PLAIN, COSINE), (CENTRED, COSINE)]
     kinds += list(product((WHITENED, REMOVED), (L2, COSINE)))
-    found = [Variant(*key, *kind) for key in product(llms, (LAST, MEAN), layers) for kind in kinds]
-    return [PUBLISHED, *(variant for variant in found if variant != PUBLISHED)]
+    grid = [Variant(*key, *kind) for key in product(llms, (LAST, MEAN), layers) for kind in kinds]
+    return [PUBLISHED, *(variant for variant in grid if variant != PUBLISHED)]
 
 
 def further(space: Variant) -> list[Variant]:
     """The same space with other beams, and with or without the history."""
-    ways = product((FIRST, NEAREST, WEIGHTED), (WITH, WITHOUT))
-    found = [replace(space, beams=beams, history=history) for beams, history in ways]
-    return [variant for variant in found if variant != space]
+    combinations = product((FIRST, NEAREST, WEIGHTED), (WITH, WITHOUT))
+    variants = [replace(space, beams=beams, history=history) for beams, history in combinations]
+    return [variant for variant in variants if variant != space]
 
 
 @dataclass(frozen=True)
 class World:
     """All spaces of one run: states by (llm, pooling, layer), (N, d) each, the row of each text in
-    them, and the titles (I) of the catalogue; how spaces are whitened, and of what freed."""
+    them, and the titles (I) of the catalogue; the shrinkage of whitening, and how many components
+    are removed."""
 
     states: dict[tuple[str, str, float], np.ndarray]
     row: dict[str, int]
@@ -85,29 +86,29 @@ class World:
     def vectors(self, variant: Variant, *texts: np.ndarray) -> list[np.ndarray]:
         """The vectors of the titles, (I, d) float32, and of further arrays of texts, (..., d)."""
         states = self.states[variant.llm, variant.pooling, variant.layer]
-        of_titles = states[[self.row[title] for title in self.titles]]
-        into = transform_of(variant, of_titles, self.shrinkage, self.components)
-        found = [into(of_titles)]
-        for each in texts:
-            rows = [self.row[text] for text in np.ravel(each)]
-            found.append(into(states[rows]).reshape(*np.shape(each), -1))
-        return found
+        title_states = states[[self.row[title] for title in self.titles]]
+        transform = transform_of(variant, title_states, self.shrinkage, self.components)
+        results = [transform(title_states)]
+        for array in texts:
+            rows = [self.row[text] for text in np.ravel(array)]
+            results.append(transform(states[rows]).reshape(*np.shape(array), -1))
+        return results
 
 
 def transform_of(
     variant: Variant, titles: np.ndarray, shrinkage: float, components: int
 ) -> Transform:
-    """The transform of a variant's space, by what its titles (I, d) are like."""
-    plain: Transform = geometry.unchanged
+    """The transform of a variant's space, fitted to the vectors of its titles (I, d)."""
+    transform: Transform = geometry.unchanged
     if variant.transform == CENTRED:
-        plain = geometry.centring(titles)
+        transform = geometry.centring(titles)
     elif variant.transform == WHITENED:
-        plain = geometry.whitening(titles, shrinkage)
+        transform = geometry.whitening(titles, shrinkage)
     elif variant.transform == REMOVED:
-        plain = geometry.removal(titles, components)
+        transform = geometry.removal(titles, components)
     if variant.metric == L2:
-        return plain
-    return lambda vectors: geometry.directions(plain(vectors)).astype(np.float32)
+        return transform
+    return lambda vectors: geometry.directions(transform(vectors)).astype(np.float32)
 
 
 def ranked(
@@ -129,26 +130,26 @@ def ranked(
     if variant.beams == FIRST:
         queries, beams = queries[:, :1], 1
     step = max(1, 2**23 // (beams * len(vectors)))
-    places, lists = [], []
+    frames, lists = [], []
     for start in tqdm(range(0, n, step), desc=variant.name, unit="block", leave=False):
         rows = slice(start, start + step)
-        far = grounding.distances(
+        distances = grounding.distances(
             queries[rows].reshape(-1, d), vectors, np.repeat(targets[rows], beams)
         )
-        keys = merged(variant.beams, far.reshape(-1, beams, len(vectors)), scores[rows])
+        keys = merged(variant.beams, distances.reshape(-1, beams, len(vectors)), scores[rows])
         if variant.history == WITHOUT:
             for key, items, target in zip(keys, seen[rows], targets[rows], strict=True):
                 key[np.setdiff1d(items, target)] = np.inf
-        places.append(grounding.counted(keys, targets[rows]))
+        frames.append(grounding.counted(keys, targets[rows]))
         lists.append(grounding.first(keys, k))
-    return pd.concat(places, ignore_index=True), np.concatenate(lists)
+    return pd.concat(frames, ignore_index=True), np.concatenate(lists)
 
 
-def merged(beams: str, far: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def merged(beams: str, distances: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Keys (n, I) from distances (n, B, I) and scores (n, B), by the beams that count."""
     if beams == NEAREST:
-        return grounding.nearest_beam(far)
-    return grounding.weighted_beams(far, scores) if beams == WEIGHTED else far[:, 0]
+        return grounding.nearest_beam(distances)
+    return grounding.weighted_beams(distances, scores) if beams == WEIGHTED else distances[:, 0]
 
 
 # ------------------------------------------------------------- what becomes of single examples
@@ -181,20 +182,20 @@ class Names:
 
 
 def outcomes(
-    ranks: np.ndarray, named: Sequence[list[int]], nearest: np.ndarray, k: int = 20
+    ranks: np.ndarray, mentions: Sequence[list[int]], nearest: np.ndarray, k: int = 20
 ) -> np.ndarray:
     """What became of each example, (n,) of OUTCOMES.
 
     hit: the target is among the first k, by its rank (n,). Else wrong text: it names no title;
     wrong place: it names some, but the nearest is another; wrong user: it names the nearest title,
-    which is not what the user went on to. named: the candidates that each text names (`Names`);
-    nearest: (n,) the candidate nearest to it.
+    which is not what the user went on to. mentions: the candidates that each text names
+    (`Names`); nearest: (n,) the candidate nearest to it.
     """
-    missed = [
-        1 if not names else 3 if near in names else 2
-        for names, near in zip(named, nearest, strict=True)
+    misses = [
+        1 if not candidates else 3 if near in candidates else 2
+        for candidates, near in zip(mentions, nearest, strict=True)
     ]
-    return np.array(OUTCOMES)[np.where(ranks < k, 0, missed)]
+    return np.array(OUTCOMES)[np.where(ranks < k, 0, misses)]
 
 
 def own_and_others(
@@ -210,11 +211,11 @@ def own_and_others(
     counts = np.bincount(targets, minlength=len(vectors)).astype(np.float64)
     for start in range(0, len(queries), step):
         rows = range(start, min(start + step, len(queries)))
-        far = grounding.distances(queries[rows.start : rows.stop], vectors)
-        low, high = far.min(1, keepdims=True), far.max(1, keepdims=True)
-        far = (far - low) / np.where(high > low, high - low, 1)
-        for number, row in zip(rows, far, strict=True):
+        distances = grounding.distances(queries[rows.start : rows.stop], vectors)
+        low, high = distances.min(1, keepdims=True), distances.max(1, keepdims=True)
+        distances = (distances - low) / np.where(high > low, high - low, 1)
+        for number, row in zip(rows, distances, strict=True):
             own[number] = row[targets[number]]
-            same = row[targets[users == users[number]]]
-            others[number] = (row @ counts - same.sum()) / (len(targets) - len(same))
+            same_user = row[targets[users == users[number]]]
+            others[number] = (row @ counts - same_user.sum()) / (len(targets) - len(same_user))
     return own, others

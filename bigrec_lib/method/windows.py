@@ -1,7 +1,7 @@
-"""Samples in numbers of candidates, for models that know no titles; what any score gives.
+"""Samples as candidate numbers, for models that know no titles, and what follows from any scores.
 
-A model is a `Scorer`: it gives every candidate a score for a history. How it comes by it is for
-`baselines` and `networks`; ranks, ties and lists are the same for all.
+A model is a `Scorer`: it gives every candidate a score for a history. How it computes the score is
+for `baselines` and `networks`; ranks, ties and lists come about in the same way for all.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bigrec_lib.files import StudyError, atomic
 from bigrec_lib.method import metrics
 
 BLOCK = 1024  # windows scored at once, ...
-SCORES = 1 << 26  # ... or fewer: so many scores at most
-ROWS = 1 << 18  # windows made, or looked at, at once
+SCORES = 1 << 26  # ... or fewer, for at most so many scores
+ROWS = 1 << 18  # windows built or scanned at once
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 """histories (n, L) of `Windows` -> scores (n, I) float32, higher is better."""
@@ -55,47 +55,47 @@ class Windows:
         """Histories with their targets, (n, L + 1)."""
         return np.column_stack((self.histories, self.targets))
 
-    def take(self, chosen) -> Windows:
+    def take(self, rows) -> Windows:
         return Windows(
-            self.users[chosen],
-            self.times[chosen],
-            self.histories[chosen],
-            self.targets[chosen],
+            self.users[rows],
+            self.times[rows],
+            self.histories[rows],
+            self.targets[rows],
             self.n_items,
         )
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
-        found = hashlib.sha256(f"{self.histories.shape} {self.n_items} ".encode())
+        """SHA-256 of all fields."""
+        hasher = hashlib.sha256(f"{self.histories.shape} {self.n_items} ".encode())
         for array in (self.users, self.times, self.histories, self.targets):
-            found.update(np.ascontiguousarray(array).data)
-        return found.hexdigest()
+            hasher.update(np.ascontiguousarray(array).data)
+        return hasher.hexdigest()
 
 
-def windows(table: pa.Table, of_item: np.ndarray, length: int) -> Windows:
+def windows(table: pa.Table, candidates: np.ndarray, length: int) -> Windows:
     """Examples as windows of the newest `length` items of their histories.
 
     table: columns example, user, history, target, time.
-    of_item: (items,) the candidate of each item, from `prepared.candidates`.
+    candidates: (items,) the candidate of each item, from `prepared.candidates`.
     Raises BaselineError for an empty history.
     """
     sizes = pc.list_value_length(table["history"]).to_numpy()
     if not sizes.all():
         raise BaselineError(f"example {table['example'][int(sizes.argmin())]} has no history")
     items = pc.list_flatten(table["history"]).to_numpy()
-    pad = int(of_item.max()) + 1
+    pad = int(candidates.max()) + 1
     ends = np.cumsum(sizes)
     histories = np.empty((len(sizes), length), dtype=np.int64)
     for rows in blocks(len(sizes), ROWS):
-        place = ends[rows, None] - length + np.arange(length)
+        positions = ends[rows, None] - length + np.arange(length)
         real = np.arange(length) >= length - sizes[rows, None]
-        histories[rows] = np.where(real, of_item[items[np.maximum(place, 0)]], pad)
+        histories[rows] = np.where(real, candidates[items[np.maximum(positions, 0)]], pad)
     return Windows(
         users=table["user"].to_numpy(),
         times=table["time"].to_numpy(),
         histories=histories,
-        targets=of_item[table["target"].to_numpy()],
+        targets=candidates[table["target"].to_numpy()],
         n_items=pad,
     )
 
@@ -120,22 +120,22 @@ def steps(samples: Windows) -> Windows:
     """
     length = samples.histories.shape[1]
     parts = []
-    for some in tqdm(whole_users(samples.users), desc="steps", delay=2, leave=False):
-        row, at = distinct_steps(samples.take(some))
-        parts.append(some[row] * length + at)
-    row, at = np.divmod(np.sort(np.concatenate(parts)), length)
+    for user_rows in tqdm(whole_users(samples.users), desc="steps", delay=2, leave=False):
+        row, place = distinct_steps(samples.take(user_rows))
+        parts.append(user_rows[row] * length + place)
+    row, place = np.divmod(np.sort(np.concatenate(parts)), length)
     histories = np.empty((len(row), length), dtype=np.int64)
     targets = np.empty(len(row), dtype=np.int64)
     for block in blocks(len(row), ROWS):
-        rows, place = samples.take(row[block]).rows, at[block, None]
+        rows, start = samples.take(row[block]).rows, place[block, None]
         padded = np.pad(rows, ((0, 0), (length - 1, 0)), constant_values=samples.n_items)
-        histories[block] = np.take_along_axis(padded, place + np.arange(length), axis=1)
-        targets[block] = np.take_along_axis(rows, place + 1, axis=1)[:, 0]
+        histories[block] = np.take_along_axis(padded, start + np.arange(length), axis=1)
+        targets[block] = np.take_along_axis(rows, start + 1, axis=1)[:, 0]
     return Windows(samples.users[row], samples.times[row], histories, targets, samples.n_items)
 
 
 def whole_users(users: np.ndarray) -> list[np.ndarray]:
-    """The numbers of all rows in parts of some ROWS, each with all rows of its users, in order.
+    """The numbers of all rows, in parts of about ROWS, each with all rows of its users, in order.
 
     users: (n,), of each row.
     """
@@ -148,13 +148,13 @@ def whole_users(users: np.ndarray) -> list[np.ndarray]:
 def distinct_steps(samples: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Row and place of each distinct step, the longest history of equal ones, then the first."""
     rows = samples.rows
-    row, at = np.nonzero(rows[:, :-1] != samples.n_items)
-    missing = samples.histories.shape[1] - at + (rows == samples.n_items).sum(1)[row]
-    order = np.argsort(missing.astype(np.uint16), kind="stable")
+    row, place = np.nonzero(rows[:, :-1] != samples.n_items)
+    shortfall = samples.histories.shape[1] - place + (rows == samples.n_items).sum(1)[row]
+    order = np.argsort(shortfall.astype(np.uint16), kind="stable")
     _, user = np.unique(samples.users, return_inverse=True)
-    key = (user[row] * samples.n_items + rows[row, at]) * samples.n_items + rows[row, at + 1]
-    kept = order[~pd.Series(key[order]).duplicated().to_numpy()]
-    return row[kept], at[kept]
+    key = (user[row] * samples.n_items + rows[row, place]) * samples.n_items + rows[row, place + 1]
+    indices = order[~pd.Series(key[order]).duplicated().to_numpy()]
+    return row[indices], place[indices]
 
 
 def ranks(score: Scorer, samples: Windows, unseen: bool = False) -> pd.DataFrame:
@@ -162,14 +162,14 @@ def ranks(score: Scorer, samples: Windows, unseen: bool = False) -> pd.DataFrame
 
     unseen: leave out the titles of the history (`ranks_of_keys`).
     """
-    parts = [ranks_of_keys(-score(some.histories), some, unseen) for some in scored(samples)]
+    parts = [ranks_of_keys(-score(block.histories), block, unseen) for block in scored(samples)]
     return pd.concat(parts, ignore_index=True)
 
 
 def ranks_of_keys(keys: np.ndarray, samples: Windows, unseen: bool = False) -> pd.DataFrame:
     """`ranks` from keys (n, I), smaller is better.
 
-    unseen: what stands in the history is no candidate, but for the target, which always is.
+    unseen: titles of the history are no candidates, except the target, which always is one.
     """
     from bigrec_lib.method import grounding  # which loads torch
 
@@ -177,27 +177,27 @@ def ranks_of_keys(keys: np.ndarray, samples: Windows, unseen: bool = False) -> p
     if unseen:
         row, seen = left_out(samples)
         goal = keys[row, samples.targets[row]]
-        for column, gone in (("rank", keys[row, seen] < goal), ("ties", keys[row, seen] == goal)):
-            frame[column] -= np.bincount(row[gone], minlength=len(samples)).astype(np.int32)
+        for column, mask in (("rank", keys[row, seen] < goal), ("ties", keys[row, seen] == goal)):
+            frame[column] -= np.bincount(row[mask], minlength=len(samples)).astype(np.int32)
     return frame
 
 
 def left_out(samples: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (window, candidate) of what stands in a history, each once, without the target."""
+    """Pairs (window, candidate of its history), each once, without the target."""
     real = (samples.histories != samples.n_items) & (samples.histories != samples.targets[:, None])
-    row, at = np.nonzero(real)
-    pairs = np.unique(np.column_stack((row, samples.histories[row, at])), axis=0)
+    row, place = np.nonzero(real)
+    pairs = np.unique(np.column_stack((row, samples.histories[row, place])), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
 def valid_ndcg(score: Scorer, valid: Windows) -> float:
-    """NDCG@20 by which everything is chosen."""
+    """NDCG@20 on the validation windows, by which everything is chosen."""
     return float(metrics.ndcg(metrics.effective_rank(ranks(score, valid)), 20).mean())
 
 
 def lists(score: Scorer, samples: Windows, k: int = 20) -> np.ndarray:
     """The first candidates of each window, (n, k) int64, best first."""
-    return np.concatenate([first(-score(some.histories), k) for some in scored(samples)])
+    return np.concatenate([first(-score(block.histories), k) for block in scored(samples)])
 
 
 def first(keys: np.ndarray, k: int = 20) -> np.ndarray:
@@ -210,8 +210,8 @@ def save_scores(score: Scorer, samples: Windows, path: Path) -> None:
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(samples), samples.n_items)}
     with atomic(path) as partial, open(partial, "wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for some in scored(samples):
-            stream.write(score(some.histories).astype("<f4").tobytes())
+        for block in scored(samples):
+            stream.write(score(block.histories).astype("<f4").tobytes())
 
 
 def load_scores(folder: Path, split: str) -> np.ndarray:

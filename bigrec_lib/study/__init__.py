@@ -1,9 +1,9 @@
-"""What runs the study; it knows nothing of what is found.
+"""What runs the study; it knows nothing of the findings.
 
 provenance           which code, data, model and machine a result came from, by content
 row_keys             what tells one row of results from another
 parameters_checks    what checks parameters: types, and what all their classes share
-parameters_runs      what jobs are of: a data set, a run, an adapter, texts
+parameters_runs      what a job belongs to: a data set, a run, an adapter, texts
 parameters_steps     what 00 to 06 take
 parameters_measures  what 13a to 17a take
 parameters_analyses  what 07 to 18 take

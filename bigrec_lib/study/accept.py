@@ -27,38 +27,44 @@ def accept(planned: Iterable[Parameters], files: set[str], why: str, project: Pa
     """
     if not why.strip():
         raise StudyError("say why results stay the same: WHY='…'; it is published with them")
-    now = provenance.environment(project)
-    if now["dirty"]:
+    environment = provenance.environment(project)
+    if environment["dirty"]:
         raise StudyError("code is not committed, so no commit tells what is accepted: commit first")
-    found = [
+    names = [
         job.job
         for job in planned
         if not isinstance(job, Analysis)
         and (job.output / manifests.NAME).exists()
-        and accepted(job, files, {"why": why.strip(), "commit": now["commit"]})
+        and accepted(job, files, {"why": why.strip(), "commit": environment["commit"]})
     ]
-    if not found:
+    if not names:
         raise StudyError(f"no finished step is stale because of {', '.join(sorted(files))} alone")
-    return found
+    return names
 
 
 def accepted(job: Parameters, files: set[str], reason: dict[str, object]) -> bool:
     """Accept the changes of `files` for one finished step, if nothing else makes it stale."""
-    was, now = manifests.read(job.output), manifests.identity(job)
-    changed = differing(was["sources"], now["sources"])
-    before = was["parameters"]
-    was["parameters"] = manifests.with_defaults(job, before)
-    others = [part for part in now if part != "sources" and was[part] != now[part]]
-    if not changed or not files.issuperset(changed) or others or plan.unkept(job):
+    manifest, identity = manifests.read(job.output), manifests.identity(job)
+    changes = differing(manifest["sources"], identity["sources"])
+    parameters = manifest["parameters"]
+    manifest["parameters"] = manifests.with_defaults(job, parameters)
+    differences = [
+        part for part in identity if part != "sources" and manifest[part] != identity[part]
+    ]
+    if not changes or not files.issuperset(changes) or differences or plan.unkept(job):
         return False
-    earlier = {name: was["sources"].get(name) for name in changed}
-    entries = [*manifests.accepted_changes(job.output), reason | {"was": earlier}]
-    record = was | {"parameters": before, "sources": now["sources"], "accepted": entries}
-    write_json(jobs.works(job, now), jobs.begun(job))
-    shown = publish.executed(job)
+    digests = {name: manifest["sources"].get(name) for name in changes}
+    entries = [*manifests.accepted_changes(job.output), reason | {"was": digests}]
+    record = manifest | {
+        "parameters": parameters,
+        "sources": identity["sources"],
+        "accepted": entries,
+    }
+    write_json(jobs.works(job, identity), jobs.begun(job))
+    notebook = publish.executed(job)
     seal = sha256(job.output / manifests.NAME)
     write_json(record, job.output / manifests.NAME)
-    if shown.exists():
-        text = shown.read_text(encoding="utf-8")
-        write_text(text.replace(seal, sha256(job.output / manifests.NAME)), shown)
+    if notebook.exists():
+        text = notebook.read_text(encoding="utf-8")
+        write_text(text.replace(seal, sha256(job.output / manifests.NAME)), notebook)
     return True

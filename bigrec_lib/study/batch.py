@@ -43,27 +43,27 @@ from bigrec_lib.study.runner import WORD, failures, marker
 from bigrec_lib.study.studies import ROOT
 
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
-GRAMMAR = "rfc3987_syntax"  # jsonschema compiles it, a second a process, for IRIs, which nobody has
+GRAMMAR = "rfc3987_syntax"  # jsonschema compiles it for IRIs, which nobody has: a second a process
 
 
 def claims(needs: schema.Resources) -> dict[str, int]:
     """A study's resources in Snakemake's names, for the scheduler of a machine or a cluster."""
-    named = {
+    amounts = {
         "mem_mb": round(needs.memory_gb * 1000),
         "gpu": needs.gpus,
         "runtime": needs.minutes,
     }
-    return {resource: amount for resource, amount in named.items() if amount}
+    return {resource: amount for resource, amount in amounts.items() if amount}
 
 
 def fetch_assets(planned: dict[str, Parameters]) -> None:
     """Fetch every default model and data set the jobs need, before any of them starts."""
     for job in planned.values():
-        wanted = getattr(job, "model", None)
+        asset = getattr(job, "model", None)
         if isinstance(job, PrepareData) and not job.data_path:
-            wanted = job.reader or job.dataset
-        if wanted in assets.DATA | assets.MODELS:
-            assets.fetch(str(wanted))
+            asset = job.reader or job.dataset
+        if asset in assets.DATA | assets.MODELS:
+            assets.fetch(str(asset))
 
 
 def checked(name: str) -> dict[str, Parameters]:
@@ -112,7 +112,8 @@ def can_write(folder: Path) -> bool:
 def only_one(name: str) -> Iterator[None]:
     """Hold the study's lock; it goes with the process, so a killed batch leaves none behind.
 
-    The lock file holds this batch's own word, by which its jobs know that it is still the one.
+    The lock file holds this batch's own word, by which its jobs know that it is still the one
+    that runs.
     """
     path = ROOT / "runs" / name / ".lock"
     try:
@@ -186,15 +187,15 @@ def run_study(name: str, *options: str) -> None:
 
 def take_up(planned: dict[str, Parameters]) -> None:
     """Take from the results what they hold of a study's jobs."""
-    if taken := resume.take_up(planned):
-        print(f"taken from the results: {len(taken)} jobs", file=sys.stderr)
+    if names := resume.take_up(planned):
+        print(f"taken from the results: {len(names)} jobs", file=sys.stderr)
 
 
 def give_up(planned: dict[str, Parameters]) -> None:
-    """Give up what was taken from the results without files that a job has to read."""
-    if again := plan.lacked(planned):
-        print(f"run again, as {plan.UNPUBLISHED}: {', '.join(again)}", file=sys.stderr)
-    for key in again:
+    """Remove what was taken from the results without files that a job has to read."""
+    if reruns := plan.lacked(planned):
+        print(f"run again, as {plan.UNPUBLISHED}: {', '.join(reruns)}", file=sys.stderr)
+    for key in reruns:
         remove(planned[key].output)
 
 
@@ -203,14 +204,14 @@ def print_plan(name: str) -> None:
     planned = checked(name)
     if studies.load(name).from_results:
         with suppress(BlockingIOError), locked(ROOT / "runs" / name / ".lock", wait=False):
-            take_up(planned)  # as a batch that holds the lock has done already
+            take_up(planned)  # a batch that holds the lock has done so already
     print(plan.table(plan.states(planned)))
 
 
 def run_jobs(
     name: str, states: dict[str, plan.State], todo: dict[str, float | None], *options: str
 ) -> None:
-    """Have Snakemake run what is to do. Raises StudyError with a line for each job that failed."""
+    """Have Snakemake run what is to be done. Raises StudyError with a line for each failed job."""
     steps = [key for key in todo if not isinstance(states[key].job, Analysis)]
     collected = not steps and not publish.why_collect({key: s.job for key, s in states.items()})
     mark(name, states, collected)
@@ -226,18 +227,18 @@ def run_jobs(
 def rebuild(name: str) -> None:
     """Run the analyses on what is published, and publish them anew: no model, no data."""
     results = ROOT / "results" / name
-    published = manifests.read_published(results)["jobs"].values()
-    there = {job["notebook"] for job in published}
-    there |= {
+    entries = manifests.read_published(results)["jobs"].values()
+    subjects = {job["notebook"] for job in entries}
+    subjects |= {
         key
-        for job in published
+        for job in entries
         for key, value in job["keys"].items()
         if value and not (key == "setting" and reserved(value))
     }
     analyses = [
         cls(study=name, root=".")
         for cls in NOTEBOOKS.values()
-        if issubclass(cls, Analysis) and (not cls.compares or cls.compares in there)
+        if issubclass(cls, Analysis) and (not cls.compares or cls.compares in subjects)
     ]
     with only_one(name):
         for job in analyses:
@@ -261,14 +262,14 @@ def accept_changes(name: str, files: list[str], why: str) -> None:
     """Accept changes of code in these files for a study's finished steps, and say for which."""
     planned = checked(name)
     with only_one(name):
-        found = accept.accept(planned.values(), set(files), why, ROOT)
-    print("\n".join(found))
-    print(f"{len(found)} finished jobs count as made by the code of today; run the study again")
+        names = accept.accept(planned.values(), set(files), why, ROOT)
+    print("\n".join(names))
+    print(f"{len(names)} finished jobs count as made by the code of today; run the study again")
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = argparse.ArgumentParser(prog="python -m bigrec_lib.study.batch", description=__doc__)
-    commands = whole.add_subparsers(dest="command", required=True)
+    program = argparse.ArgumentParser(prog="python -m bigrec_lib.study.batch", description=__doc__)
+    commands = program.add_subparsers(dest="command", required=True)
     for command, meaning in (
         ("study", "run what is missing of a study and print its headline table"),
         ("plan", "print which jobs are done, stale or missing, why, and how long; run nothing"),
@@ -281,27 +282,29 @@ def parser() -> argparse.ArgumentParser:
         ("collect", "publish the rows of all steps (used by the batch)"),
     ):
         commands.add_parser(command, help=meaning).add_argument("name")
-    one = commands.add_parser("new", help="begin a study of your own table (`make new`)")
-    one.add_argument("name")
-    one.add_argument("data", help="path of the table")
-    one.add_argument("--titles", default="", help="path of the table of titles")
-    one.add_argument("--columns", default="", help="what they are: user=buyer,time=bought_at")
-    one = commands.add_parser("accept", help="say that a change of code changes no results")
-    one.add_argument("name")
-    one.add_argument("files", help="paths of what changed, such as bigrec_lib/method/beams.py")
-    one.add_argument("why", help="why results stay the same")
+    subparser = commands.add_parser("new", help="begin a study of your own table (`make new`)")
+    subparser.add_argument("name")
+    subparser.add_argument("data", help="path of the table")
+    subparser.add_argument("--titles", default="", help="path of the table of titles")
+    subparser.add_argument("--columns", default="", help="what they are: user=buyer,time=bought_at")
+    subparser = commands.add_parser("accept", help="say that a change of code changes no results")
+    subparser.add_argument("name")
+    subparser.add_argument(
+        "files", help="paths of what changed, such as bigrec_lib/method/beams.py"
+    )
+    subparser.add_argument("why", help="why results stay the same")
     commands.add_parser("schema", help="print the JSON schema of study files")
     for command, meaning in (
         ("notebook", "run one job of a study (used by the batch)"),
         ("shard", "generate a part of the titles of a run (used by the batch)"),
         ("tune", "tune in the processes of `accelerate launch` (used by the batch)"),
     ):
-        one = commands.add_parser(command, help=meaning)
-        one.add_argument("name")
-        one.add_argument("job")
+        subparser = commands.add_parser(command, help=meaning)
+        subparser.add_argument("name")
+        subparser.add_argument("job")
         if command == "shard":
-            one.add_argument("shard", type=int)
-    return whole
+            subparser.add_argument("shard", type=int)
+    return program
 
 
 def do(command: argparse.Namespace, options: list[str]) -> None:

@@ -23,26 +23,28 @@ ROUNDED = {"nf4": "rounded to 4 bits (NF4)", "int8": "rounded to 8 bits"}
 def publish_adapters(folder: Path, jobs: list[TuneLLM]) -> list[Path]:
     """Publish the adapters of these jobs in the results' `folder`, and no others.
 
-    What is published already as it would be is left alone. Returns the adapters' folders.
+    Writes nothing if just these are published already. Returns the adapters' folders.
     Raises StudyError if a job is not published, or its adapter is neither in `runs/` nor published.
     """
     published = manifests.read_published(folder)
-    wanted = {place_of(folder, job): contents(folder, job, published["jobs"]) for job in jobs}
-    files = {place / name: data for place, parts in wanted.items() for name, data in parts.items()}
-    listed = {name for name in published["files"] if name.startswith(f"{publish.ADAPTERS}/")}
-    same = listed == {path.relative_to(folder).as_posix() for path in files} and all(
+    adapters = {place_of(folder, job): contents(folder, job, published["jobs"]) for job in jobs}
+    files = {
+        place / name: data for place, parts in adapters.items() for name, data in parts.items()
+    }
+    names = {name for name in published["files"] if name.startswith(f"{publish.ADAPTERS}/")}
+    same = names == {path.relative_to(folder).as_posix() for path in files} and all(
         path.exists() and path.read_bytes() == data for path, data in files.items()
     )
     if same:
-        return list(wanted)
+        return list(adapters)
     for path, data in files.items():
         with atomic(path) as partial:
             partial.write_bytes(data)
-    for other in set((folder / publish.ADAPTERS).iterdir()) - set(wanted):
-        remove(other)
-    rest = {name: digest for name, digest in published["files"].items() if name not in listed}
+    for leftover in set((folder / publish.ADAPTERS).iterdir()) - set(adapters):
+        remove(leftover)
+    rest = {name: digest for name, digest in published["files"].items() if name not in names}
     publish.write_manifests(folder, published["jobs"], list(files), rest)
-    return list(wanted)
+    return list(adapters)
 
 
 def place_of(folder: Path, job: TuneLLM) -> Path:
@@ -56,8 +58,8 @@ def contents(folder: Path, job: TuneLLM, jobs: dict[str, dict]) -> dict[str, byt
         raise StudyError(f"{job.job} is not published: run `make study STUDY={job.study}`")
     digest = jobs[job.job]["outputs"][f"adapter/{publish.WEIGHTS}"]
     places = [job.adapter, place_of(folder, job)]
-    there = [place for place in places if (place / publish.WEIGHTS).exists()]
-    for place in there:
+    candidates = [place for place in places if (place / publish.WEIGHTS).exists()]
+    for place in candidates:
         if sha256(place / publish.WEIGHTS) == digest:
             weights = (place / publish.WEIGHTS).read_bytes()
             config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
@@ -80,10 +82,10 @@ def base_of(job: TuneLLM) -> str:
 
 def card(folder: Path, job: TuneLLM, jobs: dict[str, dict], config: dict, size: int) -> str:
     """The model card of an adapter. config: PEFT's; size: bytes of its weights."""
-    made = jobs[job.job]
+    manifest = jobs[job.job]
     base, data = base_of(job), jobs[f"{job.dataset}.01_prepare_data"]
     words = manifests.words_of(data)
-    n = f"{made['keys']['n_train']:,}"
+    n = f"{manifest['keys']['n_train']:,}"
     place = "/".join(place_of(folder, job).parts[-4:])
     licence = LICENCES.get(base, "that of its publisher")
     precision = ROUNDED.get(job.quantisation)
@@ -97,12 +99,12 @@ def card(folder: Path, job: TuneLLM, jobs: dict[str, dict], config: dict, size: 
         "rank, alpha, dropout": f"{job.rank}, {job.alpha}, {job.dropout:g}",
         "layers": ", ".join(sorted(job.target_modules)),
         "samples, seed": f"{n}, {job.seed}",
-        "epochs, steps": f"{job.epochs:g}, {made['facts']['steps']:,}",
+        "epochs, steps": f"{job.epochs:g}, {manifest['facts']['steps']:,}",
         "batch size": f"{job.batch_size}",
         "learning rate": f"{job.learning_rate:g}, {job.schedule} after {job.warmup} steps up",
         "loss": "of prompt and answer" if job.learn_prompt else "of the answer",
         "longest prompt": f"{job.max_tokens} tokens",
-        "validation loss, per token": f"{made['facts']['valid_loss']:.3f}",
+        "validation loss, per token": f"{manifest['facts']['valid_loss']:.3f}",
         "size": f"{size / 1e6:.1f} MB",
     }
     return f"""---
@@ -193,21 +195,23 @@ def rows(values: dict[str, str]) -> str:
 
 
 def metrics_of(folder: Path, job: TuneLLM, jobs: dict[str, dict]) -> str:
-    """What the study measured with the adapter on its own data set, with a random order beside."""
+    """What the study measured with the adapter on its own data set, beside a random order."""
     frame = results.read(folder, "metrics.csv", dataset=job.dataset, split="test", k=20)
-    shown = {"bigrec": "BIGRec", "bigrec+popularity": "BIGRec + popularity", "random": "at random"}
-    own = frame[(frame.run == job.run) & frame.method.isin(shown)]
-    wide = own.pivot(index="method", columns="metric", values="value")
+    labels = {"bigrec": "BIGRec", "bigrec+popularity": "BIGRec + popularity", "random": "at random"}
+    metrics = frame[(frame.run == job.run) & frame.method.isin(labels)]
+    pivot = metrics.pivot(index="method", columns="metric", values="value")
     lines = [
-        f"| {label} | {wide.NDCG[method]:.4f} | {wide.HR[method]:.4f} |"
-        for method, label in shown.items()
-        if method in wide.index
+        f"| {label} | {pivot.NDCG[method]:.4f} | {pivot.HR[method]:.4f} |"
+        for method, label in labels.items()
+        if method in pivot.index
     ]
-    written = jobs.get(job.job.replace("02_tune_llm", "03_generate_titles"))
-    of_test = written["facts"]["first_beams"]["test"] if written else None
-    real = (
-        f" {of_test['real']:.0%} of its first beams are titles of the catalogue." if of_test else ""
+    generation = jobs.get(job.job.replace("02_tune_llm", "03_generate_titles"))
+    beams = generation["facts"]["first_beams"]["test"] if generation else None
+    titles = (
+        f" {beams['real']:.0%} of its first beams are titles of the catalogue." if beams else ""
     )
-    examples = f"On {own.n.max():,} test examples, the whole catalogue ranked." if len(own) else ""
+    examples = (
+        f"On {metrics.n.max():,} test examples, the whole catalogue ranked." if len(metrics) else ""
+    )
     table = "\n".join(["| | NDCG@20 | HR@20 |", "|---|---|---|", *lines])
-    return f"{examples}{real}\n\n{table}" if lines else "The study has measured none."
+    return f"{examples}{titles}\n\n{table}" if lines else "The study has measured none."

@@ -35,36 +35,36 @@ if TYPE_CHECKING:
 
 BIGREC = ("bigrec", "bigrec-cached", "bigrec-constrained")
 TUNING = "tuning"  # no contestant: how long the LLM's tuning takes
-STEPS = 16  # of it that are timed
+STEPS = 16  # of tuning that are timed
 
 
 def contestants(p: MeasureCost) -> list[str]:
     """Who is measured: BIGRec, and what 06 trained on the same samples."""
-    of_llm = [name for name in BIGREC if p.trie or name != "bigrec-constrained"]
+    variants = [name for name in BIGREC if p.trie or name != "bigrec-constrained"]
     if not p.conventional:
-        return of_llm
-    there = sorted(path.name for path in (p.baselines / "networks").iterdir())
-    trained = [name for name in there if name in (p.models or get_args(Baseline))]
-    return ["popularity", *trained, *of_llm]
+        return variants
+    names = sorted(path.name for path in (p.baselines / "networks").iterdir())
+    models = [name for name in names if name in (p.models or get_args(Baseline))]
+    return ["popularity", *models, *variants]
 
 
 def measured(p: MeasureCost, contestant: str) -> dict:
     """Measure one contestant in a process of its own, with `p.threads` threads.
 
-    Raises StudyError with the end of what it said if it fails.
+    Raises StudyError with the end of its error messages if it fails.
     """
-    told = json.dumps(p.model_dump())
-    pinned = dict.fromkeys(environment.THREADS, str(p.threads))
-    done = subprocess.run(
-        [sys.executable, "-m", "bigrec_lib.study.cost_job", told, contestant],
-        env=os.environ | pinned,
+    parameters = json.dumps(p.model_dump())
+    threads = dict.fromkeys(environment.THREADS, str(p.threads))
+    process = subprocess.run(
+        [sys.executable, "-m", "bigrec_lib.study.cost_job", parameters, contestant],
+        env=os.environ | threads,
         cwd=p.project,
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        raise StudyError(f"{contestant} could not be measured: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise StudyError(f"{contestant} could not be measured: {process.stderr.strip()[-300:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @contextmanager
@@ -74,10 +74,10 @@ def conventional(p: MeasureCost, contestant: str) -> Iterator[Service]:
 
     data = prepared.read(p.data)
     length = manifests.read(p.data)["parameters"]["history"]
-    drawn = sequences.sample(data.examples("train"), p.n_train, p.seed)
+    train_examples = sequences.sample(data.examples("train"), p.n_train, p.seed)
     train, test = (
-        windows.windows(table, data.of_item, length)
-        for table in (drawn, data.examples("test", p.requests))
+        windows.windows(examples, data.of_item, length)
+        for examples in (train_examples, data.examples("test", p.requests))
     )
     if contestant == "popularity":
         yield services.Scores(baselines.most_popular(train), test)
@@ -88,7 +88,7 @@ def conventional(p: MeasureCost, contestant: str) -> Iterator[Service]:
 
 @contextmanager
 def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
-    """BIGRec, ready to answer: LLMs loaded, the adapter added in, the catalogue's vectors read."""
+    """BIGRec, ready to answer: LLMs loaded, the adapter merged, the catalogue's vectors read."""
     from bigrec_lib.method import (
         beams,
         cheaper,
@@ -101,24 +101,28 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
     )
     from bigrec_lib.study import steps
 
-    data, of_03 = prepared.read(p.data), manifests.read(p.generations)["parameters"]
+    data, writing = prepared.read(p.data), manifests.read(p.generations)["parameters"]
     vectors = embedding.load(p.grounding / "vectors" / "titles.safetensors")["vectors"]
     load = partial(llm.load_llm, p.model, p.quantisation, p.dtype, p.device)
     base, tuned = load(), load(adapter=p.adapter)
-    frame = data.examples("test", p.requests).to_pandas()
-    told = samples.samples(frame, data.titles, data.words, tuned.tokenizer, of_03["max_tokens"])
+    examples = data.examples("test", p.requests).to_pandas()
+    test_samples = samples.samples(
+        examples, data.titles, data.words, tuned.tokenizer, writing["max_tokens"]
+    )
     answers = beams.answer_tokens(tuned.tokenizer, data.titles)
     constrained = contestant == "bigrec-constrained"
-    room = of_03["max_new_tokens"] or beams.room_for(answers, 1.0 if constrained else steps.ROOM)
-    search = beams.Search(room, of_03["beams"], max(p.batches), of_03["length_penalty"])
+    room = writing["max_new_tokens"] or beams.room_for(answers, 1.0 if constrained else steps.ROOM)
+    search = beams.Search(room, writing["beams"], max(p.batches), writing["length_penalty"])
     way: cheaper.Way = cheaper.Scan(vectors, services.K)
     if contestant != "bigrec":
         rows = cheaper.Rows(vectors, services.K)
         way = cheaper.Cascade([finders.Equal(data.candidates)], rows)
     trie = steps.fitting_trie(answers, room) if constrained else None
-    with generation.plain(tuned.model.eval()) as merged:
-        writer = replace(tuned, model=merged)
-        yield services.Titles(writer, base, [sample.prompt for sample in told], search, trie, way)
+    with generation.plain(tuned.model.eval()) as model:
+        writer = replace(tuned, model=model)
+        yield services.Titles(
+            writer, base, [sample.prompt for sample in test_samples], search, trie, way
+        )
 
 
 def tuning_seconds(p: MeasureCost) -> float:
@@ -130,38 +134,38 @@ def tuning_seconds(p: MeasureCost) -> float:
     from bigrec_lib.method import llm, tuning
     from bigrec_lib.study import steps
 
-    of_02 = TuneLLM.model_validate(manifests.read(p.tuning)["parameters"] | {"root": p.root})
+    job = TuneLLM.model_validate(manifests.read(p.tuning)["parameters"] | {"root": p.root})
     base = llm.load_llm(p.model, p.quantisation, p.dtype, p.device)
-    learnt, held_out = steps.tuning_samples(of_02, base.tokenizer)
-    most = of_02.batch_size * STEPS // 2
-    some, few = learnt[:: max(1, len(learnt) // most)][:most], held_out[: of_02.batch_size]
-    settings = tuning.Tuning(**of_02.settings | {"epochs": 2, "patience": 0})
+    train, valid = steps.tuning_samples(job, base.tokenizer)
+    limit = job.batch_size * STEPS // 2
+    subset, valid_batch = train[:: max(1, len(train) // limit)][:limit], valid[: job.batch_size]
+    settings = tuning.Tuning(**job.settings | {"epochs": 2, "patience": 0})
     with tempfile.TemporaryDirectory() as folder:
-        log = tuning.tune(base, some, few, settings, Path(folder))
-    each = np.diff(log.seconds, prepend=0)
-    begins = len(log) // 2  # the step after the validation
-    step = np.delete(each, [0, begins]).mean() if len(log) > 2 else each[0]
-    validation = max(0.0, each[begins] - step) * len(held_out) / len(few)
-    taken = step * len(learnt) / of_02.batch_size * of_02.epochs
-    return float(taken + validation * (math.ceil(of_02.epochs) - 1))
+        log = tuning.tune(base, subset, valid_batch, settings, Path(folder))
+    durations = np.diff(log.seconds, prepend=0)
+    middle = len(log) // 2  # the step after the validation
+    step = np.delete(durations, [0, middle]).mean() if len(log) > 2 else durations[0]
+    validation = max(0.0, durations[middle] - step) * len(valid) / len(valid_batch)
+    all_steps = step * len(train) / job.batch_size * job.epochs
+    return float(all_steps + validation * (math.ceil(job.epochs) - 1))
 
 
 def training(p: MeasureCost) -> dict[str, float]:
-    """Seconds of training what was chosen, as names and numbers: 'sasrec-ce, training'.
+    """Seconds of training with the chosen settings, by name: 'sasrec-ce, training'.
 
-    What the search for settings takes, the jobs of 06 have recorded.
+    Those of the search for settings are recorded by the jobs of 06.
     """
     from bigrec_lib.method import baselines
 
-    found: dict[str, float] = {}
-    tuned = measured(p, TUNING)["seconds"]
+    seconds: dict[str, float] = {}
+    llm_seconds = measured(p, TUNING)["seconds"]
     for name in contestants(p):
         if name in BIGREC:
-            found[f"{name}, training"] = tuned
+            seconds[f"{name}, training"] = llm_seconds
         elif name != "popularity":
-            tried = baselines.tried(p.baselines / "networks" / name)
-            found[f"{name}, training"] = tried[baselines.best_of(name, tried)]["seconds"]
-    return found
+            points = baselines.tried(p.baselines / "networks" / name)
+            seconds[f"{name}, training"] = points[baselines.best_of(name, points)]["seconds"]
+    return seconds
 
 
 def disk(p: MeasureCost) -> dict[str, int]:
@@ -170,14 +174,14 @@ def disk(p: MeasureCost) -> dict[str, int]:
     BIGRec: the LLM, its adapter and the catalogue's vectors.
     """
     vectors = p.grounding / "vectors" / "titles.safetensors"
-    of_llm = size_of(llm_files(p.model)) + size_of(p.adapter) + vectors.stat().st_size
-    found = {}
+    bigrec_size = size_of(llm_files(p.model)) + size_of(p.adapter) + vectors.stat().st_size
+    sizes = {}
     for name in contestants(p):
         networks = p.baselines / "networks" / name
         weights = list(networks.glob("*.safetensors")) if p.conventional else []
         if name in BIGREC or weights:
-            found[name] = of_llm if name in BIGREC else sum(w.stat().st_size for w in weights)
-    return found
+            sizes[name] = bigrec_size if name in BIGREC else sum(w.stat().st_size for w in weights)
+    return sizes
 
 
 def llm_files(model: str) -> Path:
@@ -195,36 +199,36 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def main(told: str, contestant: str) -> None:
+def main(parameters: str, contestant: str) -> None:
     import torch
 
     from bigrec_lib.method import services
 
-    p = MeasureCost.model_validate(json.loads(told))
+    p = MeasureCost.model_validate(json.loads(parameters))
     torch.set_num_threads(p.threads)
     if contestant == TUNING:
         print(json.dumps({"seconds": tuning_seconds(p)}))
         return
-    opened = (bigrec if contestant in BIGREC else conventional)(p, contestant)
-    found = services.measure(opened, p.requests, p.batches)
-    print(json.dumps(found.shown() | {"peak_gb": provenance.peak_memory_gb()}))
+    context = (bigrec if contestant in BIGREC else conventional)(p, contestant)
+    cost = services.measure(context, p.requests, p.batches)
+    print(json.dumps(cost.shown() | {"peak_gb": provenance.peak_memory_gb()}))
 
 
-def flat(table: pd.DataFrame) -> dict[str, float]:
-    """A table with a row a contestant as names and numbers: 'bigrec, p50'."""
+def flat(costs: pd.DataFrame) -> dict[str, float]:
+    """A table with a row per contestant as name -> number, with names like 'bigrec, p50'."""
     return {
-        f"{row['method']}, {what}": round(float(row[what]), 7)
-        for _, row in table.iterrows()
-        for what in table.columns.drop("method")
-        if row[what] == row[what]
+        f"{row['method']}, {column}": round(float(row[column]), 7)
+        for _, row in costs.iterrows()
+        for column in costs.columns.drop("method")
+        if row[column] == row[column]
     }
 
 
-def table(found: dict[str, dict]) -> pd.DataFrame:
-    """What was measured, a row a contestant: columns method, ready, first, p50, p95, p99 and the
+def table(costs: dict[str, dict]) -> pd.DataFrame:
+    """What was measured, a row per contestant: columns method, ready, first, p50, p95, p99 and the
     median of each stage in seconds, batch and per_second of the fastest batch, joules, peak_gb."""
     rows = []
-    for name, cost in found.items():
+    for name, cost in costs.items():
         seconds = {stage: pd.Series(values) for stage, values in cost["seconds"].items()}
         row = {"method": name, "ready": cost["ready"], "first": cost["first"]}
         row |= {f"p{q}": seconds["request"].quantile(q / 100) for q in (50, 95, 99)}

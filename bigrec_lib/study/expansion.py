@@ -25,16 +25,16 @@ def jobs(name: str, study: Study) -> dict[str, Parameters]:
     planned: dict[str, Parameters] = {}
     for notebook, cls in parameters.NOTEBOOKS.items():
         for keys in job_keys(notebook, cls, study):
-            given: dict[str, object] = {"study": name, "root": "."}
-            language = study.llms.get(str(keys.get("embedded_by") or keys.get("lm", "")))
-            for of in (study, language):
-                if of and issubclass(cls, ModelParameters):
-                    given |= of.llm
-                if of:
-                    given |= of.notebooks.get(notebook, {})
-                if of is study:
-                    given |= alone(cls, study, keys)
-            job = cls.check(given | keys)
+            values: dict[str, object] = {"study": name, "root": "."}
+            llm = study.llms.get(str(keys.get("embedded_by") or keys.get("lm", "")))
+            for part in (study, llm):
+                if part and issubclass(cls, ModelParameters):
+                    values |= part.llm
+                if part:
+                    values |= part.notebooks.get(notebook, {})
+                if part is study:
+                    values |= alone(cls, study, keys)
+            job = cls.check(values | keys)
             planned[job.job] = job
     return planned
 
@@ -60,14 +60,14 @@ def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
     """The jobs whose adapters are published: of main runs, those of the seeds that `adapters`
     names, or of the first seed."""
     seeds = study.adapters or study.seeds[:1]
-    wanted = [
+    runs = [
         f"{keys['dataset']}.n{keys['n_train']}-s{keys['seed']}"
         for keys in main(study)
         if keys["seed"] in seeds
     ]
     planned = jobs(name, study)
-    found = [planned[f"{run}.{parameters.TuneLLM.notebook}"] for run in wanted]
-    return [job for job in found if isinstance(job, parameters.TuneLLM)]
+    tunings = [planned[f"{run}.{parameters.TuneLLM.notebook}"] for run in runs]
+    return [job for job in tunings if isinstance(job, parameters.TuneLLM)]
 
 
 ASKED = {
@@ -97,9 +97,9 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         return [{"dataset": dataset} for dataset in study.datasets]
     if cls is parameters.TuneLLM:
         settings = [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
-        languages = [keys for keys in spoken(study) if keys["n_train"]]
-        own = shuffled(study) + matched(study) + picked(study)
-        return tuned(study) + settings + own + languages
+        llms = [keys for keys in spoken(study) if keys["n_train"]]
+        variants = shuffled(study) + matched(study) + picked(study)
+        return tuned(study) + settings + variants + llms
     if cls is parameters.MergeAdapters:
         return merged(study)
     if cls is parameters.GroundInSpaces:
@@ -107,8 +107,8 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
     if cls is parameters.ReweightByStatistics:
         return tested(study) + spoken(study)
     if cls is parameters.GroundToItems:
-        reworded = [without(keys, "words_of") for keys in worded(study)]
-        return every_text(study) + across(study) + reworded
+        rewordings = [without(keys, "words_of") for keys in worded(study)]
+        return every_text(study) + across(study) + rewordings
     if issubclass(cls, TunedParameters):
         return every_text(study) + worded(study)
     if cls is parameters.MeasureGrounders:
@@ -156,8 +156,8 @@ def ladder(study: Study) -> list[dict[str, object]]:
 
 def tried(study: Study) -> list[dict[str, object]]:
     """Main runs under each of the tuning settings to choose from."""
-    first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
-    return [{**keys, "setting": name} for name in study.settings for keys in first]
+    runs = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
+    return [{**keys, "setting": name} for name in study.settings for keys in runs]
 
 
 def cheaper(study: Study) -> list[dict[str, object]]:
@@ -175,31 +175,35 @@ def cheaper(study: Study) -> list[dict[str, object]]:
 
 
 def costed(study: Study) -> list[dict[str, object]]:
-    """Main runs of the first size and seed, whose cost is measured: of every LLM."""
+    """Main runs of the first size and seed, of every LLM, whose cost is measured."""
     if not study.cost:
         return []
-    first = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
-    own = {"trie": study.constrained, "conventional": study.baselines is not None}
-    found: list[dict[str, object]] = [keys | own for keys in first]
+    main_runs = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
+    values = {"trie": study.constrained, "conventional": study.baselines is not None}
+    runs: list[dict[str, object]] = [keys | values for keys in main_runs]
     for keys in spoken(study):
-        plain = {name: value for name, value in keys.items() if name != "lm"}
-        found += [keys | {"conventional": False}] if plain in first else []
-    return found
+        own_run = {name: value for name, value in keys.items() if name != "lm"}
+        runs += [keys | {"conventional": False}] if own_run in main_runs else []
+    return runs
 
 
 def aligned(study: Study) -> list[dict[str, object]]:
-    """Main runs; with the first seed also a network whose space is compared, and examples that
-    are ranked by likelihood."""
-    of = study.alignment
-    if not of:
+    """Main runs; with the first seed also a network whose space is compared, and examples for
+    which the catalogue is ranked by likelihood."""
+    alignment = study.alignment
+    if not alignment:
         return []
-    own = parameters.TrainBaselines.model_validate(study.notebooks.get("06_train_baselines", {}))
-    network = SASREC if study.baselines and SASREC in own.conventional else ""
+    baselines = parameters.TrainBaselines.model_validate(
+        study.notebooks.get("06_train_baselines", {})
+    )
+    network = SASREC if study.baselines and SASREC in baselines.conventional else ""
 
     def further(keys: dict[str, object]) -> dict[str, object]:
         if keys["seed"] != seeds_beside(study)[0]:
             return {}
-        ranked = of.ranked if keys["dataset"] in (of.ranked_on or study.datasets) else 0
+        ranked = (
+            alignment.ranked if keys["dataset"] in (alignment.ranked_on or study.datasets) else 0
+        )
         return {"network": network, "ranked": ranked}
 
     return [keys | further(keys) for keys in beside(study)]
@@ -207,17 +211,17 @@ def aligned(study: Study) -> list[dict[str, object]]:
 
 def shuffled(study: Study) -> list[dict[str, object]]:
     """Adapters that learn other users' answers, as 02 takes them."""
-    own = {"setting": SHUFFLED, "shuffled": True}
-    return [keys | own for keys in beside(study)] if study.shuffled else []
+    values = {"setting": SHUFFLED, "shuffled": True}
+    return [keys | values for keys in beside(study)] if study.shuffled else []
 
 
 def matched(study: Study) -> list[dict[str, object]]:
     """Adapters of the ladder with the number of steps of the first main size, as 02 takes them."""
     if not study.matched:
         return []
-    given = study.notebooks.get("02_tune_llm", {})
+    values = study.notebooks.get("02_tune_llm", {})
     epochs = {
-        dataset: parameters.TuneLLM.model_validate(given | study.tuning.get(dataset, {})).epochs
+        dataset: parameters.TuneLLM.model_validate(values | study.tuning.get(dataset, {})).epochs
         for dataset in study.datasets
     }
     return [
@@ -227,43 +231,43 @@ def matched(study: Study) -> list[dict[str, object]]:
 
 
 def selected(study: Study) -> list[dict[str, object]]:
-    """What 13a chooses of every data set where adapters learn chosen samples."""
-    of = study.selection
-    if not of:
+    """The jobs of 13a, one for each data set of which adapters learn chosen samples."""
+    part = study.selection
+    if not part:
         return []
     names = ("arms", "budgets", "draws", "random_draws")
-    own = {name: getattr(of, name) for name in names}
-    return [own | {"dataset": dataset} for dataset in of.datasets or study.datasets]
+    values = {name: getattr(part, name) for name in names}
+    return [values | {"dataset": dataset} for dataset in part.datasets or study.datasets]
 
 
 def picked(study: Study) -> list[dict[str, object]]:
     """Adapters that learn chosen samples, as 02 takes them."""
-    of = study.selection
-    if not of:
+    part = study.selection
+    if not part:
         return []
-    found: list[dict[str, object]] = []
-    for arm in dict.fromkeys(["random", *of.arms]):
-        draws = of.random_draws if arm == "random" else of.draws
-        pairs = list(product(range(draws), of.seeds[: of.seeds_a_draw]))
+    runs: list[dict[str, object]] = []
+    for arm in dict.fromkeys(["random", *part.arms]):
+        draws = part.random_draws if arm == "random" else part.draws
+        pairs = list(product(range(draws), part.seeds[: part.seeds_a_draw]))
         if not selection.ARMS[arm].draws:
-            pairs = [(0, seed) for seed in of.seeds]
-        for dataset, budget in product(of.datasets or study.datasets, of.budgets):
+            pairs = [(0, seed) for seed in part.seeds]
+        for dataset, budget in product(part.datasets or study.datasets, part.budgets):
             for draw, seed in pairs:
                 choice = f"{arm}.{draw}"
-                own: dict[str, object] = {"setting": PICKED + choice}
-                own |= {"selection": choice, "n_scored": of.n_scored}
-                found += [keys | own for keys in runs_of([dataset], [budget], [seed])]
-    return found
+                values: dict[str, object] = {"setting": PICKED + choice}
+                values |= {"selection": choice, "n_scored": part.n_scored}
+                runs += [keys | values for keys in runs_of([dataset], [budget], [seed])]
+    return runs
 
 
 def controls(study: Study) -> list[dict[str, object]]:
     """Where the shuffled and the matched adapters, and those of chosen samples, are tested."""
     names = ("dataset", "n_train", "seed", "setting")
-    own = shuffled(study) + matched(study) + picked(study)
-    found = [{name: keys[name] for name in names} for keys in own]
-    return found + [
+    tunings = shuffled(study) + matched(study) + picked(study)
+    runs = [{name: keys[name] for name in names} for keys in tunings]
+    return runs + [
         {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
-        for keys in found
+        for keys in runs
         if study.transfer and keys["setting"] == SHUFFLED
         for dataset in study.datasets
         if dataset != keys["dataset"]
@@ -272,73 +276,73 @@ def controls(study: Study) -> list[dict[str, object]]:
 
 def every_text(study: Study) -> list[dict[str, object]]:
     """Where every adapter writes titles for the usual prompts."""
-    found = tested(study) + tried(study) + controls(study) + spoken(study)
-    return found + [keys for keys in sharing(study) if keys.get("setting")]
+    runs = tested(study) + tried(study) + controls(study) + spoken(study)
+    return runs + [keys for keys in sharing(study) if keys.get("setting")]
 
 
 def domains(study: Study) -> list[str]:
     """The data sets that may share a recommendation space; none where a study does not ask."""
-    asked = study.recommendation_spaces
-    if not asked:
+    spaces = study.recommendation_spaces
+    if not spaces:
         return []
-    others = [name for name in study.datasets if name != asked.control]
-    return study.joint.datasets if study.joint else others
+    datasets = [name for name in study.datasets if name != spaces.control]
+    return study.joint.datasets if study.joint else datasets
 
 
 def merged(study: Study) -> list[dict[str, object]]:
     """Averages of the domains' adapters, compared with those of the next seed."""
     first, *others = domains(study) or [""]
     seeds = seeds_beside(study)
-    further = dict(zip(seeds, seeds[1:] + seeds[:1], strict=True))
+    next_seeds = dict(zip(seeds, seeds[1:] + seeds[:1], strict=True))
     return [
         {"dataset": first, "also": others, "n_train": study.n_train[0], "seed": seed}
-        | ({"against": following} if following != seed else {})
-        for seed, following in further.items()
+        | ({"against": next_seed} if next_seed != seed else {})
+        for seed, next_seed in next_seeds.items()
         if first
     ]
 
 
 def sharing(study: Study) -> list[dict[str, object]]:
-    """Models at the first size, on each domain: its own, the joint one of as many samples of each
-    or in total, the average."""
+    """Models of the first size, n, on each domain: its own, the joint ones of n samples of each
+    domain and of n in total, and the average of the domains' own."""
     names, size = domains(study), study.n_train[0]
-    together: dict[str, object] = {"tuned_on": "+".join(names)}
+    all_domains: dict[str, object] = {"tuned_on": "+".join(names)}
     seeds = seeds_beside(study)
     models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in seeds]
     models += [
-        {"n_train": keys["n_train"], "seed": keys["seed"]} | together
+        {"n_train": keys["n_train"], "seed": keys["seed"]} | all_domains
         for keys in joint(study)
         if names and keys["n_train"] in (size, size // len(names))
     ]
-    merge = together | {"setting": MERGED}
+    merge = all_domains | {"setting": MERGED}
     models += [keys | merge for keys in models[: len(seeds)]]
     return [{"dataset": name} | keys for keys in models for name in names]
 
 
 def worded(study: Study) -> list[dict[str, object]]:
-    """The same but those of n in total, with prompts of other words, as 03 takes them: a wrong
-    domain is the next one."""
-    names, asked = domains(study), study.recommendation_spaces
-    following = dict(zip(names, names[1:] + names[:1], strict=True))
+    """The models of `sharing`, but those of n in total, with prompts of other words, as 03 takes
+    them; the wrong domain is the next one."""
+    names, spaces = domains(study), study.recommendation_spaces
+    next_domain = dict(zip(names, names[1:] + names[:1], strict=True))
     return [
-        keys | {"worded": form} | ({"words_of": following[name]} if form == "wrong" else {})
-        for form in (asked.worded if asked else [])
+        keys | {"worded": form} | ({"words_of": next_domain[name]} if form == "wrong" else {})
+        for form in (spaces.worded if spaces else [])
         for keys in sharing(study)
         if (name := str(keys["dataset"])) and keys["n_train"] == study.n_train[0]
     ]
 
 
 def in_spaces(study: Study) -> list[dict[str, object]]:
-    """All of these texts, as 14b takes them."""
-    asked = study.recommendation_spaces
-    if not asked:
+    """The texts of `sharing` and `worded`, as 14b takes them."""
+    spaces = study.recommendation_spaces
+    if not spaces:
         return []
-    vectors = f"n{study.n_train[0]}-s{study.seeds[0]}"
+    run = f"n{study.n_train[0]}-s{study.seeds[0]}"
     texts = sharing(study) + [without(keys, "words_of") for keys in worded(study)]
     return [
         keys
         | {"joined": [name for name in domains(study) if name != keys["dataset"]]}
-        | {"control": asked.control, "vectors_of": vectors}
+        | {"control": spaces.control, "vectors_of": run}
         for keys in texts
     ]
 
@@ -348,36 +352,36 @@ def without(keys: dict[str, object], name: str) -> dict[str, object]:
 
 
 def spoken(study: Study) -> list[dict[str, object]]:
-    """Runs of the further LLMs: main runs, and each as it is where the study's own LLM is, too."""
-    found = []
-    for name, language in study.llms.items():
-        datasets, seeds = language.datasets or study.datasets, language.seeds or study.seeds
+    """Runs of the further LLMs: main runs and, with `zero_shot`, each LLM as it is."""
+    all_runs = []
+    for name, llm in study.llms.items():
+        datasets, seeds = llm.datasets or study.datasets, llm.seeds or study.seeds
         runs = runs_of(datasets, study.n_train, seeds)
         runs += runs_of(datasets, [0], [0]) if study.zero_shot else []
-        found += [keys | {"lm": name} for keys in runs]
-    return found
+        all_runs += [keys | {"lm": name} for keys in runs]
+    return all_runs
 
 
 def across(study: Study) -> list[dict[str, object]]:
     """Main runs of every LLM, grounded in the space of every other one."""
     if not study.spaces:
         return []
-    languages = [keys for keys in spoken(study) if keys["n_train"]]
-    found = []
-    for keys in languages:
-        plain = {name: value for name, value in keys.items() if name != "lm"}
-        found += [plain | {"embedded_by": keys["lm"]}, keys | {"embedded_by": OWN}]
-        found += [
+    runs = [keys for keys in spoken(study) if keys["n_train"]]
+    groundings = []
+    for keys in runs:
+        own_run = {name: value for name, value in keys.items() if name != "lm"}
+        groundings += [own_run | {"embedded_by": keys["lm"]}, keys | {"embedded_by": OWN}]
+        groundings += [
             keys | {"embedded_by": other["lm"]}
-            for other in languages
-            if other["lm"] != keys["lm"] and plain.items() <= other.items()
+            for other in runs
+            if other["lm"] != keys["lm"] and own_run.items() <= other.items()
         ]
-    return found
+    return groundings
 
 
 def joint(study: Study) -> list[dict[str, object]]:
     sizes = study.joint.sizes if study.joint else []
-    return list(chain(*(runs_of([""], each.n_train, each.seeds) for each in sizes)))
+    return list(chain(*(runs_of([""], step.n_train, step.seeds) for step in sizes)))
 
 
 def tuned(study: Study) -> list[dict[str, object]]:
@@ -388,13 +392,13 @@ def tuned(study: Study) -> list[dict[str, object]]:
 
 def tested(study: Study) -> list[dict[str, object]]:
     """Every adapter on every data set it is tested on, and the LLM without one."""
-    found = single(study)
+    runs = single(study)
     if study.zero_shot:
-        found += runs_of(study.datasets, [0], [0])
+        runs += runs_of(study.datasets, [0], [0])
     if study.constrained:
-        found += [{**keys, "constrained": True} for keys in main(study)]
+        runs += [{**keys, "constrained": True} for keys in main(study)]
     if study.transfer:
-        found += [
+        runs += [
             {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
             for keys in beside(study)
             for dataset in study.datasets
@@ -402,18 +406,18 @@ def tested(study: Study) -> list[dict[str, object]]:
         ]
     names = study.joint.datasets if study.joint else []
     for keys in joint(study):
-        found += [{**keys, "dataset": name, "tuned_on": "+".join(names)} for name in names]
-    return found
+        runs += [{**keys, "dataset": name, "tuned_on": "+".join(names)} for name in names]
+    return runs
 
 
 def trained(study: Study) -> list[dict[str, object]]:
     """Every run of the baselines."""
     if not study.baselines:
         return []
-    few = main(study) + [study.baselines.ladder | keys for keys in ladder(study)]
+    runs = main(study) + [study.baselines.ladder | keys for keys in ladder(study)]
     if study.baselines.full is None:
-        return few
-    return few + [
+        return runs
+    return runs + [
         study.baselines.full | {"dataset": dataset, "seed": seed, "full": True}
         for dataset, seed in product(study.datasets, seeds_beside(study))
     ]
@@ -425,8 +429,8 @@ def waits(planned: dict[str, Parameters]) -> dict[str, list[str]]:
     Raises StudyError if no job of the study makes it.
     """
     makers = {p.output: name for name, p in planned.items()}
-    every = [name for name, p in planned.items() if isinstance(p, DatasetParameters)]
-    found: dict[str, list[str]] = {}
+    steps = [name for name, p in planned.items() if isinstance(p, DatasetParameters)]
+    predecessors: dict[str, list[str]] = {}
     for name, job in planned.items():
         needs = job.inputs if isinstance(job, DatasetParameters) else {}
         for maker, folder in needs.items():
@@ -434,5 +438,7 @@ def waits(planned: dict[str, Parameters]) -> dict[str, list[str]]:
                 raise StudyError(
                     f"{name} needs {folder}, which no job of this study makes: {maker}"
                 )
-        found[name] = [makers[folder] for folder in needs.values()] if name in every else every
-    return found
+        predecessors[name] = (
+            [makers[folder] for folder in needs.values()] if name in steps else steps
+        )
+    return predecessors

@@ -56,7 +56,7 @@ def page_of(name: str) -> str:
 
 
 def fitting(folder: Path) -> str:
-    """The data as JSON, with as many examples as fit. Raises StudyError if not even few do."""
+    """Data as JSON, with as many examples as fit. Raises StudyError if not even the fewest do."""
     tables = read_tables(folder)
     for n in SHOWN:
         text = json.dumps(
@@ -74,38 +74,38 @@ def fitting(folder: Path) -> str:
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """The published rows that are shown, by name of their table, and the names of methods.
 
-    Of all other test examples, just the texts that were written first.
+    Of all other test examples, only the texts of the first beam.
     """
-    explored = pd.read_parquet(folder / "explorer.parquet")
-    test, some = ("split", "=", "test"), ("example", "in", explored.example.unique().tolist())
-    wanted = {
-        "examples": [test],
-        "generations": [[test, some], [test, ("beam", "=", 0)]],
+    explorer = pd.read_parquet(folder / "explorer.parquet")
+    split, subset = ("split", "=", "test"), ("example", "in", explorer.example.unique().tolist())
+    filters_of = {
+        "examples": [split],
+        "generations": [[split, subset], [split, ("beam", "=", 0)]],
         "items": None,
-        "lists": [some],
-        "ranks": [test, some],
+        "lists": [subset],
+        "ranks": [split, subset],
     }
     tables = {
         name: pd.read_parquet(folder / f"{name}.parquet", filters=filters)
-        for name, filters in wanted.items()
+        for name, filters in filters_of.items()
     }
     path = folder / "tables" / "methods.csv"
     names = tables["ranks"].method.unique()
-    plain = pd.DataFrame({"method": names, "label": names, "kind": ""})
-    methods = pd.read_csv(path, keep_default_na=False) if path.exists() else plain
-    return tables | {"explorer": explored, "methods": methods}
+    fallback = pd.DataFrame({"method": names, "label": names, "kind": ""})
+    methods = pd.read_csv(path, keep_default_na=False) if path.exists() else fallback
+    return tables | {"explorer": explorer, "methods": methods}
 
 
 def study(name: str, tables: dict[str, pd.DataFrame], n: int) -> dict:
     """What the page knows of a study, with at most n examples of each data set."""
-    explored = tables["explorer"]
+    explorer = tables["explorer"]
     return {
         "study": name,
         "k": K,
-        "gammas": explored.gammas.iloc[0].tolist(),
+        "gammas": explorer.gammas.iloc[0].tolist(),
         "datasets": [
             of_dataset(str(dataset), rows, tables, n)
-            for dataset, rows in explored.groupby("dataset")
+            for dataset, rows in explorer.groupby("dataset")
         ],
     }
 
@@ -115,24 +115,28 @@ def of_dataset(name: str, rows: pd.DataFrame, tables: dict[str, pd.DataFrame], n
 
     rows: those of explorer.parquet.
     """
-    of = {key: table[table.dataset == name] for key, table in tables.items() if "dataset" in table}
-    test = of["examples"].set_index("example")
-    drawn = test.loc[rows.example.unique()].sort_values("draw").index[:n].sort_values()
-    rows = rows[rows.example.isin(drawn)]
-    catalogue = Catalogue(of["items"].set_index("item"))
+    frames = {
+        key: table[table.dataset == name] for key, table in tables.items() if "dataset" in table
+    }
+    test = frames["examples"].set_index("example")
+    examples = test.loc[rows.example.unique()].sort_values("draw").index[:n].sort_values()
+    rows = rows[rows.example.isin(examples)]
+    catalogue = Catalogue(frames["items"].set_index("item"))
     seeds = []
-    for run, seed in seeds_of(of["ranks"], str(rows.run.iloc[0])):
-        of_run = {key: rows_of(run, table) for key, table in of.items() if "run" in table}
-        seeds.append(of_seed(run, int(seed), drawn, of_run, catalogue, tables["methods"]))
-    told = rows.drop_duplicates("example").set_index("example").prompt.loc[drawn]
-    head, tail = ends_of(told.iloc[0])
+    for run, seed in seeds_of(frames["ranks"], str(rows.run.iloc[0])):
+        run_frames = {key: rows_of(run, table) for key, table in frames.items() if "run" in table}
+        seeds.append(of_seed(run, int(seed), examples, run_frames, catalogue, tables["methods"]))
+    texts = rows.drop_duplicates("example").set_index("example").prompt.loc[examples]
+    head, tail = ends_of(texts.iloc[0])
     return {
         "name": name,
         "words": words_of(head),
         "n_test": len(test),
         "candidates": len(catalogue.counts),
         "prompt": [head, tail],
-        "examples": examples_of(test.loc[drawn], told.str.slice(len(head), -len(tail)), catalogue),
+        "examples": examples_of(
+            test.loc[examples], texts.str.slice(len(head), -len(tail)), catalogue
+        ),
         "seeds": seeds,
         "again": again_of(rows, catalogue),
         "titles": [catalogue.titles[item] for item in catalogue.shown],
@@ -148,21 +152,21 @@ def rows_of(run: str, table: pd.DataFrame) -> pd.DataFrame:
     if "method" in table:
         bigrec = table[table.method == "bigrec"]
         parts += [
-            bigrec[bigrec.run == other.format(run=run)].assign(method=name)
-            for name, other in VARIANTS.items()
+            bigrec[bigrec.run == template.format(run=run)].assign(method=name)
+            for name, template in VARIANTS.items()
         ]
     return pd.concat(parts)
 
 
-def examples_of(test: pd.DataFrame, told: pd.Series, catalogue: Catalogue) -> list[dict]:
-    """What is known of each example whatever the method; told: the titles in its prompt."""
+def examples_of(test: pd.DataFrame, texts: pd.Series, catalogue: Catalogue) -> list[dict]:
+    """What is known of each example whatever the method; texts: the titles in its prompt."""
     return [
         {
             "number": int(row.Index),
             "user": int(row.user),
             "history": catalogue.numbers(row.history),
             "target": catalogue.number(row.target),
-            "prompt": told[row.Index],
+            "prompt": texts[row.Index],
             "continuity": continuity(catalogue.titles, row.history, row.target),
         }
         for row in test.itertuples()
@@ -170,22 +174,21 @@ def examples_of(test: pd.DataFrame, told: pd.Series, catalogue: Catalogue) -> li
 
 
 def again_of(rows: pd.DataFrame, catalogue: Catalogue) -> dict:
-    """What ranks the examples again; rows: of explorer.parquet, of the examples shown."""
+    """What it takes to rank the examples shown again; rows: theirs in explorer.parquet."""
     shared = shared_pulls(rows, catalogue)
     numbers = range(len(catalogue.shown))
     return {
         "seed": int(rows.seed.iloc[0]),
         "gammas": rows.drop_duplicates("weights").set_index("weights").gamma.to_dict(),
-        "examples": [of_example(some, catalogue, shared) for _, some in rows.groupby("example")],
+        "examples": [of_example(group, catalogue, shared) for _, group in rows.groupby("example")],
         "pulls": {
-            name: packed(of_title.reindex(numbers, fill_value=0.0))
-            for name, of_title in shared.items()
+            name: packed(pulls.reindex(numbers, fill_value=0.0)) for name, pulls in shared.items()
         },
     }
 
 
 class Catalogue:
-    """The titles that are shown, numbered as they come, and what is known of each."""
+    """The titles that are shown, numbered in order of appearance, and what is known of each."""
 
     def __init__(self, items: pd.DataFrame):
         self.titles = items.title
@@ -199,38 +202,46 @@ class Catalogue:
         """The number of an item's title among those shown."""
         return self.shown.setdefault(int(self.first[item]), len(self.shown))
 
-    def numbers(self, some: np.ndarray) -> list[int]:
-        return [self.number(item) for item in some]
+    def numbers(self, items: np.ndarray) -> list[int]:
+        return [self.number(item) for item in items]
 
 
 def seeds_of(ranks: pd.DataFrame, run: str) -> list[tuple[str, int]]:
-    """The runs that differ from `run`, such as n1024-s0, in nothing but the seed; with the seed."""
-    like = re.compile(re.escape(run.rpartition("-s")[0]) + r"-s\d+")
-    found = ranks[["run", "seed"]].drop_duplicates().itertuples(index=False)
+    """The runs that differ from `run`, such as n1024-s0, at most in the seed; with their seeds."""
+    pattern = re.compile(re.escape(run.rpartition("-s")[0]) + r"-s\d+")
+    runs = ranks[["run", "seed"]].drop_duplicates().itertuples(index=False)
     return sorted(
-        (each for each in map(tuple, found) if like.fullmatch(each[0])), key=lambda r: r[1]
+        (pair for pair in map(tuple, runs) if pattern.fullmatch(pair[0])), key=lambda r: r[1]
     )
 
 
 def of_seed(
     run: str,
     seed: int,
-    drawn: pd.Index,
-    of: dict[str, pd.DataFrame],
+    examples: pd.Index,
+    tables: dict[str, pd.DataFrame],
     catalogue: Catalogue,
     methods: pd.DataFrame,
 ) -> dict:
-    """What the methods of one run say of the drawn examples; of: its rows of every table."""
-    said = of["generations"].assign(title=of["generations"].text.map(prompts.title_of))
-    first = said[said.beam == 0]
-    often = first.title.map(first.title.value_counts()).set_axis(first.example)
-    beams = said[said.example.isin(drawn)].sort_values(["example", "beam"])
-    ranks = of["ranks"][of["ranks"].example.isin(drawn)].sort_values("example", kind="stable")
-    lists = of["lists"][of["lists"].example.isin(drawn)].sort_values("example", kind="stable")
+    """What the methods of one run say of these examples; tables: its rows of every table."""
+    generations = tables["generations"].assign(
+        title=tables["generations"].text.map(prompts.title_of)
+    )
+    first = generations[generations.beam == 0]
+    frequencies = first.title.map(first.title.value_counts()).set_axis(first.example)
+    beams = generations[generations.example.isin(examples)].sort_values(["example", "beam"])
+    ranks = tables["ranks"][tables["ranks"].example.isin(examples)].sort_values(
+        "example", kind="stable"
+    )
+    lists = tables["lists"][tables["lists"].example.isin(examples)].sort_values(
+        "example", kind="stable"
+    )
     unlisted = methods.method[methods.kind.isin(("random", "united"))]  # of all data sets' titles
     lists = lists[~lists.method.isin(unlisted)]
-    whole = {"ranks": ranks, "lists": lists}
-    by_method = {what: dict(list(t.groupby("method", sort=False))) for what, t in whole.items()}
+    frames = {"ranks": ranks, "lists": lists}
+    by_method = {
+        name: dict(list(frame.groupby("method", sort=False))) for name, frame in frames.items()
+    }
     return {
         "run": run,
         "seed": seed,
@@ -238,40 +249,40 @@ def of_seed(
             [[row.text, row.score] for row in rows.itertuples()]
             for _, rows in beams.groupby("example")
         ],
-        "often": packed(often.loc[drawn]),
+        "often": packed(frequencies.loc[examples]),
         "ranks": {
             method: [packed(rows["rank"]), packed(rows.ties)]
             for method, rows in by_method["ranks"].items()
-            if len(rows) == len(drawn)
+            if len(rows) == len(examples)
         },
         "lists": {
-            method: packed([catalogue.numbers(shown[:K]) for shown in rows["items"]])
+            method: packed([catalogue.numbers(items[:K]) for items in rows["items"]])
             for method, rows in by_method["lists"].items()
-            if len(rows) == len(drawn)
+            if len(rows) == len(examples)
         },
     }
 
 
 def shared_pulls(rows: pd.DataFrame, catalogue: Catalogue) -> dict[str, pd.Series]:
     """Weights that are the same for every example, such as popularity -> log(1 + W) by title."""
-    found = {}
-    for name, some in rows.groupby("weights"):
-        titles = np.array(catalogue.numbers(np.concatenate(some["items"].to_numpy())))
-        pulls = pd.Series(np.concatenate(some.pulls.to_numpy()), index=titles).groupby(level=0)
+    shared = {}
+    for name, group in rows.groupby("weights"):
+        titles = np.array(catalogue.numbers(np.concatenate(group["items"].to_numpy())))
+        pulls = pd.Series(np.concatenate(group.pulls.to_numpy()), index=titles).groupby(level=0)
         if (pulls.nunique() == 1).all():
-            found[str(name)] = pulls.first()
-    return found
+            shared[str(name)] = pulls.first()
+    return shared
 
 
 def of_example(rows: pd.DataFrame, catalogue: Catalogue, shared: dict[str, pd.Series]) -> dict:
-    """What ranks one example again; rows: one for each kind of weights."""
-    one = rows.iloc[0]
-    order = np.argsort(one["items"], kind="stable")  # of equal keys the lower item comes first
+    """What it takes to rank one example again; rows: one for each kind of weights."""
+    first = rows.iloc[0]
+    order = np.argsort(first["items"], kind="stable")  # of equal keys the lower item comes first
     return {
-        "low": one.low,
-        "high": one.high,
-        "titles": packed(catalogue.numbers(one["items"][order])),
-        "logs": packed(one.logs[order]),
+        "low": first.low,
+        "high": first.high,
+        "titles": packed(catalogue.numbers(first["items"][order])),
+        "logs": packed(first.logs[order]),
         "weights": {
             row.weights: {"rank": steps(row.rank), "ties": steps(row.ties)}
             | ({} if row.weights in shared else {"pulls": packed(row.pulls[order])})
@@ -281,15 +292,15 @@ def of_example(rows: pd.DataFrame, catalogue: Catalogue, shared: dict[str, pd.Se
 
 
 def steps(values: np.ndarray) -> str:
-    """What changes with γ: a number for each γ, or the one that it always is."""
+    """Values over γ: one for each γ, or a single one where all are equal."""
     return packed(values[:1] if (values == values[0]).all() else values)
 
 
 def continuity(titles: pd.Series, history: np.ndarray, target: int) -> float:
     """Share of the target's words that are in the titles of the history."""
-    wanted = census.words(titles[target])
-    read = set().union(*(census.words(titles[item]) for item in history))
-    return len(wanted & read) / max(len(wanted), 1)
+    target_words = census.words(titles[target])
+    history_words = set().union(*(census.words(titles[item]) for item in history))
+    return len(target_words & history_words) / max(len(target_words), 1)
 
 
 def ends_of(prompt: str) -> tuple[str, str]:
@@ -299,17 +310,17 @@ def ends_of(prompt: str) -> tuple[str, str]:
 
 def words_of(head: str) -> str:
     """What users do with items, as the prompt says it: watched, played."""
-    found = re.search(r"The user has (.+?) the following", head)
-    return found[1] if found else "chosen"
+    match = re.search(r"The user has (.+?) the following", head)
+    return match[1] if match else "chosen"
 
 
 def shown_methods(methods: pd.DataFrame, seeds: list[dict]) -> list[list[str]]:
     """Name, label and kind of the methods that are there, in the order of the registry."""
-    there = {method for seed in seeds for method in seed["ranks"]}
-    known = methods.set_index("method")
-    rest = sorted(there - set(known.index))
-    names = [name for name in known.index if name in there]
-    rows = [[name, str(known.label[name]), str(known.kind[name])] for name in names]
+    ranked_methods = {method for seed in seeds for method in seed["ranks"]}
+    registry = methods.set_index("method")
+    rest = sorted(ranked_methods - set(registry.index))
+    names = [name for name in registry.index if name in ranked_methods]
+    rows = [[name, str(registry.label[name]), str(registry.kind[name])] for name in names]
     return rows + [[name, name, ""] for name in rest]
 
 
@@ -322,7 +333,7 @@ def packed(values) -> str:
     if array.dtype.kind == "f":
         letter = "d"
     else:
-        top = int(array.max(initial=0))
-        letter = "B" if top < 1 << 8 else "H" if top < 1 << 16 else "I"
+        largest = int(array.max(initial=0))
+        letter = "B" if largest < 1 << 8 else "H" if largest < 1 << 16 else "I"
     raw = array.astype(np.dtype(letter).newbyteorder("<")).tobytes()
     return letter + base64.b64encode(raw).decode()

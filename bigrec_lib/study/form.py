@@ -1,6 +1,6 @@
 """The form of 00_try_it: a history typed with completion, settings, and what comes of them.
 
-Titles come from a data set or from whoever types: they are shown as text, markup and all.
+Titles come from a data set or from the user: they are shown as text, any markup in them too.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def completions(text: str, titles: Sequence[str]) -> list[str]:
     >>> completions("star", ["Dark Star (1974)", "Star Wars (1977)", "Heat (1995)"])
     ['Star Wars (1977)', 'Dark Star (1974)']
     """
-    wanted = text.strip().casefold()
-    if not wanted:
+    query = text.strip().casefold()
+    if not query:
         return []
-    places = [(title.casefold().find(wanted), title) for title in titles]
+    places = [(title.casefold().find(query), title) for title in titles]
     first = [title for place, title in places if place == 0]
     later = [title for place, title in places if place > 0]
     return (first + later)[:COMPLETIONS]
@@ -45,15 +45,17 @@ def table(frame: pd.DataFrame) -> str:
         return frame.to_html(index=False, border=0, float_format="{:.3f}".format)
 
 
-def tables(found: Recommendation) -> str:
+def tables(recommendation: Recommendation) -> str:
     """What the LLM wrote, and the items, as HTML."""
-    texts = pd.DataFrame({"it wrote": found.texts, "score": found.scores})
-    items = found.items.assign(seen=found.items.seen.map({True: "in the history", False: ""}))
+    texts = pd.DataFrame({"it wrote": recommendation.texts, "score": recommendation.scores})
+    items = recommendation.items.assign(
+        seen=recommendation.items.seen.map({True: "in the history", False: ""})
+    )
     return table(texts) + table(items.rename(columns={"seen": ""}))
 
 
 class Form:
-    """`box` is the widget to display. p: what the fields hold at first, with a history."""
+    """`box` is the widget to display. history, p: what the fields hold at first."""
 
     def __init__(self, opened: Recommender, history: Sequence[str], p: TryIt):
         self.opened, self.k, self.project = opened, p.k, p.project
@@ -84,14 +86,14 @@ class Form:
 
     @property
     def box(self) -> ipywidgets.Widget:
-        typing = ipywidgets.HBox([self.typed, self.add], layout=WIDE)
+        title_box = ipywidgets.HBox([self.typed, self.add], layout=WIDE)
         settings = ipywidgets.HBox(
             [self.domain, self.beams, self.gamma, self.constrained],
             layout={"flex_flow": "row wrap"},
         )
         label = ipywidgets.HTML("History, oldest first:")
-        asking = ipywidgets.HBox([self.ask, self.said])
-        parts = [settings, typing, self.offers, label, self.history, asking, self.shown]
+        ask_box = ipywidgets.HBox([self.ask, self.said])
+        parts = [settings, title_box, self.offers, label, self.history, ask_box, self.shown]
         return ipywidgets.VBox(parts)
 
     def complete(self, _: object) -> None:
@@ -104,11 +106,11 @@ class Form:
             self.put(self.typed.value)
 
     def put(self, text: str) -> None:
-        """Add a title to the history, or offer those nearest to a text that is none."""
+        """Add a title to the history, or offer those nearest to a text that is no title."""
         catalogue = self.opened.catalogue
         number = catalogue.find(text)
-        alike = catalogue.alike(text) if number is None and text.strip() else []
-        self.offers.children = [self.offer(title) for title in alike]
+        titles = catalogue.alike(text) if number is None and text.strip() else []
+        self.offers.children = [self.offer(title) for title in titles]
         if number is not None:
             self.history.value = [*self.history.value, catalogue.titles[number]]
             self.typed.value = ""
@@ -142,17 +144,17 @@ class Form:
         """Show what comes of the history, or what is wrong with it."""
         self.ask.disabled = True
         self.say("…")
-        started = time.time()
+        start = time.time()
         try:
-            found = self.opened.recommend(
+            recommendation = self.opened.recommend(
                 self.history.value,
                 self.k,
                 self.beams.value,
                 self.gamma.value,
                 self.constrained.value,
             )
-            self.shown.value = tables(found)
-            self.say(f"titles read: {len(found.read)}; {time.time() - started:.1f} s")
+            self.shown.value = tables(recommendation)
+            self.say(f"titles read: {len(recommendation.read)}; {time.time() - start:.1f} s")
         except StudyError as error:
             self.say(str(error))
         finally:

@@ -80,37 +80,37 @@ def begin(parameters: Parameters) -> dict[str, dict]:
     """The job's identity; its output is emptied, but for the work that is still the same.
 
     Work that costs minutes is thrown away only if the code that makes it, the parameters or the
-    inputs are others. How a figure looks or what a notebook says is no reason: the job runs again
+    inputs have changed. How a figure looks or what a notebook says is no reason: the job runs again
     from what it has, and what was accepted for that work is kept beside it.
     """
     identity = manifests.identity(parameters)
     record = begun(parameters)
-    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    for work in before.values():
+    old_works = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    for work in old_works.values():
         work["parameters"] = manifests.with_defaults(parameters, work["parameters"])
-    now = works(parameters, identity)
-    other = set(differing(before, now))
-    told = manifests.accepted_changes(parameters.output)
-    if other or not now:
+    new_works = works(parameters, identity)
+    stale_folders = set(differing(old_works, new_works))
+    changes = manifests.accepted_changes(parameters.output)
+    if stale_folders or not new_works:
         remove(accepted(parameters))
-    elif told:
-        write_json(told, accepted(parameters))
+    elif changes:
+        write_json(changes, accepted(parameters))
     parameters.output.mkdir(parents=True, exist_ok=True)
     for path in list(parameters.output.iterdir()):
-        if path.name not in parameters.makers or path.name in other:
+        if path.name not in parameters.makers or path.name in stale_folders:
             remove(path)
-    if other or not record.exists():
-        write_json(now, record)
+    if stale_folders or not record.exists():
+        write_json(new_works, record)
     return identity
 
 
 def begun(parameters: Parameters) -> Path:
-    """Where it is noted down what the work in a job's output follows from."""
+    """The file that notes what the work in a job's output follows from."""
     return parameters.runs / "begun" / f"{parameters.job}.json"
 
 
 def accepted(parameters: Parameters) -> Path:
-    """Where it is kept which changes of code were accepted for work that stays."""
+    """The file that keeps which changes of code were accepted for work that stays."""
     return parameters.runs / "accepted" / f"{parameters.job}.json"
 
 

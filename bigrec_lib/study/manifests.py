@@ -66,8 +66,8 @@ def substance(manifest: dict) -> str:
         for name, digest in manifest["outputs"].items()
         if name.partition("/")[0] not in SHOWN
     }
-    told = [data, manifest["facts"], manifest["parameters"]]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    content = [data, manifest["facts"], manifest["parameters"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def inputs_of(job: Parameters) -> dict[str, str]:
@@ -90,7 +90,7 @@ def is_analysis(manifest: dict) -> bool:
 
 
 def with_defaults(job: Parameters, values: dict) -> dict:
-    """Parameters of an earlier run, with the defaults of those that are younger than it."""
+    """Parameters of an earlier run, with the defaults of those that it did not have yet."""
     return type(job)().model_dump(exclude={"root"}) | values
 
 

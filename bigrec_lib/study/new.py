@@ -1,7 +1,7 @@
 """Begin a study of one's own table: `make new NAME=shop DATA=path.csv`.
 
-What the columns are is guessed, first from their names, then from what they hold, and shown; what
-cannot be told is asked for.
+It guesses the role of each column, first from its name, then from its values, and shows it; for
+what it cannot guess it asks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FEWEST = 20  # rows: with fewer, a split of 80 / 10 / 10 has next to nothing to 
 TITLES = ("item", "title")  # columns of a table of titles
 SHOWN = 3  # example values of a column
 
-NAMES = {  # of a column, in small letters without separators; the first that fits decides
+NAMES = {  # role -> column names, lower case without separators; the first that fits decides
     "split": r"^(split|fold|subset|partition)$",
     "rating": r"rating|stars|score|^overall$|bewertung|sterne",
     "time": r"(time|timestamp|date|datum|zeit|fecha|when)$|^(time|date|datum|fecha|pos|position|ts)"
@@ -40,7 +40,7 @@ NAMES = {  # of a column, in small letters without separators; the first that fi
     r"|recipe|produkt|produit|buch|libro|^what$|^iid$",
 }
 NUMBERED = r"\b(id|nr|no|num|key|code)$|(id|nr|nummer|number)$"  # an id, whatever else it says
-ORDERS = ("time", "timestamp", "pos", "position", "ts", "when")  # may hold any numbers
+ORDERS = ("time", "timestamp", "pos", "position", "ts", "when")  # columns that may hold any numbers
 DOMAINS = {
     "movies": r"movie|film",
     "games": r"game|spiel",
@@ -84,10 +84,10 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
     """Look at a table, print what its columns seem to be, write `studies/<name>.yaml`, and plan.
 
     columns: what the user knows better, as "user=buyer,time=bought_at".
-    Raises StudyError if there is such a study, if the table cannot be read, has too few rows, or
+    Raises StudyError if the study exists already, if the table cannot be read, has too few rows, or
     does not show which columns are user, item, time and title; nothing is written then.
     """
-    study = file_of(name)
+    file = file_of(name)
     if not path:
         raise StudyError(f"DATA, the path of the table, is missing: {USAGE}")
     table = data.head_of(expanded(path))
@@ -95,8 +95,12 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
     check_size_and_names(table)
     roles = guess(table, titles, told(columns, table, titles))
     if titles:
-        print_columns(path, table, {r: name for r, name in roles.items() if r != "title"})
-        print_columns(titles_path, titles, {r: n for r, n in roles.items() if r in TITLES})
+        print_columns(
+            path, table, {role: column for role, column in roles.items() if role != "title"}
+        )
+        print_columns(
+            titles_path, titles, {role: column for role, column in roles.items() if role in TITLES}
+        )
     else:
         print_columns(path, table, roles)
     if "item" in roles and roles["item"] == roles.get("title"):
@@ -106,19 +110,19 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
         )
     missing = [role for role in TABLE[:4] if role not in roles]
     if missing:
-        asked = ",".join([*filter(None, [columns]), *(f"{role}=COLUMN" for role in missing)])
-        where = f" TITLES={shlex.quote(titles_path)}" if titles_path else ""
+        assignments = ",".join([*filter(None, [columns]), *(f"{role}=COLUMN" for role in missing)])
+        option = f" TITLES={shlex.quote(titles_path)}" if titles_path else ""
         raise StudyError(
             f"which column is {' and which '.join(missing)}? Say it: make new NAME={name} "
-            f'DATA={shlex.quote(path)}{where} COLUMNS="{asked}"'
+            f'DATA={shlex.quote(path)}{option} COLUMNS="{assignments}"'
         )
     text = file_text(name, kept(path), kept(titles_path), roles, table)
     planned = checked(name, text)
     warnings = data.check(planned)
-    write_text(text, study)
+    write_text(text, file)
     lines = text.splitlines()
     number = next(n for n, line in enumerate(lines) if line.startswith("    columns:"))
-    print(f"\nwritten: {shown(study)}. If a column is not what it seems, change line {number + 1}:")
+    print(f"\nwritten: {shown(file)}. If a column is not what it seems, change line {number + 1}:")
     print(lines[number].partition("  #")[0] + "\n")
     for warning in warnings:
         print(f"warning: {warning}")
@@ -127,7 +131,7 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
 
 
 def file_of(name: str) -> Path:
-    """Where a new study goes. Raises StudyError if it cannot be called so, or is there already."""
+    """Where a new study goes. Raises StudyError if the name is invalid or taken."""
     if not name:
         raise StudyError(f"NAME, what the study is to be called, is missing: {USAGE}")
     if not re.fullmatch(studies.NAME, name):
@@ -147,27 +151,27 @@ def expanded(path: str) -> Path:
 
 
 def kept(path: str) -> str:
-    """A path as a study file has it: from the project's folder, or absolute; ~ and $ stay."""
+    """A path as a study file has it: relative inside the project, else absolute; ~ and $ stay."""
     if not path or path[0] == "~" or "$" in path:
         return path
-    place = Path(path).resolve()
-    inside = place.is_relative_to(studies.ROOT)
-    return place.relative_to(studies.ROOT).as_posix() if inside else str(place)
+    absolute = Path(path).resolve()
+    inside = absolute.is_relative_to(studies.ROOT)
+    return absolute.relative_to(studies.ROOT).as_posix() if inside else str(absolute)
 
 
 def told(columns: str, table: Head, titles: Head | None) -> dict[str, str]:
-    """`user=buyer,time=bought_at` as what a column is -> its name. Raises StudyError if unclear.
+    """`user=buyer,time=bought_at` as role -> column. Raises StudyError for an unknown one.
 
-    A mere number is what shells have in COLUMNS, the width of the terminal, and says nothing.
+    A mere number is ignored: shells keep the width of the terminal in COLUMNS.
     """
     roles = {}
     for part in filter(None, "" if columns.isdigit() else columns.split(",")):
         role, _, column = (word.strip() for word in part.partition("="))
-        there = list((titles or table if role == "title" else table).values)
+        names = list((titles or table if role == "title" else table).values)
         if role not in TABLE:
             raise StudyError(f"COLUMNS: {role!r} is none of {', '.join(TABLE)}")
-        if column not in there:
-            raise StudyError(f"COLUMNS: no column {column!r} for {role}: one of {', '.join(there)}")
+        if column not in names:
+            raise StudyError(f"COLUMNS: no column {column!r} for {role}: one of {', '.join(names)}")
         roles[role] = column
     return roles
 
@@ -184,42 +188,42 @@ def check_size_and_names(table: Head) -> None:
         )
 
 
-Columns = dict[str, pd.Series]  # name -> the values that are there
+Columns = dict[str, pd.Series]  # name -> values, without missing ones
 
 
 def columns_of(table: Head) -> Columns:
     return {name: table.values[name].dropna() for name in table.values}
 
 
-def guess(table: Head, titles: Head | None, known: dict[str, str]) -> dict[str, str]:
-    """What a column is (readers.TABLE) -> its name, as far as it shows, beside what is known.
+def guess(table: Head, titles: Head | None, preset: dict[str, str]) -> dict[str, str]:
+    """Role (readers.TABLE) -> column, as far as it can be guessed; preset: what the user has said.
 
-    Names decide first; then dates, texts, and ids that repeat, if only one column is left that
-    fits. Titles may stand in a table of their own, which calls the items as the other does.
+    Names decide first; then dates, texts, and ids that repeat, if only one remaining column
+    fits. Titles may stand in a table of their own, whose item column has the same name.
     """
     columns = columns_of(table)
-    listed = columns_of(titles) if titles else columns
-    shared = {name: values for name, values in columns.items() if name in listed}
+    title_columns = columns_of(titles) if titles else columns
+    shared = {name: values for name, values in columns.items() if name in title_columns}
     if not shared:
         raise StudyError(
             f"{table.path} and the file of titles have no column of one name: call that of the "
             "items the same in both"
         )
-    places = dict.fromkeys(NAMES, columns) | {"item": shared, "title": listed}
-    roles = dict(known)
+    choices = dict.fromkeys(NAMES, columns) | {"item": shared, "title": title_columns}
+    roles = dict(preset)
     for role in NAMES:
-        name = by_name(role, left(places[role], roles))
+        name = by_name(role, left(choices[role], roles))
         if name and role not in roles:
             roles[role] = name
     for role in ("time", "title", "item", "user"):
         rows = (titles if titles and role == "item" else table).values
-        fitting = [
+        names = [
             name
-            for name, values in left(places[role], roles).items()
+            for name, values in left(choices[role], roles).items()
             if holds(role, name, values, rows, roles)
         ]
-        if role not in roles and len(fitting) == 1:
-            roles[role] = fitting[0]
+        if role not in roles and len(names) == 1:
+            roles[role] = names[0]
     if not titles and "title" not in roles and is_text(columns.get(roles.get("item", ""))):
         roles["title"] = roles["item"]
     if not titles and "item" not in roles and "title" in roles:
@@ -233,18 +237,18 @@ def left(columns: Columns, roles: dict[str, str]) -> Columns:
 
 
 def by_name(role: str, columns: Columns) -> str:
-    """The column whose name says best that it has a role its values allow; '' if none does."""
-    fitting = [n for n, values in columns.items() if called(n) == role and may_be(role, n, values)]
+    """The column whose name best fits a role that its values allow; '' if none fits."""
+    names = [n for n, values in columns.items() if called(n) == role and may_be(role, n, values)]
 
     def worse(name: str) -> tuple:
         if role in ("user", "item"):
             return not re.search(NUMBERED, spelt(name)), len(name)
         if role == "title":
-            other = "name" in spelt(name), not re.search(NAMES["item"], spelt(name))
-            return *other, len(name)
+            flaws = "name" in spelt(name), not re.search(NAMES["item"], spelt(name))
+            return *flaws, len(name)
         return (not is_time(columns[name]),)
 
-    return min(fitting, key=worse, default="")
+    return min(names, key=worse, default="")
 
 
 def spelt(name: str) -> str:
@@ -259,22 +263,22 @@ def spelt(name: str) -> str:
 
 
 def called(name: str) -> str:
-    """What a column is by its name; '' if that says nothing.
+    """The role of a column by its name; '' if that says nothing.
 
     >>> [called(name) for name in ("CustomerID", "product_name", "Bestelldatum", "ArtikelNr", "x")]
     ['user', 'title', 'time', 'item', '']
     """
     words = spelt(name)
-    squeezed = words.replace(" ", "")
-    said = [role for role, pattern in NAMES.items() if re.search(pattern, squeezed)]
+    compact = words.replace(" ", "")
+    roles = [role for role, pattern in NAMES.items() if re.search(pattern, compact)]
     if re.search(NUMBERED, words):
-        said = [role for role in said if role not in ("rating", "time")]
-        said = ["item" if role == "title" else role for role in said]  # title_id
-    return (said or [""])[0]
+        roles = [role for role in roles if role not in ("rating", "time")]
+        roles = ["item" if role == "title" else role for role in roles]  # title_id
+    return (roles or [""])[0]
 
 
 def may_be(role: str, name: str, values: pd.Series) -> bool:
-    """Whether a column's values do not speak against what its name says."""
+    """Whether a column's values allow the role that its name suggests."""
     if role == "split":
         return bool(values.isin(["train", "valid", "test"]).all())
     if role == "rating":
@@ -292,7 +296,7 @@ def holds(
 ) -> bool:
     """Whether a column whose name says nothing holds times, titles, or ids of items or users.
 
-    An item has one title; what an item has one of, such as a brand, is no user.
+    An item has one title; a column with one value per item, such as a brand, is no user.
     """
     if role == "time":
         return is_time(values)
@@ -330,7 +334,7 @@ def is_text(values: pd.Series | None) -> bool:
 
 
 def is_id(values: pd.Series) -> bool:
-    """Whether values repeat, are many all the same, and are no texts, times or fractions."""
+    """Whether values repeat, yet many are distinct, and are no texts, times or fractions."""
     many = len(values) / 100 < values.nunique() < len(values)
     fractions = is_number(values) and bool((pd.to_numeric(values) % 1 != 0).any())
     return many and not (fractions or is_time(values) or is_text(values))
@@ -338,12 +342,12 @@ def is_id(values: pd.Series) -> bool:
 
 def print_columns(path: str, table: Head, roles: dict[str, str]) -> None:
     """Print what each column of a table seems to be, with a few of its values."""
-    rows = "" if table.rows is None else f", {table.rows:,} rows"
-    print(f"{path}{rows}")
+    size = "" if table.rows is None else f", {table.rows:,} rows"
+    print(f"{path}{size}")
     width = max(map(len, table.values))
     for name in table.values:
-        seems = " + ".join(role for role, column in roles.items() if column == name)
-        print(f"  {seems or '-':6}  {name:{width}}  {examples(table.values[name])}".rstrip())
+        label = " + ".join(role for role, column in roles.items() if column == name)
+        print(f"  {label or '-':6}  {name:{width}}  {examples(table.values[name])}".rstrip())
 
 
 def examples(values: pd.Series) -> str:
@@ -354,8 +358,8 @@ def examples(values: pd.Series) -> str:
 def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], table: Head) -> str:
     """The text of a study file."""
     titles = f"    titles_path: {inline(titles_path)}\n" if titles_path else ""
-    names = spelt(f"{table.path.stem} {roles['item']} {roles['title']}")
-    domains = [domain for domain, pattern in DOMAINS.items() if re.search(pattern, names)]
+    words = spelt(f"{table.path.stem} {roles['item']} {roles['title']}")
+    domains = [domain for domain, pattern in DOMAINS.items() if re.search(pattern, words)]
     samples = most_samples(table, roles["user"])
     return FILE.format(
         name=name,
@@ -370,15 +374,15 @@ def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], tab
 
 
 def most_samples(table: Head, user: str) -> int:
-    """How many samples a table gives at most; 10^9 for a large one.
+    """The most samples that a table can give; 10^9 if it is too large for its rows to be counted.
 
-    Where the head is the whole, a user of two rows or more gives one, or one for each row that has
-    a full history (sequences.examples, first='any').
+    Where the head is the whole table, a user with two rows or more gives one, or one for each row
+    that has a full history (sequences.examples, first='any').
     """
     if table.rows != len(table.values):
         return 10**9 if table.rows is None else table.rows
-    rows = table.values[user].value_counts()
-    return int((rows - PrepareData().history).clip(lower=1)[rows > 1].sum())
+    counts = table.values[user].value_counts()
+    return int((counts - PrepareData().history).clip(lower=1)[counts > 1].sum())
 
 
 def inline(value: object) -> str:

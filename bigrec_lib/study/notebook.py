@@ -1,4 +1,4 @@
-"""Execute one notebook, and make of what came out a record that is the same whenever it is made."""
+"""Execute one notebook, and make a record of it that is the same whenever it is made."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 BAR = re.compile(r"\d+%\|.*\||\d+(\.\d+)?\s?\S*it/s|\[\d+:\d+")  # a line that a progress bar wrote
 
-WIDGET = "application/vnd.jupyter.widget-view+json"  # a bar in a page that is alive
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar in a live page
 
-UP = "\x1b[A"  # what a bar below another one writes to get back
+UP = "\x1b[A"  # with which a bar below another one goes back up
 
 PLACE = re.compile(r'"/(?:[^"]*/)?([^"/]+)/?"')  # a quoted absolute path, its last part
 
@@ -79,38 +79,38 @@ def record(path: Path, project: Path) -> NotebookNode:
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    for of_this_run in ("papermill", "widgets"):
-        notebook.metadata.pop(of_this_run, None)
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
     for cell in notebook.cells:
-        for timed in ("papermill", "execution"):
-            cell.metadata.pop(timed, None)
+        for field in ("papermill", "execution"):
+            cell.metadata.pop(field, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
             cell.source = PLACE.sub(r'"…/\1"', cell.source)
         if cell.cell_type == "code":
-            shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-            cell.outputs = [settled(output, project) for output in joined(shown)]
+            outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [settled(output, project) for output in joined(outputs)]
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Outputs with neighbouring pieces of one stream put together."""
-    whole: list[NotebookNode] = []
+    result: list[NotebookNode] = []
     for output in outputs:
-        if whole and output.get("name") == whole[-1].get("name", ""):
-            whole[-1].text += output.text
+        if result and output.get("name") == result[-1].get("name", ""):
+            result[-1].text += output.text
         else:
-            whole.append(output)
-    return whole
+            result.append(output)
+    return result
 
 
 def settled(output: NotebookNode, project: Path) -> NotebookNode:
     """One output without progress bars and paths of this machine, its picture small."""
     if output.output_type == "stream":
-        written = [(line.split("\r")[-1], UP in line) for line in output.text.split("\n")]
-        kept = "\n".join(line for line, up in written if not (up or BAR.search(line)))
-        output.text = kept.replace(f"{project}/", "").replace(f"{sys.prefix}/", "")
+        lines = [(line.split("\r")[-1], UP in line) for line in output.text.split("\n")]
+        text = "\n".join(line for line, up in lines if not (up or BAR.search(line)))
+        output.text = text.replace(f"{project}/", "").replace(f"{sys.prefix}/", "")
         if not output.text.strip():
             output.text = ""
     elif "image/png" in output.get("data", {}):
@@ -126,11 +126,11 @@ def small(png: bytes, description: str = "") -> bytes:
     """
     from PIL import Image, PngImagePlugin
 
-    told = PngImagePlugin.PngInfo()
+    info = PngImagePlugin.PngInfo()
     if description:
-        told.add_itxt("Description", description)
-    drawn = BytesIO()
+        info.add_itxt("Description", description)
+    buffer = BytesIO()
     with Image.open(BytesIO(png)) as image:
-        plain = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        plain.save(drawn, format="png", pnginfo=told)
-    return drawn.getvalue()
+        picture = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        picture.save(buffer, format="png", pnginfo=info)
+    return buffer.getvalue()

@@ -1,8 +1,8 @@
 """Every notebook's class of parameters, in the order in which a study runs them.
 
-Whoever needs one takes it from here, wherever it is written down, as a notebook's second cell does
-to check the first: `parameters.TuneLLM.check(globals())`. Default values are declared in these
-classes alone; the notebooks' first cells are tested against them.
+Import them from here, wherever they are defined, as a notebook's second cell does to check the
+first: `parameters.TuneLLM.check(globals())`. Default values are declared in these classes alone;
+the notebooks' first cells are tested against them.
 """
 
 from __future__ import annotations

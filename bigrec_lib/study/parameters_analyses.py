@@ -11,7 +11,7 @@ from bigrec_lib.study.parameters_checks import Parameters
 class Analysis(Parameters):
     """A notebook that reads what the study has published, and nothing else.
 
-    compares: what it is about, if not every study has it: a key of results rows that is set there,
+    compares: what it is about, if not every study has that: a key that is set in rows of results,
     or the notebook of a step.
     """
 

@@ -1,4 +1,4 @@
-"""What checks parameters: types, and the class that the class of every notebook is of.
+"""What checks parameters: types, and the base class of every notebook's parameters.
 
 Everything a job works with lies in `runs/<study>`; what a study publishes in `results/<study>`.
 """
@@ -40,13 +40,13 @@ class Parameters(BaseModel):
 
         Call it in the first cell after the parameters, when nothing else is defined yet.
         """
-        from_startup = names_from_startup() - set(cls.model_fields)
+        startup_names = names_from_startup() - set(cls.model_fields)
         values = {
             name: value
             for name, value in names.items()
             if isinstance(value, str | int | float | bool | list | dict | None)
             and not name.startswith("_")
-            and name not in {"In", "Out"} | from_startup
+            and name not in {"In", "Out"} | startup_names
         }
         try:
             return cls.model_validate(values)
@@ -96,7 +96,7 @@ class Parameters(BaseModel):
 
     @property
     def keys(self) -> dict[str, object]:
-        """What tells this job's results from those of the study's other jobs, of `KEYS`."""
+        """The values of `KEYS` that tell this job's results from those of the study's others."""
         return dict(KEYS)
 
     @property

@@ -1,4 +1,4 @@
-"""What the jobs take that some analyses need beside the steps: 13a to 17a."""
+"""What further jobs take, which some analyses need beside the steps: 13a to 17a."""
 
 from __future__ import annotations
 
@@ -185,17 +185,19 @@ class MeasureGrounders(RunParameters, ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        found = {"01_prepare_data": self.data, "03_generate_titles": self.generations}
-        found |= {"04_ground_to_items": self.grounding}
-        found |= {"02_tune_llm": self.tuning} if self.n_train else {}
-        return found | ({"03_generate_titles, constrained": self.constrained} if self.trie else {})
+        artefacts = {"01_prepare_data": self.data, "03_generate_titles": self.generations}
+        artefacts |= {"04_ground_to_items": self.grounding}
+        artefacts |= {"02_tune_llm": self.tuning} if self.n_train else {}
+        return artefacts | (
+            {"03_generate_titles, constrained": self.constrained} if self.trie else {}
+        )
 
 
 class GroundInSpaces(TunedParameters):
     """The texts of a run grounded in the catalogue of several data sets.
 
-    joined: the other data sets whose titles come in; control: one whose titles come in instead of
-    as many of theirs, '' for none; vectors_of: the run whose 04 has the vectors of their titles.
+    joined: the other data sets whose titles join the catalogue; control: one whose titles do so in
+    place of as many of theirs, '' for none; vectors_of: the run whose 04 has all their vectors.
     """
 
     notebook = "14b_ground_in_spaces"
@@ -211,7 +213,7 @@ class GroundInSpaces(TunedParameters):
 
     @property
     def foreign(self) -> list[str]:
-        """Every data set whose titles come in."""
+        """Every data set whose titles join the catalogue."""
         return [*self.joined, *[self.control] * bool(self.control)]
 
     def grounded(self, name: str) -> Path:
@@ -220,11 +222,11 @@ class GroundInSpaces(TunedParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        found = super().inputs | {"04_ground_to_items": self.grounding}
+        artefacts = super().inputs | {"04_ground_to_items": self.grounding}
         for name in self.foreign:
-            found |= {f"01_prepare_data of {name}": self.prepared(name)}
-            found |= {f"04_ground_to_items of {name}": self.grounded(name)}
-        return found
+            artefacts |= {f"01_prepare_data of {name}": self.prepared(name)}
+            artefacts |= {f"04_ground_to_items of {name}": self.grounded(name)}
+        return artefacts
 
 
 class MeasureAlignment(RunParameters, ModelParameters):
@@ -276,14 +278,14 @@ class MeasureAlignment(RunParameters, ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        found = {"01_prepare_data": self.data, "02_tune_llm": self.folder("tuning")}
-        found |= {"03_generate_titles": self.generations}
-        return found | ({"06_train_baselines": self.baselines} if self.network else {})
+        artefacts = {"01_prepare_data": self.data, "02_tune_llm": self.folder("tuning")}
+        artefacts |= {"03_generate_titles": self.generations}
+        return artefacts | ({"06_train_baselines": self.baselines} if self.network else {})
 
 
 class MeasureCost(AdapterParameters, ModelParameters):
-    """What the contestants of a run cost; trie: the same adapter's constrained generations are
-    there, too; conventional: those of 06 as well, of which models names some, or none for all."""
+    """What the contestants of a run cost. trie: also the same adapter's constrained generations;
+    conventional: also the models of 06, those that `models` names, or all if it names none."""
 
     notebook = "17a_measure_cost"
 
@@ -320,6 +322,6 @@ class MeasureCost(AdapterParameters, ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        found = {"01_prepare_data": self.data, "02_tune_llm": self.tuning}
-        found |= {"03_generate_titles": self.generations, "04_ground_to_items": self.grounding}
-        return found | ({"06_train_baselines": self.baselines} if self.conventional else {})
+        artefacts = {"01_prepare_data": self.data, "02_tune_llm": self.tuning}
+        artefacts |= {"03_generate_titles": self.generations, "04_ground_to_items": self.grounding}
+        return artefacts | ({"06_train_baselines": self.baselines} if self.conventional else {})

@@ -1,4 +1,4 @@
-"""What jobs are of: a data set, a run, an adapter, its texts; and which of them load the LLM.
+"""What a job belongs to: a data set, a run, an adapter, its texts; and which jobs load the LLM.
 
 Their classes say where a job works and what its rows are called; `parameters_steps` and
 `parameters_measures` have the notebooks.
@@ -44,7 +44,7 @@ class RunParameters(DatasetParameters):
 
     @property
     def drawn(self) -> str:
-        """The run of the same samples that has nothing special."""
+        """The run on the same samples with all else as usual."""
         return f"n{self.n_train}-s{self.seed}"
 
     @property
@@ -76,8 +76,8 @@ class AdapterParameters(RunParameters):
 
     @property
     def run(self) -> str:
-        language = f"-by-{self.lm}" if self.lm else ""
-        return super().run + language + (f"-as-{self.setting}" if self.setting else "")
+        llm = f"-by-{self.lm}" if self.lm else ""
+        return super().run + llm + (f"-as-{self.setting}" if self.setting else "")
 
     @property
     def keys(self) -> dict[str, object]:
@@ -113,8 +113,8 @@ class TunedParameters(AdapterParameters):
 
     @property
     def keys(self) -> dict[str, object]:
-        special = ("tuned_on", "constrained", "worded")
-        return super().keys | {name: getattr(self, name) for name in special}
+        names = ("tuned_on", "constrained", "worded")
+        return super().keys | {name: getattr(self, name) for name in names}
 
     @property
     def tuning(self) -> Path:
@@ -145,8 +145,8 @@ class TunedParameters(AdapterParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.others}
-        return {"01_prepare_data": self.data} | others
+        folders = {f"01_prepare_data of {name}": self.prepared(name) for name in self.others}
+        return {"01_prepare_data": self.data} | folders
 
 
 class ModelParameters(Parameters):
@@ -163,7 +163,7 @@ class ModelParameters(Parameters):
 
     @property
     def vector_cache(self) -> Path:
-        """Vectors of all texts embedded so far, for as long as the code that makes them stays."""
+        """Vectors of all texts embedded so far, as long as the code that makes them is the same."""
         return self.runs / "vectors" / provenance.code_of("method.embedding.embed")[:12]
 
     @property

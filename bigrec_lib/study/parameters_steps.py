@@ -36,7 +36,7 @@ Baseline = Literal[
 
 
 class TryIt(Parameters):
-    """Recommendations for a history of one's own; no job, since nothing comes of it.
+    """Recommendations for a history of one's own; not a job, since it leaves no results.
 
     dataset: '' is the study's first. titles: [] is the history of a test example.
     """
@@ -90,7 +90,7 @@ class PrepareData(DatasetParameters):
 
 
 class TuneLLM(AdapterParameters, ModelParameters):
-    """selection: '<arm>.<draw>' of samples that 13a has chosen; '' for some drawn under the seed.
+    """selection: '<arm>.<draw>' of samples chosen by 13a; '' for samples drawn under the seed.
 
     n_scored: test examples whose titles' log-likelihood is measured after tuning.
     """
@@ -163,8 +163,8 @@ class TuneLLM(AdapterParameters, ModelParameters):
     @property
     def inputs(self) -> dict[str, Path]:
         others = {f"01_prepare_data of {name}": self.prepared(name) for name in self.also}
-        chosen = {"13a_select_samples": self.selections} if self.selection else {}
-        return {"01_prepare_data": self.data} | others | chosen
+        samples = {"13a_select_samples": self.selections} if self.selection else {}
+        return {"01_prepare_data": self.data} | others | samples
 
     @property
     def selections(self) -> Path:
@@ -184,7 +184,7 @@ class TuneLLM(AdapterParameters, ModelParameters):
 
 
 class GenerateTitles(TunedParameters, ModelParameters):
-    """words_of: the data set whose words a prompt with another domain's name has."""
+    """words_of: the data set whose words a prompt takes that names a wrong domain."""
 
     notebook = "03_generate_titles"
     makers = {"beams": ("method.portions.generate_file", "method.samples.samples")}
@@ -204,10 +204,10 @@ class GenerateTitles(TunedParameters, ModelParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        found = super().inputs | ({"02_tune_llm": self.tuning} if self.n_train else {})
+        artefacts = super().inputs | ({"02_tune_llm": self.tuning} if self.n_train else {})
         if self.worded == "wrong":
-            found |= {f"01_prepare_data of {self.words_of}": self.prepared(self.words_of)}
-        return found
+            artefacts |= {f"01_prepare_data of {self.words_of}": self.prepared(self.words_of)}
+        return artefacts
 
 
 class GroundToItems(TunedParameters, ModelParameters):
@@ -266,9 +266,9 @@ class ReweightByStatistics(TunedParameters):
 
     @property
     def inputs(self) -> dict[str, Path]:
-        conventional = self.scores(self.collaborative) or self.scores(self.comparator)
-        scored = {"06_train_baselines": self.baselines} if conventional else {}
-        return super().inputs | {"04_ground_to_items": self.grounding} | scored
+        scores_path = self.scores(self.collaborative) or self.scores(self.comparator)
+        models = {"06_train_baselines": self.baselines} if scores_path else {}
+        return super().inputs | {"04_ground_to_items": self.grounding} | models
 
 
 class TrainBaselines(RunParameters, ModelParameters):
@@ -313,12 +313,12 @@ class TrainBaselines(RunParameters, ModelParameters):
 
     @property
     def with_p5(self) -> bool:
-        """Whether an LLM is tuned: not on the whole training split, which takes it days."""
+        """Whether an LLM is tuned: not on the whole training split, where that takes days."""
         return "p5" in (self.models or get_args(Baseline)) and not self.full
 
     @property
     def p5_settings(self) -> dict[str, Any]:
-        """What `tuning.Tuning` takes for P5: BIGRec's defaults, but for what has a name here."""
+        """What `tuning.Tuning` takes for P5: BIGRec's defaults but for the parameters here."""
         return TuneLLM().settings | {
             "epochs": self.p5_epochs,
             "learning_rate": self.p5_learning_rate,

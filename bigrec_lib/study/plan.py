@@ -21,7 +21,7 @@ from bigrec_lib.study.studies import ROOT
 class State:
     """Where a job stands: done, stale or missing; why; and the seconds it may take, if known.
 
-    scaled: they are those of another LLM, times the ratio of parameters.
+    scaled: the seconds are those of another LLM, times the ratio of parameters.
     """
 
     job: Parameters
@@ -41,22 +41,24 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
     Analyses wait until the steps are published.
     """
     waits = expansion.waits(planned)
-    earlier = earlier_jobs()
-    again = lacked(planned)
-    found: dict[str, State] = {}
+    records = earlier_jobs()
+    reruns = lacked(planned)
+    job_states: dict[str, State] = {}
     for key, job in planned.items():
-        before = [name for name in waits[key] if found[name].status != "done"]
-        if isinstance(job, Analysis) and not before and publish.why_collect(planned):
-            before = [COLLECT]
-        why = f"after {before[0]}" if before else why_again(job) or UNPUBLISHED * (key in again)
-        taken = resume.lacks(job.output) is not None and key not in again
-        there = (job.output / manifests.NAME).exists()
-        status = "missing" if not there else "stale" if why else "done"
-        seconds, scaled = estimate(job, planned, earlier)
-        if taken and before:
+        blockers = [name for name in waits[key] if job_states[name].status != "done"]
+        if isinstance(job, Analysis) and not blockers and publish.why_collect(planned):
+            blockers = [COLLECT]
+        why = (
+            f"after {blockers[0]}" if blockers else why_again(job) or UNPUBLISHED * (key in reruns)
+        )
+        taken = resume.lacks(job.output) is not None and key not in reruns
+        finished = (job.output / manifests.NAME).exists()
+        status = "missing" if not finished else "stale" if why else "done"
+        seconds, scaled = estimate(job, planned, records)
+        if taken and blockers:
             why, seconds, scaled = f"taken from the results, {why}", 0, False
-        found[key] = State(job, status, why if there else "", seconds, scaled)
-    return found
+        job_states[key] = State(job, status, why if finished else "", seconds, scaled)
+    return job_states
 
 
 def why_again(job: Parameters) -> str:
@@ -68,23 +70,23 @@ def why_again(job: Parameters) -> str:
 
 def changes(job: Parameters) -> str:
     """What differs between a finished job and the same job today; '' for nothing."""
-    was = manifests.read(job.output)
-    now = manifests.identity(job)
-    lacking = resume.lacks(job.output)
-    if lacking is not None:
-        for each in (was, now):
-            each["sources"] = resume.of_code(job, each["sources"])
-    was["parameters"] = manifests.with_defaults(job, was["parameters"])
-    told = [
-        f"{name} is {now[part].get(name)}, was {was[part].get(name)}"
+    manifest = manifests.read(job.output)
+    identity = manifests.identity(job)
+    omissions = resume.lacks(job.output)
+    if omissions is not None:
+        for record in (manifest, identity):
+            record["sources"] = resume.of_code(job, record["sources"])
+    manifest["parameters"] = manifests.with_defaults(job, manifest["parameters"])
+    reasons = [
+        f"{name} is {identity[part].get(name)}, was {manifest[part].get(name)}"
         if part == "parameters"
         else f"{name} changed"
-        for part in now
-        for name in differing(was[part], now[part])
+        for part in identity
+        for name in differing(manifest[part], identity[part])
     ]
-    gone = [file for file in was["outputs"] if not (job.output / file).exists()]
-    told += [f"{file} is gone" for file in gone if file not in (lacking or [])]
-    return told[0] + (f" and {len(told) - 1} more" if told[1:] else "") if told else ""
+    missing = [file for file in manifest["outputs"] if not (job.output / file).exists()]
+    reasons += [f"{file} is gone" for file in missing if file not in (omissions or [])]
+    return reasons[0] + (f" and {len(reasons) - 1} more" if reasons[1:] else "") if reasons else ""
 
 
 def unkept(job: Parameters) -> str:
@@ -94,28 +96,28 @@ def unkept(job: Parameters) -> str:
     path = publish.executed(job)
     if not path.exists():
         return f"{path.name} is gone"
-    told = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
-    same = told.get("manifest") == sha256(job.output / manifests.NAME)
+    metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("bigrec", {})
+    same = metadata.get("manifest") == sha256(job.output / manifests.NAME)
     return "" if same else "its executed notebook is of another run"
 
 
 def lacked(planned: dict[str, Parameters]) -> list[str]:
-    """Jobs that were taken from the results without files that a job reads which has to run."""
-    again: list[str] = []
+    """Jobs taken from the results without files that are read by a job which has to run."""
+    reruns: list[str] = []
     for key in reversed(planned):
         job = planned[key]
         if resume.withheld(job.output) and any(
-            job.output in folders_read(reader) and (name in again or must_run(reader))
+            job.output in folders_read(reader) and (name in reruns or must_run(reader))
             for name, reader in planned.items()
         ):
-            again.append(key)
-    return again[::-1]
+            reruns.append(key)
+    return reruns[::-1]
 
 
 def check_inputs(job: Parameters) -> None:
-    """Raise StudyError if a job has to read what results do not hold: another one is to run again.
+    """Raise StudyError if a job has to read what the results lack: its maker has to run again.
 
-    `lacked` cannot know it before: what a job makes anew may make others stale.
+    `lacked` cannot know this beforehand: what a job makes anew may make others stale.
     """
     for folder in folders_read(job):
         if missing := resume.withheld(folder):
@@ -136,8 +138,8 @@ def folders_read(job: Parameters) -> set[Path]:
 def must_run(job: Parameters) -> bool:
     """Whether a job has to run, whatever comes of inputs that are not there yet."""
     folders = (job.output, *job.inputs.values())
-    there = [(folder / manifests.NAME).exists() for folder in folders]
-    return bool(why_again(job)) if all(there) else not there[0]
+    finished = [(folder / manifests.NAME).exists() for folder in folders]
+    return bool(why_again(job)) if all(finished) else not finished[0]
 
 
 def earlier_jobs() -> list[dict]:
@@ -151,46 +153,46 @@ def earlier_jobs() -> list[dict]:
     return published + [manifests.read(path.parent) for path in paths]
 
 
-def estimate(job: Parameters, planned: dict, earlier: list[dict]) -> tuple[float | None, bool]:
+def estimate(job: Parameters, planned: dict, records: list[dict]) -> tuple[float | None, bool]:
     """Seconds a job may take: the median of its notebook's earlier runs, scaled by their work.
 
-    Runs on a machine of this kind and on the same data are preferred. True beside an estimate from
-    other LLMs, where the job's own never ran: matrix products take most of the time, so it grows
-    with the parameters. None if the notebook never ran, or an LLM's name does not tell how large
-    it is.
+    Runs on a machine of this kind and on the same data are preferred. The second value is
+    True if they are runs of other LLMs, as the job's own never ran: matrix products take most of
+    the time, so it grows with the parameters. None if the notebook never ran, or an LLM's name
+    does not tell how large it is.
     """
-    given = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in earlier]
-    drawn = {
-        (p["study"], p["dataset"]): (p["n_valid"], p["n_test"]) for p in given if "reader" in p
+    parameters = [p.model_dump() for p in planned.values()] + [m["parameters"] for m in records]
+    sizes = {
+        (p["study"], p["dataset"]): (p["n_valid"], p["n_test"]) for p in parameters if "reader" in p
     }
 
     def work(p: dict) -> float:
         if job.notebook == TuneLLM.notebook:
             return p["n_train"] * p["epochs"] * (1 + len(p.get("also", ())))
         if isinstance(job, TunedParameters):
-            valid, test = drawn.get((p["study"], p["dataset"]), (1, 0))
+            valid, test = sizes.get((p["study"], p["dataset"]), (1, 0))
             return (p.get("n_valid") or valid) + (p.get("n_test") or test)
         return 1
 
-    same = [m for m in earlier if m["notebook"] == job.notebook]
+    runs = [m for m in records if m["notebook"] == job.notebook]
     model = getattr(job, "model", None)
-    own = [m for m in same if m["parameters"].get("model", model) == model]
-    scaled = bool(same and not own)
+    own_runs = [m for m in runs if m["parameters"].get("model", model) == model]
+    scaled = bool(runs and not own_runs)
     if scaled:
-        same = [m for m in same if named_size(model) and named_size(m["parameters"]["model"])]
+        runs = [m for m in runs if named_size(model) and named_size(m["parameters"]["model"])]
     else:
-        same = own
-    same = [m for m in same if m["host"] == provenance.host()] or same
+        runs = own_runs
+    runs = [m for m in runs if m["host"] == provenance.host()] or runs
     for name in ("full", "dataset"):
-        wanted = getattr(job, name, None)
-        same = [m for m in same if m["parameters"].get(name, wanted) == wanted] or same
-    if not same:
+        value = getattr(job, name, None)
+        runs = [m for m in runs if m["parameters"].get(name, value) == value] or runs
+    if not runs:
         return None, False
 
     def share(m: dict) -> float:
         return named_size(model) / named_size(m["parameters"]["model"]) if scaled else 1.0
 
-    pace = statistics.median(m["seconds"] / work(m["parameters"]) * share(m) for m in same)
+    pace = statistics.median(m["seconds"] / work(m["parameters"]) * share(m) for m in runs)
     return pace * work(job.model_dump()), scaled
 
 
@@ -200,21 +202,21 @@ def named_size(model: str | None) -> float:
     >>> named_size("huggyllama/llama-7b"), named_size("smollm2-135m-instruct"), named_size("gpt2")
     (7000000000.0, 135000000.0, 0.0)
     """
-    told = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z])", (model or "").lower())
-    return float(told[1]) * {"b": 1e9, "m": 1e6}[told[2]] if told else 0.0
+    match = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z])", (model or "").lower())
+    return float(match[1]) * {"b": 1e9, "m": 1e6}[match[2]] if match else 0.0
 
 
-def table(states: dict[str, State]) -> str:
+def table(job_states: dict[str, State]) -> str:
     """The plan for reading: a line a job, then the sums."""
-    width = max(map(len, states))
+    width = max(map(len, job_states))
     lines = []
-    for key, state in states.items():
+    for key, state in job_states.items():
         seconds = "~" * state.scaled + about(state.seconds)
         lines.append(f"{state.status:8}{key:{width}}  {seconds:>7}  {state.why}".rstrip())
-    todo = [state for state in states.values() if state.status != "done"]
+    todo = [state for state in job_states.values() if state.status != "done"]
     unknown = sum(state.seconds is None for state in todo)
     total = about(sum(state.seconds or 0 for state in todo))
-    summary = f"{len(states) - len(todo)} of {len(states)} jobs are done; {len(todo)} to do"
+    summary = f"{len(job_states) - len(todo)} of {len(job_states)} jobs are done; {len(todo)} to do"
     if todo:
         summary += f", {total} one after the other" if unknown < len(todo) else ""
         summary += f" ({unknown} of them unknown: not run before with this LLM)" if unknown else ""

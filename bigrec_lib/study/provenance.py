@@ -1,9 +1,9 @@
-"""What a result came from: code, data, model, machine; by content, as a checkout has new times.
+"""What a result came from: code, data, model, machine; by content, as a checkout resets times.
 
-Code counts where it is used. Starting from a notebook (or from one function) its names are followed
-through the library, and of every module just the functions, classes and constants it reaches are
-hashed, without comments and docstrings. Editing another reader, another figure or a docstring
-changes no hash.
+Only code that is used counts. The names in a notebook (or in one function) are followed through the
+library, and of every module only the functions, classes and constants that they reach are hashed,
+without comments and docstrings. Editing another reader, another figure or a docstring changes no
+hash.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class Module:
     @cached_property
     def defined(self) -> dict[str, list[ast.stmt]]:
         """Top-level name -> the statements that define it."""
-        found: dict[str, list[ast.stmt]] = {}
+        statements: dict[str, list[ast.stmt]] = {}
         for statement in self.tree.body:
             for name in defines(statement):
-                found.setdefault(name, []).append(statement)
-        return found
+                statements.setdefault(name, []).append(statement)
+        return statements
 
     @cached_property
     def always(self) -> list[ast.stmt]:
@@ -102,7 +102,7 @@ class Module:
     def uses(self, statement: ast.stmt) -> Iterator[tuple[str, str]]:
         """What a statement refers to: (module, name), '' for a whole module."""
         nodes = list(ast.walk(statement))
-        whole = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        prefixes = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
         for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 place = self.imported.get(node.value.id)
@@ -110,36 +110,36 @@ class Module:
                     yield place[0], node.attr
             if isinstance(node, ast.Name):
                 place = self.imported.get(node.id)
-                if place and (place[1] or id(node) not in whole):
+                if place and (place[1] or id(node) not in prefixes):
                     yield place
                 elif node.id in self.defined:
                     yield self.name, node.id
 
 
 def strip_docstrings(tree: ast.AST) -> None:
-    """Take the docstrings, and strings that stand alone, out of a syntax tree."""
+    """Remove the docstrings, and strings that stand alone, from a syntax tree."""
     for node in ast.walk(tree):
         if isinstance(getattr(node, "body", None), list):
             node.body = [part for part in node.body if not is_text(part)]  # type: ignore[attr-defined]
 
 
-def written(part: object) -> str:
+def written(node: object) -> str:
     """A syntax tree as `ast.dump` of Python 3.11 writes it, in whatever version reads it.
 
     >>> written(ast.parse("def f(): return None").body[0]).endswith("decorator_list=[])")
     True
     """
-    if isinstance(part, list):
-        return f"[{', '.join(map(written, part))}]"
-    if not isinstance(part, ast.AST):
-        return repr(part)
+    if isinstance(node, list):
+        return f"[{', '.join(map(written, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
     fields = [
         f"{name}={written(value)}"
-        for name, value in ast.iter_fields(part)
-        if not (value is None and getattr(type(part), name, "") is None)
+        for name, value in ast.iter_fields(node)
+        if not (value is None and getattr(type(node), name, "") is None)
         and not (value == [] and name == "type_params")  # a field since 3.12
     ]
-    return f"{type(part).__name__}({', '.join(fields)})"
+    return f"{type(node).__name__}({', '.join(fields)})"
 
 
 def is_text(statement: ast.AST) -> bool:
@@ -205,38 +205,38 @@ def reached(start: list[tuple[str, str]]) -> dict[str, set[str]]:
 
     Raises UnresolvedImport for a name that its module does not have.
     """
-    found: dict[str, set[str]] = {}
+    reach: dict[str, set[str]] = {}
     modules: dict[str, Module] = {}
-    waiting = list(start)
-    while waiting:
-        module, name = waiting.pop()
-        if module not in found:
-            found[module] = set()
+    stack = list(start)
+    while stack:
+        module, name = stack.pop()
+        if module not in reach:
+            reach[module] = set()
             modules[module] = module_of(module)
-            waiting += uses_of(modules[module], "")
+            stack += uses_of(modules[module], "")
         code = modules[module]
         names = [name] if name else list(code.defined)
-        for each in names:
-            if each in found[module] or each.startswith("__"):
+        for symbol in names:
+            if symbol in reach[module] or symbol.startswith("__"):
                 continue
-            if each in code.imported and each not in code.defined:
-                waiting.append(code.imported[each])
+            if symbol in code.imported and symbol not in code.defined:
+                stack.append(code.imported[symbol])
                 continue
-            if each not in code.defined:
-                raise UnresolvedImport(f"{module} has no {each}")
-            found[module].add(each)
-            waiting += uses_of(code, each)
-    return found
+            if symbol not in code.defined:
+                raise UnresolvedImport(f"{module} has no {symbol}")
+            reach[module].add(symbol)
+            stack += uses_of(code, symbol)
+    return reach
 
 
-def digests(found: dict[str, set[str]]) -> dict[str, str]:
+def digests(reach: dict[str, set[str]]) -> dict[str, str]:
     """SHA-256 of what is reached of each module in WINGS or WRITERS, by the module's path."""
     result = {}
-    for module, names in sorted(found.items()):
-        room = module.partition(".")[2]
-        if room.partition(".")[0] in WINGS or room in WRITERS:
+    for module, names in sorted(reach.items()):
+        submodule = module.partition(".")[2]
+        if submodule.partition(".")[0] in WINGS or submodule in WRITERS:
             code = module_of(module)
-            text = "\n".join(part for name in ["", *sorted(names)] for part in dumps_of(code, name))
+            text = "\n".join(dump for name in ["", *sorted(names)] for dump in dumps_of(code, name))
             path = source_of(module).relative_to(PACKAGE.parent).as_posix()
             result[path] = hashlib.sha256(text.encode()).hexdigest()
     return result
@@ -258,31 +258,31 @@ def sources(notebook: Path) -> dict[str, str]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     code = Module("\n".join(text for kind, text in texts if kind == "code"), notebook.name)
-    told = [text for kind, text in texts if kind != "code"] + [written(code.tree)]
-    own = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    parts = [text for kind, text in texts if kind != "code"] + [written(code.tree)]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     uses = [use for statement in code.tree.body for use in code.uses(statement)]
     start = [use for use in uses if use[0] != notebook.name]
-    return {f"notebooks/{notebook.name}": own} | digests(reached(start))
+    return {f"notebooks/{notebook.name}": digest} | digests(reached(start))
 
 
 # ------------------------------------------------------------------------- data and machine
 
 
 def content(path: Path, memo: Path) -> str:
-    """SHA-256 of a file or folder, known again from `memo` while sizes and times stay.
+    """SHA-256 of a file or folder; from `memo` where a file's size and time are as they were.
 
     memo: a JSON file, made when needed, so that large models are read once and not at every plan.
     """
-    known = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
+    hashes = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else {}
     parts = []
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
             name, stat = str(file.resolve()), file.stat()
             stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-            if known.get(name, [""])[0] != stamp:
-                known[name] = [stamp, sha256(file)]
-                write_json(known, memo)
-            parts.append([file.relative_to(path).as_posix(), known[name][1]])
+            if hashes.get(name, [""])[0] != stamp:
+                hashes[name] = [stamp, sha256(file)]
+                write_json(hashes, memo)
+            parts.append([file.relative_to(path).as_posix(), hashes[name][1]])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -303,27 +303,27 @@ def peak_memory_gb() -> float:
 def git(project: Path, *words: str) -> str | None:
     """What git answers about a project that is a repository of its own; None without an answer.
 
-    Where git points by GIT_DIR and the like does not matter.
+    GIT_DIR and other such variables of the environment do not matter.
     """
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(project)]
     try:
-        top, done = (
-            subprocess.run([*command, *asked], capture_output=True, text=True, env=plain)
-            for asked in (["rev-parse", "--show-toplevel"], words)
+        top, process = (
+            subprocess.run([*command, *arguments], capture_output=True, text=True, env=variables)
+            for arguments in (["rev-parse", "--show-toplevel"], words)
         )
     except FileNotFoundError:  # there is no git
         return None
-    whole = top.returncode == done.returncode == 0
-    if not whole or Path(top.stdout.strip()).resolve() != Path(project).resolve():
+    success = top.returncode == process.returncode == 0
+    if not success or Path(top.stdout.strip()).resolve() != Path(project).resolve():
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 @cache
 def host() -> str:
     """The kind of this machine: its system and processor, and the names of NVIDIA GPUs; without
-    one, whether the processor computes in float32 what is asked in bfloat16 (`cpu`)."""
+    a GPU, whether the processor computes bfloat16 in float32 (`cpu`)."""
     devices = gpus() or ["no bfloat16"] * (not cpu.multiplies_bfloat16())
     return ", ".join([f"{platform.system()} {platform.machine()}", *devices])
 
@@ -331,15 +331,15 @@ def host() -> str:
 def gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
-    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    done = subprocess.run(asked, capture_output=True, text=True)
-    return [] if done.returncode else done.stdout.strip().splitlines()
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    process = subprocess.run(command, capture_output=True, text=True)
+    return [] if process.returncode else process.stdout.strip().splitlines()
 
 
 def environment(project: Path) -> dict[str, object]:
     """Host, Python, package versions and git commit of this process.
 
-    commit is '' and dirty None where git does not tell.
+    commit is '' and dirty None without an answer from git.
     """
     changes = git(project, "status", "--porcelain", "--", "bigrec_lib", "notebooks", "studies")
     return {

@@ -1,6 +1,6 @@
 """From what the jobs worked out in `runs/<study>` to the few files of `results/<study>`.
 
-`collect` puts the rows of all jobs into one table a kind; the analyses then read those. `finish`
+`collect` puts the rows of all jobs into one table per kind, which the analyses then read. `finish`
 adds what the analyses made: tables, figures, claims, executed notebooks and the site. Publishing
 the same work again gives the same bytes, but for `manifests.json`.
 """
@@ -50,11 +50,11 @@ TABLES = {
 }
 """Published table -> the files of a job's output that it is made of."""
 
-OF_TYPICAL = ("explorer.parquet",)  # tables of the runs that are shown (`typical`) alone
+OF_TYPICAL = ("explorer.parquet",)  # tables of the shown runs (`typical`) only
 OF_DATA = ("items.parquet", "examples.parquet", "data.csv")  # tables that belong to a data set
 ADAPTERS = "adapters"  # the folder of published adapters
 WEIGHTS = "adapter_model.safetensors"
-PRIVATE = ("item_id", "raw_title")  # columns that nobody needs to read the results
+PRIVATE = ("item_id", "raw_title")  # columns that readers of the results do not need
 
 
 def steps_of(planned: dict[str, Parameters]) -> dict[str, Parameters]:
@@ -70,20 +70,20 @@ def why_collect(planned: dict[str, Parameters]) -> str:
     if not (results / PUBLISHED).exists():
         return "missing"
     published = manifests.read_published(results)
-    there = {name: m for name, m in published["jobs"].items() if not is_analysis(m)}
+    manifest_of = {name: m for name, m in published["jobs"].items() if not is_analysis(m)}
     for key, job in steps.items():
-        if key not in there or not same(there[key], manifests.read(job.output)):
+        if key not in manifest_of or not same(manifest_of[key], manifests.read(job.output)):
             return f"{key} is not published"
-    if further := set(there) - set(steps):
-        return f"{min(further)} is published and no longer asked for"
-    gone = [name for name in TABLES if name in published["files"] and not (results / name).exists()]
-    return f"{gone[0]} is gone" if gone else ""
+    if surplus := set(manifest_of) - set(steps):
+        return f"{min(surplus)} is published and no longer asked for"
+    gaps = [name for name in TABLES if name in published["files"] and not (results / name).exists()]
+    return f"{gaps[0]} is gone" if gaps else ""
 
 
-def same(published: dict, made: dict) -> bool:
-    """Whether a published manifest tells another machine all that it needs to take the job up."""
-    substance = manifests.substance(published) == manifests.substance(made)
-    return substance and published["sources"] == made["sources"] and "rows" in published
+def same(published: dict, manifest: dict) -> bool:
+    """Whether a published manifest still tells another machine all it needs to take the job up."""
+    equal = manifests.substance(published) == manifests.substance(manifest)
+    return equal and published["sources"] == manifest["sources"] and "rows" in published
 
 
 def collect(planned: dict[str, Parameters]) -> None:
@@ -93,27 +93,27 @@ def collect(planned: dict[str, Parameters]) -> None:
     """
     steps = steps_of(planned)
     results = next(iter(steps.values())).results
-    made = {key: manifests.read(job.output) | {"rows": {}} for key, job in steps.items()}
+    manifest_of = {key: manifests.read(job.output) | {"rows": {}} for key, job in steps.items()}
     files = []
-    shown_runs = set(typical(made))
+    shown_keys = set(typical(manifest_of))
     for name in TABLES:
         frames: list[pa.Table] = []
         for key, job in steps.items():
-            if name in OF_TYPICAL and key not in shown_runs:
+            if name in OF_TYPICAL and key not in shown_keys:
                 continue
-            for part, rows in rows_of(name, job, made[key]):
-                made[key]["rows"][part] = [sum(map(len, frames)), len(rows)]
+            for part, rows in rows_of(name, job, manifest_of[key]):
+                manifest_of[key]["rows"][part] = [sum(map(len, frames)), len(rows)]
                 frames.append(rows)
         if frames:
             write_table(results / name, pa.concat_tables(frames, promote_options="default"))
             files.append(results / name)
-    for key in sorted(shown_runs):
+    for key in sorted(shown_keys):
         files.append(keep_notebook(steps[key], results))
-    there = (results / PUBLISHED).exists()
-    before = manifests.read_published(results) if there else {"jobs": {}, "files": {}}
-    analyses = {key: m for key, m in before["jobs"].items() if is_analysis(m)}
-    shown = {name: digest for name, digest in before["files"].items() if name not in TABLES}
-    write_manifests(results, made | analyses, files, shown)
+    exists = (results / PUBLISHED).exists()
+    published = manifests.read_published(results) if exists else {"jobs": {}, "files": {}}
+    analyses = {key: m for key, m in published["jobs"].items() if is_analysis(m)}
+    hashes = {name: digest for name, digest in published["files"].items() if name not in TABLES}
+    write_manifests(results, manifest_of | analyses, files, hashes)
 
 
 def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[tuple[str, pa.Table]]:
@@ -124,13 +124,13 @@ def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[tuple[str, p
             continue
         path = job.output / part
         if path.suffix == ".csv":
-            text = pd.read_csv(path, dtype=str, keep_default_na=False)  # every digit as it is
-            rows = pa.Table.from_pandas(text, preserve_index=False)
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # every digit as it is
+            rows = pa.Table.from_pandas(frame, preserve_index=False)
         else:
             rows = pq.read_table(path)
         rows = rows.drop_columns([column for column in PRIVATE if column in rows.column_names])
-        in_front = keys | ({"split": path.stem} if path.stem in ("valid", "test") else {})
-        for place, (column, value) in enumerate(in_front.items()):
+        columns = keys | ({"split": path.stem} if path.stem in ("valid", "test") else {})
+        for place, (column, value) in enumerate(columns.items()):
             rows = rows.add_column(place, column, pa.repeat(value, len(rows)))
         yield part, rows.replace_schema_metadata()
 
@@ -142,28 +142,28 @@ def write_table(path: Path, table: pa.Table) -> None:
         write_text(table.to_pandas().to_csv(index=False), path)
 
 
-def typical(made: dict[str, dict]) -> list[str]:
-    """Which steps are shown: those of a whole data set, and of each data set the first seed of the
-    size that has the most seeds (of several, the largest); and the first of any other notebook.
-    made: job -> manifest."""
-    plain = {
+def typical(manifest_of: dict[str, dict]) -> list[str]:
+    """The steps that are shown: those of a whole data set; of each data set, the run with the first
+    seed of the size that has the most seeds (of several such, the largest); and the first job of
+    any other notebook. manifest_of: job -> manifest."""
+    runs = {
         key: (m["keys"]["dataset"], int(size[1]), m["keys"]["seed"])
-        for key, m in made.items()
+        for key, m in manifest_of.items()
         if (size := re.fullmatch(r"n([1-9]\d*)-s\d+", m["keys"]["run"]))
     }
     seeds: dict[tuple[str, int], set[int]] = {}
-    for dataset, n_train, seed in plain.values():
+    for dataset, n_train, seed in runs.values():
         seeds.setdefault((dataset, n_train), set()).add(seed)
-    shown: dict[str, tuple[str, int, int]] = {}
+    shown_runs: dict[str, tuple[str, int, int]] = {}
     for dataset, n_train in sorted(seeds, key=lambda key: (len(seeds[key]), key[1])):
-        shown[dataset] = (dataset, n_train, min(seeds[dataset, n_train]))
-    of_data = [key for key, m in made.items() if not m["keys"]["run"]]
-    found = of_data + [key for key, run in plain.items() if shown[run[0]] == run]
-    there = {made[key]["notebook"] for key in found}
-    others: dict[str, str] = {}
-    for key, m in made.items():
-        others.setdefault(m["notebook"], key)
-    return found + [key for notebook, key in others.items() if notebook not in there]
+        shown_runs[dataset] = (dataset, n_train, min(seeds[dataset, n_train]))
+    dataset_keys = [key for key, m in manifest_of.items() if not m["keys"]["run"]]
+    keys = dataset_keys + [key for key, run in runs.items() if shown_runs[run[0]] == run]
+    notebooks = {manifest_of[key]["notebook"] for key in keys}
+    first_keys: dict[str, str] = {}
+    for key, m in manifest_of.items():
+        first_keys.setdefault(m["notebook"], key)
+    return keys + [key for notebook, key in first_keys.items() if notebook not in notebooks]
 
 
 def executed(job: Parameters) -> Path:
@@ -193,7 +193,7 @@ def moved(text: str) -> str:
 
 
 def back(text: str) -> str:
-    """What `moved` made, as it was.
+    """Undo `moved`.
 
     >>> back(moved("[a](../docs/glossary.md)"))
     '[a](../docs/glossary.md)'
@@ -204,19 +204,21 @@ def back(text: str) -> str:
 def pending(results: Path, analyses: list[Analysis]) -> bool:
     """Whether finished analyses have yet to be published as they are."""
     published = manifests.read_published(results)
-    made = {job.job: manifests.read(job.output) for job in analyses}
-    there = {key: m for key, m in published["jobs"].items() if is_analysis(m)}
-    return there != made or not all((results / name).exists() for name in published["files"])
+    manifest_of = {job.job: manifests.read(job.output) for job in analyses}
+    entries = {key: m for key, m in published["jobs"].items() if is_analysis(m)}
+    return entries != manifest_of or not all(
+        (results / name).exists() for name in published["files"]
+    )
 
 
 def finish(results: Path, analyses: list[Analysis]) -> None:
-    """Publish what these analyses made, write the site, and remove what is published no more."""
-    before = manifests.read_published(results)
-    steps = {key: m for key, m in before["jobs"].items() if not is_analysis(m)}
+    """Publish what these analyses made, write the site, and remove what is no longer published."""
+    published = manifests.read_published(results)
+    steps = {key: m for key, m in published["jobs"].items() if not is_analysis(m)}
     files = [results / name for name in TABLES if (results / name).exists()]
     files += [results / "notebooks" / f"{key}.ipynb" for key in typical(steps)]
-    files += [results / name for name in kept_adapters(before)]
-    files = [path for path in files if path.relative_to(results).as_posix() in before["files"]]
+    files += [results / name for name in kept_adapters(published)]
+    files = [path for path in files if path.relative_to(results).as_posix() in published["files"]]
     for job in analyses:
         files.append(keep_notebook(job, results))
         for path in sorted([*job.tables.glob("*"), *job.figures.glob("*")]):
@@ -229,21 +231,21 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
     files.append(gather_claims(results, analyses))
     files += explorer.write(results)
     files += write_site(results, [*sorted(typical(steps)), *(job.job for job in analyses)])
-    made = {job.job: manifests.read(job.output) for job in analyses}
-    write_manifests(results, steps | made, files, {})
+    manifest_of = {job.job: manifests.read(job.output) for job in analyses}
+    write_manifests(results, steps | manifest_of, files, {})
     tidy(results)
 
 
 def write_site(results: Path, jobs: list[str]) -> list[Path]:
     """Have the site written from the notebooks of these jobs, and return its files.
 
-    By a process of its own, as notebooks are run: this wing imports nothing of `findings`.
+    In a process of its own, as notebooks are run: this wing imports nothing of `findings`.
     """
     command = [sys.executable, "-m", "bigrec_lib.findings.site", str(results), *jobs]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-    if done.returncode:
-        raise StudyError(f"{results.name}: the site could not be written: {done.stderr.strip()}")
-    return [results / name for name in json.loads(done.stdout)]
+    process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if process.returncode:
+        raise StudyError(f"{results.name}: the site could not be written: {process.stderr.strip()}")
+    return [results / name for name in json.loads(process.stdout)]
 
 
 def kept_adapters(published: dict[str, dict]) -> list[str]:
@@ -251,40 +253,40 @@ def kept_adapters(published: dict[str, dict]) -> list[str]:
 
     published: the content of manifests.json.
     """
-    tuned = {m["outputs"].get(f"adapter/{WEIGHTS}") for m in published["jobs"].values()}
+    tuned_digests = {m["outputs"].get(f"adapter/{WEIGHTS}") for m in published["jobs"].values()}
     files = {Path(name): digest for name, digest in published["files"].items()}
-    kept = {
+    folders = {
         path.parent
         for path, digest in files.items()
-        if path.parts[0] == ADAPTERS and path.name == WEIGHTS and digest in tuned
+        if path.parts[0] == ADAPTERS and path.name == WEIGHTS and digest in tuned_digests
     }
-    return [path.as_posix() for path in files if path.parent in kept]
+    return [path.as_posix() for path in files if path.parent in folders]
 
 
 def gather_claims(results: Path, analyses: list[Analysis]) -> Path:
     """The claims of all analyses in one file, in the order of the notebooks."""
-    parts = [job.output / "claims.csv" for job in analyses]
-    rows = [pd.read_csv(path) for path in parts if path.exists()]
+    paths = [job.output / "claims.csv" for job in analyses]
+    frames = [pd.read_csv(path) for path in paths if path.exists()]
     path = results / "claims.csv"
-    write_text(pd.concat(rows).to_csv(index=False) if rows else "", path)
+    write_text(pd.concat(frames).to_csv(index=False) if frames else "", path)
     return path
 
 
-def write_manifests(results: Path, jobs: dict[str, dict], files: list[Path], more: dict) -> None:
-    """Write manifests.json. more: files with their hashes that are listed, too, as before."""
+def write_manifests(results: Path, jobs: dict[str, dict], files: list[Path], extra: dict) -> None:
+    """Write manifests.json. extra: further files with their hashes, listed if still there."""
     hashes = {path.relative_to(results).as_posix(): sha256(path) for path in files}
-    there = {name: digest for name, digest in more.items() if (results / name).exists()}
+    existing = {name: digest for name, digest in extra.items() if (results / name).exists()}
     write_json(
-        {"jobs": dict(sorted(jobs.items())), "files": dict(sorted((there | hashes).items()))},
+        {"jobs": dict(sorted(jobs.items())), "files": dict(sorted((existing | hashes).items()))},
         results / PUBLISHED,
     )
 
 
 def tidy(results: Path) -> None:
     """Remove files that are not listed, and empty folders."""
-    listed = {PUBLISHED, *manifests.read_published(results)["files"]}
+    names = {PUBLISHED, *manifests.read_published(results)["files"]}
     for path in sorted(results.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(results).as_posix() not in listed:
+        if path.is_file() and path.relative_to(results).as_posix() not in names:
             remove(path)
         elif path.is_dir() and not any(path.iterdir()):
             path.rmdir()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bigrec_lib.method.prompts import Domain
 
 OFFERED = 3  # titles that are offered in place of an unknown one
-GRAMS = 3  # characters by which titles are alike
+GRAMS = 3  # characters per n-gram by which titles are compared
 
 
 @dataclass(frozen=True)
@@ -77,37 +77,37 @@ class Catalogue:
         return finders.Grams(self.titles, GRAMS)
 
     def find(self, text: str) -> int | None:
-        """The title that a text is, but for case, accents and punctuation; None for no such."""
-        found = self.equal.find(text.strip())
-        return self.spelled.find(text) if found is None else found
+        """The title that equals a text up to case, accents and punctuation; None for no such."""
+        number = self.equal.find(text.strip())
+        return self.spelled.find(text) if number is None else number
 
     def alike(self, text: str) -> list[str]:
-        """The titles whose letters are most like a text's, at most OFFERED, the likest first."""
+        """At most OFFERED titles whose letters are most like a text's, the most similar first."""
         scores = self.grams.scores(text)
         best = np.argsort(-scores, kind="stable")[:OFFERED]
         return [self.titles[number] for number in best if scores[number] > 0]
 
     def history(self, texts: Sequence[str]) -> list[int]:
-        """The titles that some texts are.
+        """The numbers of the titles in a history.
 
-        Raises UnknownTitle that offers the nearest titles for every text that is none, StudyError
-        for no text at all, or a single string.
+        Raises UnknownTitle that offers the nearest titles for every text that is no title,
+        StudyError for no text at all, or a single string.
         """
         if isinstance(texts, str):
             raise StudyError(f"a history is a list of titles, not {texts!r:.60}: put it in [ ]")
         if not texts:
             raise StudyError("the history is empty: give at least one title")
-        found = {text: self.find(text) for text in texts}
-        unknown = [text for text, number in found.items() if number is None]
+        numbers = {text: self.find(text) for text in texts}
+        unknown = [text for text, number in numbers.items() if number is None]
         if unknown:
             raise UnknownTitle("\n".join(map(self.offer, unknown)))
-        return [number for text in texts if (number := found[text]) is not None]
+        return [number for text in texts if (number := numbers[text]) is not None]
 
     def offer(self, text: str) -> str:
         """What to say of a text that is no title."""
-        near = "; ".join(self.alike(text))
+        nearest = "; ".join(self.alike(text))
         return f"{text!r:.200} is not in the catalogue: " + (
-            f"the nearest titles are {near}" if near else "no title is like it"
+            f"the nearest titles are {nearest}" if nearest else "no title is like it"
         )
 
 
@@ -115,8 +115,8 @@ class Catalogue:
 class Recommender:
     """A study's tuned LLM, and a catalogue with its vectors (I, d) float32: `open` makes one.
 
-    writing, space: the parameters of the study's 03 and 04. longest: titles of a history, as
-    the adapter has learnt. room: tokens of a text, as 03 allows. adapter: its folder.
+    writing, space: the parameters of the study's 03 and 04. longest: titles of a history that
+    the adapter has learnt at most. room: tokens that 03 allows a text. adapter: its folder.
     """
 
     study: str
@@ -144,14 +144,14 @@ class Recommender:
         jobs = published(project, study)
         dataset = chosen(jobs, study, dataset)
         key, adapter = adapter_of(project, study, dataset, jobs)
-        run = key.removesuffix("02_tune_llm")
-        written = job_of(study, jobs, f"{run}03_generate_titles")
-        grounded = job_of(study, jobs, f"{run}04_ground_to_items")
-        here = {"root": str(project)}
-        writing = GenerateTitles.check(written["parameters"] | here)
-        space = GroundToItems.check(grounded["parameters"] | here)
-        data = jobs[f"{dataset}.01_prepare_data"]
-        catalogue = catalogue_of(project / "results" / study, dataset, data)
+        prefix = key.removesuffix("02_tune_llm")
+        writing_job = job_of(study, jobs, f"{prefix}03_generate_titles")
+        grounding_job = job_of(study, jobs, f"{prefix}04_ground_to_items")
+        root = {"root": str(project)}
+        writing = GenerateTitles.check(writing_job["parameters"] | root)
+        space = GroundToItems.check(grounding_job["parameters"] | root)
+        preparation = jobs[f"{dataset}.01_prepare_data"]
+        catalogue = catalogue_of(project / "results" / study, dataset, preparation)
         base = steps.load(writing)
         vectors = None
         if space.embedder == "base":
@@ -168,8 +168,8 @@ class Recommender:
             vectors,
             writing,
             space,
-            longest=data["parameters"]["history"],
-            room=written["facts"]["max_new_tokens"],
+            longest=preparation["parameters"]["history"],
+            room=writing_job["facts"]["max_new_tokens"],
         )
 
     def recommend(
@@ -202,10 +202,10 @@ class Recommender:
 
         room = search_rules.room_for(self.answers, 1.0) if constrained else self.room
         search = search_rules.Search(room, beams, 1, self.writing.length_penalty)
-        (found,) = generation.generate(
+        (outputs,) = generation.generate(
             self.tuned, [prompt], search, self.trie if constrained else None
         )
-        return [prompts.title_of(beam.text) for beam in found], [beam.score for beam in found]
+        return [prompts.title_of(beam.text) for beam in outputs], [beam.score for beam in outputs]
 
     def ground(self, text: str, seen: set[int], k: int, gamma: float) -> pd.DataFrame:
         """Step 2: the k nearest titles, as `Recommendation.items` has them."""
@@ -214,13 +214,13 @@ class Recommender:
         distances = grounding.distances(self.embed(text), self.vectors)
         weights = reweighting.popularity_weights(self.catalogue.counts)
         logs = reweighting.reweighted(reweighting.log_distances(distances), weights, gamma)
-        (near,) = grounding.first(logs, k)
+        (numbers,) = grounding.first(logs, k)
         return pd.DataFrame(
             {
-                "title": [self.catalogue.titles[number] for number in near],
-                "distance": distances[0, near],
-                "adjusted": np.exp(logs[0, near]),
-                "seen": [int(number) in seen for number in near],
+                "title": [self.catalogue.titles[number] for number in numbers],
+                "distance": distances[0, numbers],
+                "adjusted": np.exp(logs[0, numbers]),
+                "seen": [int(number) in seen for number in numbers],
             }
         )
 
@@ -231,10 +231,10 @@ class Recommender:
         model, tokenizer = self.tuned.model, self.tuned.tokenizer
         base = llm.LLM(self.tuned.name, model.get_base_model(), tokenizer)
         tokens = embedding.tokenise(base, [text])
-        off = model.disable_adapter if self.space.embedder == "base" else nullcontext
-        with off(), tqdm(disable=True) as bar:
-            found = embedding.compute(base, tokens, self.space.batch_size, bar)
-        return found.float().numpy()
+        context = model.disable_adapter if self.space.embedder == "base" else nullcontext
+        with context(), tqdm(disable=True) as bar:
+            vector = embedding.compute(base, tokens, self.space.batch_size, bar)
+        return vector.float().numpy()
 
     @cached_property
     def answers(self) -> list[list[int]]:
@@ -260,8 +260,8 @@ def recommend(
     constrained: bool = False,
 ) -> Recommendation:
     """`Recommender.recommend` with a study's adapter; for several histories, `open` one."""
-    opened = Recommender.open(study, dataset)
-    return opened.recommend(titles, k, beams, gamma, constrained)
+    recommender = Recommender.open(study, dataset)
+    return recommender.recommend(titles, k, beams, gamma, constrained)
 
 
 # ------------------------------------------------------------------------- what a study offers
@@ -271,11 +271,11 @@ def published(project: Path, study: str) -> dict[str, dict]:
     """The published manifests of a study. Raises StudyError if nothing is published."""
     results = project / "results" / study
     if not (results / manifests.PUBLISHED).exists():
-        there = sorted(path.parent.name for path in results.parent.glob(f"*/{manifests.PUBLISHED}"))
-        others = f", or choose one of {', '.join(there)}" if there else ""
+        names = sorted(path.parent.name for path in results.parent.glob(f"*/{manifests.PUBLISHED}"))
+        hint = f", or choose one of {', '.join(names)}" if names else ""
         raise StudyError(
             f"study {study} has published nothing (there is no {manifests.PUBLISHED} in "
-            f"results/{study}): run `make study STUDY={study}`{others}"
+            f"results/{study}): run `make study STUDY={study}`{hint}"
         )
     return manifests.read_published(results)["jobs"]
 
@@ -287,11 +287,11 @@ def datasets_of(jobs: dict[str, dict]) -> list[str]:
 
 def chosen(jobs: dict[str, dict], study: str, dataset: str) -> str:
     """A data set of the study; its first for ''. Raises StudyError for one it does not have."""
-    there = datasets_of(jobs)
-    if dataset not in ("", *there) or not there:
-        known = f"choose one of {', '.join(there)}" if there else "it has published none"
-        raise StudyError(f"study {study} has no data set {dataset!r}: {known}")
-    return dataset or there[0]
+    datasets = datasets_of(jobs)
+    if dataset not in ("", *datasets) or not datasets:
+        hint = f"choose one of {', '.join(datasets)}" if datasets else "it has published none"
+        raise StudyError(f"study {study} has no data set {dataset!r}: {hint}")
+    return dataset or datasets[0]
 
 
 def job_of(study: str, jobs: dict[str, dict], key: str) -> dict:
@@ -306,11 +306,12 @@ def job_of(study: str, jobs: dict[str, dict], key: str) -> dict:
 def adapter_of(project: Path, study: str, dataset: str, jobs: dict[str, dict]) -> tuple[str, Path]:
     """The job that tuned an adapter for a data set, and the adapter's folder.
 
-    The one of the study's typical run if it is there; the one in `runs/` before the published one.
+    The one of the study's typical run if there is one; the folder in `runs/` if it is there, else
+    the published one.
     Raises StudyError that says which command makes one.
     """
-    plain = re.compile(re.escape(dataset) + r"\.(n\d+-s\d+)\.02_tune_llm")
-    keys = [key for key in [*publish.typical(jobs), *jobs] if plain.fullmatch(key)]
+    pattern = re.compile(re.escape(dataset) + r"\.(n\d+-s\d+)\.02_tune_llm")
+    keys = [key for key in [*publish.typical(jobs), *jobs] if pattern.fullmatch(key)]
     for key in keys:
         run = key.split(".")[-2]
         tuning = project / "runs" / study / dataset / run / "tuning"
@@ -334,8 +335,8 @@ def catalogue_of(results: Path, dataset: str, preparation: dict) -> Catalogue:
             f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
         )
     items = pd.read_parquet(path, filters=[("dataset", "=", dataset)])
-    titles, of_item = prepared.candidates(items)
-    counts = np.bincount(of_item, weights=items.train_count).astype(np.int64)
+    titles, candidate_of = prepared.candidates(items)
+    counts = np.bincount(candidate_of, weights=items.train_count).astype(np.int64)
     return Catalogue(titles, counts, manifests.words_of(preparation))
 
 
@@ -346,15 +347,15 @@ def example(results: Path, dataset: str) -> tuple[list[str], str]:
         raise StudyError(
             f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
         )
-    wanted = [("dataset", "=", dataset), ("split", "=", "test")]
-    first = pd.read_parquet(path, filters=wanted).iloc[0]
-    items = pd.read_parquet(results / "items.parquet", filters=wanted[:1])
+    filters = [("dataset", "=", dataset), ("split", "=", "test")]
+    row = pd.read_parquet(path, filters=filters).iloc[0]
+    items = pd.read_parquet(results / "items.parquet", filters=filters[:1])
     title_of = items.set_index("item").title
-    return title_of[first.history].tolist(), title_of[first.target]
+    return title_of[row.history].tolist(), title_of[row.target]
 
 
 def vectors_of(embedder: LLM, titles: list[str], p: GroundToItems) -> np.ndarray:
-    """The vectors of a catalogue, (I, d) float32: the study's, else embedded into the cache."""
+    """The vectors of a catalogue, (I, d) float32: the study's, else embedded now and cached."""
     from bigrec_lib.method import embedding
 
     path = p.output / "vectors" / "titles.safetensors"
@@ -362,12 +363,12 @@ def vectors_of(embedder: LLM, titles: list[str], p: GroundToItems) -> np.ndarray
         vectors = embedding.load(path)["vectors"]
         if len(vectors) == len(titles):
             return vectors
-    code = provenance.code_of("method.embedding.embed")[:12]
-    return embedding.embed(embedder, titles, p.batch_size, assets.cache_dir() / "vectors" / code)
+    digest = provenance.code_of("method.embedding.embed")[:12]
+    return embedding.embed(embedder, titles, p.batch_size, assets.cache_dir() / "vectors" / digest)
 
 
 def check_request(k: int, beams: int, gamma: float) -> None:
-    """Raise StudyError for numbers that mean nothing."""
+    """Raise StudyError for numbers out of range."""
     for name, number in {"k": k, "beams": beams}.items():
         if number < 1:
             raise StudyError(f"{name} is {number}: it has to be 1 or more")

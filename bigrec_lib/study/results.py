@@ -50,19 +50,19 @@ def write(
     examples: dict[str, np.ndarray],
     ranks: Ranks,
     lists: dict[str, np.ndarray],
-    further: dict[tuple[str, str], pd.DataFrame] | None = None,
+    extra: dict[tuple[str, str], pd.DataFrame] | None = None,
 ) -> None:
     """Write a job's ranks, lists and metrics.
 
     examples: split -> the examples that ranks and lists are of, in their order. lists: method ->
     (n, K) candidates of the test examples, best first; each is listed as the first item that bears
-    its title; -1, a title of another data set, stays -1. further: (method, split) ->
+    its title; -1, a title of another data set, stays -1. extra: (method, split) ->
     `metrics.summary` of what has no ranks of its own.
     """
     write_parquet(rank_rows(ranks, examples), p.output / "ranks.parquet")
     first_items = np.unique(data.items.title_group).astype(np.int32)
     write_parquet(list_rows(lists, examples["test"], first_items), p.output / "lists.parquet")
-    summaries = {key: metrics.summary(frame) for key, frame in ranks.items()} | (further or {})
+    summaries = {key: metrics.summary(frame) for key, frame in ranks.items()} | (extra or {})
     write_text(metrics.long(summaries, model).to_csv(index=False), p.output / "metrics.csv")
 
 
@@ -88,24 +88,24 @@ def write_explorer(
     contenders: pd.DataFrame,
     examples: np.ndarray,
     prompts: list[str],
-    chosen: dict[str, float],
+    gamma_of: dict[str, float],
     gammas: np.ndarray,
 ) -> None:
-    """Write what ranks some examples again at any γ.
+    """Write what it takes to rank some examples again at any γ.
 
-    contenders: `contenders.table`; examples, prompts: (n,) of its rows, in their order; chosen:
-    weights -> γ; gammas: (G,).
+    contenders: `contenders.table`; examples, prompts: (n,) of its rows, in their order; gamma_of:
+    weights -> the chosen γ; gammas: (G,).
     """
     first_items = np.unique(data.items.title_group).astype(np.int32)
-    _, at = np.unique(contenders.row, return_inverse=True)
+    _, places = np.unique(contenders.row, return_inverse=True)
     columns = ["example", "weights", "gamma", "prompt", "low", "high"]
     columns += ["items", "logs", "pulls", "gammas", "rank", "ties"]
     frame = contenders.assign(
-        example=examples[at],
-        gamma=contenders.weights.map(chosen),
-        prompt=[prompts[number] for number in at],
-        items=[first_items[few] for few in contenders.candidates],
-        gammas=[gammas] * len(at),
+        example=examples[places],
+        gamma=contenders.weights.map(gamma_of),
+        prompt=[prompts[place] for place in places],
+        items=[first_items[candidates] for candidates in contenders.candidates],
+        gammas=[gammas] * len(places),
     )
     write_parquet(frame[columns], p.output / "explorer.parquet")
 
@@ -129,18 +129,18 @@ def list_rows(
 
     lists: method -> (n, K) candidates; first_items: (I,) the first item of each candidate.
     """
-    item = np.append(first_items, np.int32(-1))  # -1 stays -1
+    item_of = np.append(first_items, np.int32(-1))  # -1 stays -1
     frames = [
-        pd.DataFrame({"method": method, "example": examples, "items": list(item[shown])})
-        for method, shown in lists.items()
+        pd.DataFrame({"method": method, "example": examples, "items": list(item_of[candidates])})
+        for method, candidates in lists.items()
     ]
     return pd.concat(frames, ignore_index=True)
 
 
-def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
-    """A published table, such as ranks.parquet, or the rows of it whose columns are as `wanted`.
+def read(results: Path, name: str, **values: object) -> pd.DataFrame:
+    """A published table, such as ranks.parquet, or its rows whose columns have these `values`.
 
-    A key that is younger than the study is filled in as what means nothing.
+    Keys that are younger than the study get the value that means nothing (`row_keys.KEYS`).
     Raises StudyError if the study has published no such table.
     """
     path = results / name
@@ -148,20 +148,20 @@ def read(results: Path, name: str, **wanted: object) -> pd.DataFrame:
         raise StudyError(f"no {name} in {results}: run the study first")
     if path.suffix == ".csv":
         frame = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
-        for column, value in wanted.items():
+        for column, value in values.items():
             frame = frame[frame[column] == value]
         frame = frame.reset_index(drop=True)
     else:
-        filters = [(column, "=", value) for column, value in wanted.items()] or None
+        filters = [(column, "=", value) for column, value in values.items()] or None
         frame = pd.read_parquet(path, filters=filters)
-    younger = {key: nothing for key, nothing in KEYS.items() if key not in frame}
-    return frame.assign(**younger) if "run" in frame else frame
+    defaults = {key: default for key, default in KEYS.items() if key not in frame}
+    return frame.assign(**defaults) if "run" in frame else frame
 
 
 def read_ranks(results: Path, split: str = "test") -> pd.DataFrame:
     """Every method's ranks of a study: `row_keys.KEYS`, method, example, rank, ties.
 
-    Methods are a category: to compare millions of strings takes a tenth of a second each time.
+    Methods are a category: comparing millions of strings takes a tenth of a second each time.
     """
     ranks = read(results, "ranks.parquet", split=split).drop(columns="split")
     return ranks.astype({"method": "category"})

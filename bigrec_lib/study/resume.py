@@ -1,8 +1,8 @@
 """A study goes on without its `runs/`: what its jobs made is taken from its results.
 
-Titles, ranks and other rows come from the published tables, adapters from their folders. A job of
-which more was there, such as vectors, networks or an adapter that is not published, still counts as
-done, as long as nothing that reads it has to run.
+Titles, ranks and other rows come from the published tables, adapters from their folders. A job that
+made more, such as vectors, networks or an adapter that is not published, still counts as done as
+long as nothing that reads it has to run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from bigrec_lib.study.parameters_checks import Parameters
 
 NOTE = "taken_up.json"  # lies in a folder that was filled from the results: what it lacks
 CODE = ("bigrec_lib/method/", "bigrec_lib/study/steps.py")  # makes adapters and titles
-READ = ("adapter/adapter_model", "vectors/", "networks/", "scores/")  # by other jobs; in no table
+READ = (
+    "adapter/adapter_model",
+    "vectors/",
+    "networks/",
+    "scores/",
+)  # read by others, in no table
 
 
 def take_up(planned: dict[str, Parameters]) -> list[str]:
@@ -37,7 +42,7 @@ def take_up(planned: dict[str, Parameters]) -> list[str]:
         return []
     published = manifests.read_published(results)
     places = {job.output: key for key, job in planned.items()}
-    taken = {
+    jobs = {
         key: job
         for key, job in planned.items()
         if not isinstance(job, Analysis | PrepareData)
@@ -45,21 +50,21 @@ def take_up(planned: dict[str, Parameters]) -> list[str]:
         and not (job.runs / "begun" / f"{key}.json").exists()
         and same(job, published["jobs"], places)
     }
-    made = {key: published["jobs"][key] for key in taken}
+    entries = {key: published["jobs"][key] for key in jobs}
     for table, names in publish.TABLES.items():
-        wanted = [(key, part) for key in taken for part in names if part in made[key]["rows"]]
-        if not wanted:
+        parts = [(key, part) for key in jobs for part in names if part in entries[key]["rows"]]
+        if not parts:
             continue
         path = results / table
         if sha256(path) != published["files"][table]:
             raise StudyError(f"{path} is not the file that was published: check it out anew")
         rows = read_rows(path)
-        for key, part in wanted:
-            at = made[key]["rows"][part]
-            write_rows(rows.slice(*at), made[key]["keys"], taken[key].output / part)
-    for key, job in taken.items():
-        complete(job, made[key], published["files"])
-    return list(taken)
+        for key, part in parts:
+            span = entries[key]["rows"][part]
+            write_rows(rows.slice(*span), entries[key]["keys"], jobs[key].output / part)
+    for key, job in jobs.items():
+        complete(job, entries[key], published["files"])
+    return list(jobs)
 
 
 def same(job: Parameters, jobs: dict[str, dict], places: dict[Path, str]) -> bool:
@@ -67,21 +72,22 @@ def same(job: Parameters, jobs: dict[str, dict], places: dict[Path, str]) -> boo
 
     places: output -> job.
     """
-    read = {maker: places.get(folder, "") for maker, folder in job.inputs.items()}
-    if not jobs.keys() >= {job.job, *read.values()}:
+    inputs = {maker: places.get(folder, "") for maker, folder in job.inputs.items()}
+    if not jobs.keys() >= {job.job, *inputs.values()}:
         return False
-    was = jobs[job.job]
+    manifest = jobs[job.job]
     return (
-        "rows" in was
-        and manifests.with_defaults(job, was["parameters"]) == job.model_dump(exclude={"root"})
-        and was["materials"] == job.materials
-        and of_code(job, was["sources"]) == of_code(job, job.sources)
-        and was["inputs"] == {maker: manifests.substance(jobs[key]) for maker, key in read.items()}
+        "rows" in manifest
+        and manifests.with_defaults(job, manifest["parameters"]) == job.model_dump(exclude={"root"})
+        and manifest["materials"] == job.materials
+        and of_code(job, manifest["sources"]) == of_code(job, job.sources)
+        and manifest["inputs"]
+        == {maker: manifests.substance(jobs[key]) for maker, key in inputs.items()}
     )
 
 
 def of_code(job: Parameters, sources: dict[str, str]) -> dict[str, str]:
-    """The part of a job's sources that makes what it makes.
+    """The part of a job's sources that its output depends on.
 
     Adapters and titles are costly, and the library alone makes them: what their notebooks say about
     them is no reason to make them again. All other notebooks compute.
@@ -100,34 +106,34 @@ def read_rows(table: Path) -> pa.Table:
 
 
 def write_rows(rows: pa.Table, keys: dict[str, object], path: Path) -> None:
-    """Write a job's rows of a published table as the job stores them, without what is in front."""
-    in_front = [*keys, *["split"] * (path.stem in ("valid", "test"))]
-    rows = rows.drop_columns(in_front)
-    of_others = [name for name in rows.column_names if 0 < len(rows) == rows[name].null_count]
-    rows = rows.drop_columns(of_others)
+    """Write a job's rows of a published table as the job stores them, without the keys in front."""
+    key_columns = [*keys, *["split"] * (path.stem in ("valid", "test"))]
+    rows = rows.drop_columns(key_columns)
+    empty_columns = [name for name in rows.column_names if 0 < len(rows) == rows[name].null_count]
+    rows = rows.drop_columns(empty_columns)
     if path.suffix == ".csv":
         write_text(rows.to_pandas().to_csv(index=False), path)
     else:
         write_parquet(rows, path)
 
 
-def complete(job: Parameters, made: dict, files: dict[str, str]) -> None:
-    """Add a job's adapter, its executed notebook and what it lacks; its manifest comes last."""
+def complete(job: Parameters, manifest: dict, files: dict[str, str]) -> None:
+    """Add a job's adapter, executed notebook and note of what it lacks; its manifest comes last."""
     if isinstance(job, TuneLLM):
-        copy_adapter(job, made, files)
-    shown = job.results / "notebooks" / f"{job.job}.ipynb"
-    if shown.exists():
-        write_text(publish.back(shown.read_text(encoding="utf-8")), publish.executed(job))
-    lacking = [name for name in made["outputs"] if not (job.output / name).exists()]
-    write_json({"lacks": lacking}, job.output / NOTE)
-    write_json(made, job.output / manifests.NAME)
+        copy_adapter(job, manifest, files)
+    notebook = job.results / "notebooks" / f"{job.job}.ipynb"
+    if notebook.exists():
+        write_text(publish.back(notebook.read_text(encoding="utf-8")), publish.executed(job))
+    omissions = [name for name in manifest["outputs"] if not (job.output / name).exists()]
+    write_json({"lacks": omissions}, job.output / NOTE)
+    write_json(manifest, job.output / manifests.NAME)
 
 
-def copy_adapter(job: TuneLLM, made: dict, files: dict[str, str]) -> None:
+def copy_adapter(job: TuneLLM, manifest: dict, files: dict[str, str]) -> None:
     """Copy the adapter, if it is among the published ones."""
-    digest = made["outputs"][f"adapter/{publish.WEIGHTS}"]
-    for name, found in files.items():
-        if found == digest and name.startswith(f"{publish.ADAPTERS}/"):
+    digest = manifest["outputs"][f"adapter/{publish.WEIGHTS}"]
+    for name, file_digest in files.items():
+        if file_digest == digest and name.startswith(f"{publish.ADAPTERS}/"):
             job.adapter.mkdir(parents=True, exist_ok=True)
             for path in (job.results / name).parent.glob("adapter_*"):
                 shutil.copyfile(path, job.adapter / path.name)
@@ -138,10 +144,10 @@ def lacks(folder: Path) -> list[str] | None:
     path = folder / NOTE
     if not path.exists():
         return None
-    noted = json.loads(path.read_text(encoding="utf-8"))["lacks"]
-    return [name for name in noted if not (folder / name).exists()]
+    names = json.loads(path.read_text(encoding="utf-8"))["lacks"]
+    return [name for name in names if not (folder / name).exists()]
 
 
 def withheld(folder: Path) -> list[str]:
-    """Those of the files it lacks that other jobs may read."""
+    """The files that a folder lacks and that other jobs may read."""
     return [name for name in lacks(folder) or [] if name.startswith(READ)]

@@ -40,7 +40,7 @@ def failures(name: str) -> Path:
 
 
 def run_notebook(name: str, key: str) -> None:
-    """One notebook of a study, unless what it reads turned out as it was."""
+    """One notebook of a study, unless what it reads came out the same."""
     study = studies.load(name)
     job = expansion.jobs(name, study)[key]
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
@@ -139,7 +139,7 @@ def reported(name: str, key: str) -> Iterator[None]:
 
 @contextmanager
 def held(name: str, key: str) -> Iterator[None]:
-    """Hold a job's lock, if the batch that started it, if any, is still the one that runs.
+    """Hold a job's lock, provided that the batch that started it, if any, still runs.
 
     A killed batch may leave a job behind that has yet to begin. The job looks at the batch's word
     after it has taken its lock; the next batch looks at the locks after it has written its word.
@@ -158,6 +158,6 @@ def progress(name: str) -> str:
     if not path.exists():
         return ""
     todo = json.loads(path.read_text(encoding="utf-8"))
-    left = {key: seconds for key, seconds in todo.items() if not marker(name, key).exists()}
-    time_left = f", {plan.about(sum(map(float, left.values())))} left" if all(left.values()) else ""
-    return f" ({len(todo) - len(left)} of {len(todo)} jobs done{time_left})"
+    rest = {key: seconds for key, seconds in todo.items() if not marker(name, key).exists()}
+    time_left = f", {plan.about(sum(map(float, rest.values())))} left" if all(rest.values()) else ""
+    return f" ({len(todo) - len(rest)} of {len(todo)} jobs done{time_left})"

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from bigrec_lib.method.samples import Sample
     from bigrec_lib.study.parameters import GenerateTitles, TuneLLM
 
-EVERY = 20  # one general instruction in so many is held out
+EVERY = 20  # one general instruction in this many is held out
 ROOM = 0.999  # share of the catalogue's titles that fit into a generation
 
 
 def tuning_samples(p: TuneLLM, tokenizer) -> tuple[list[Sample], list[Sample]]:
-    """The training samples drawn under the seed, or those that 13a has chosen; and validation's."""
+    """The training samples, drawn under the seed or chosen by 13a; and those of validation."""
     if p.selection:
         train = chosen_samples(p, tokenizer)
     else:
@@ -34,7 +34,7 @@ def tuning_samples(p: TuneLLM, tokenizer) -> tuple[list[Sample], list[Sample]]:
 
 
 def chosen_samples(p: TuneLLM, tokenizer) -> list[Sample]:
-    """The training samples of `p.selection`, in the order of their time.
+    """The training samples of `p.selection`, in chronological order.
 
     Raises StudyError if 13a has chosen no such samples, or the adapter is to learn anything else.
     """
@@ -54,8 +54,8 @@ def chosen_samples(p: TuneLLM, tokenizer) -> list[Sample]:
         )
     data = prepared.read(p.data)
     train = data.examples("train")
-    chosen = pc.is_in(train["example"], pa.array(rows.example))
-    examples = train.filter(chosen).to_pandas()
+    mask = pc.is_in(train["example"], pa.array(rows.example))
+    examples = train.filter(mask).to_pandas()
     return samples.samples(examples, data.titles, data.words, tokenizer, p.max_tokens)
 
 
@@ -74,15 +74,17 @@ def likelihoods(p: TuneLLM, tuned: LLM) -> pd.DataFrame:
     from bigrec_lib.method import answers
 
     data = prepared.read(p.data)
-    own = data.examples("test", p.n_scored).to_pandas()
-    other = sequences.strangers(own.user.to_numpy(), STRANGERS)
-    foreign = own.assign(history=own.history.to_numpy()[other])
+    test = data.examples("test", p.n_scored).to_pandas()
+    strangers = sequences.strangers(test.user.to_numpy(), STRANGERS)
+    foreign_test = test.assign(history=test.history.to_numpy()[strangers])
     frames = []
-    for what, examples in {OWN: own, OTHER: foreign}.items():
-        told = samples.samples(examples, data.titles, data.words, tuned.tokenizer, p.max_tokens)
-        found, tokens = answers.log_likelihoods(tuned, told, p.batch_size)
-        parts = {what: found} | ({TOKENS: tokens} if what == OWN else {})
-        frames += [own[["example"]].assign(what=name, value=part) for name, part in parts.items()]
+    for what, examples in {OWN: test, OTHER: foreign_test}.items():
+        test_samples = samples.samples(
+            examples, data.titles, data.words, tuned.tokenizer, p.max_tokens
+        )
+        logs, tokens = answers.log_likelihoods(tuned, test_samples, p.batch_size)
+        parts = {what: logs} | ({TOKENS: tokens} if what == OWN else {})
+        frames += [test[["example"]].assign(what=name, value=part) for name, part in parts.items()]
     return pd.concat(frames, ignore_index=True).assign(split="test", method="bigrec")
 
 
@@ -97,9 +99,9 @@ def tune(p: TuneLLM, base: LLM, train: Sequence[Sample], valid: Sequence[Sample]
     if not p.instructions:
         return tuning.tune(base, train, valid, settings, p.adapter)
     general = p.adapter / "instructions"
-    told = samples.instructions(Path(p.instructions), base.tokenizer, p.max_tokens)
-    first = [sample for number, sample in enumerate(told) if number % EVERY]
-    tuning.tune(base, first, told[::EVERY], settings, general)
+    instructions = samples.instructions(Path(p.instructions), base.tokenizer, p.max_tokens)
+    general_train = [sample for number, sample in enumerate(instructions) if number % EVERY]
+    tuning.tune(base, general_train, instructions[::EVERY], settings, general)
     return tuning.tune(base, train, valid, settings, p.adapter, start=general)
 
 
@@ -135,17 +137,17 @@ def open_writing(p: GenerateTitles) -> Writing:
     tuned = load(p, p.adapter)
     answers = beams.answer_tokens(tuned.tokenizer, data.titles)
     longest = beams.room_for(answers, 1.0 if p.constrained else ROOM)
-    told_of = {}
+    prompts_of = {}
     for split, n in {"valid": p.n_valid, "test": p.n_test}.items():
-        frame = data.examples(split, n).to_pandas()
-        told = samples.samples(frame, data.titles, words, tuned.tokenizer, p.max_tokens)
-        told_of[split] = dict(
-            zip(frame.example.tolist(), [sample.prompt for sample in told], strict=True)
+        examples = data.examples(split, n).to_pandas()
+        split_samples = samples.samples(examples, data.titles, words, tuned.tokenizer, p.max_tokens)
+        prompts_of[split] = dict(
+            zip(examples.example.tolist(), [sample.prompt for sample in split_samples], strict=True)
         )
     room = p.max_new_tokens or longest
     search = beams.Search(room, p.beams, p.batch_size, p.length_penalty)
     trie = fitting_trie(answers, room) if p.constrained else None
-    return Writing(tuned, data, answers, told_of, search, trie)
+    return Writing(tuned, data, answers, prompts_of, search, trie)
 
 
 def fitting_trie(answers: Sequence[Sequence[int]], room: int) -> Trie:
@@ -167,12 +169,12 @@ def fitting_trie(answers: Sequence[Sequence[int]], room: int) -> Trie:
 def words_for(p: GenerateTitles, data: prepared.Prepared) -> Domain:
     """What the prompts of `p` call the domain.
 
-    Raises StudyError where words that should be other ones are the data set's own.
+    Raises StudyError where words that are to differ are the data set's own.
     """
     if not p.worded:
         return data.words
-    other = prepared.read(p.prepared(p.words_of)).words if p.worded == "wrong" else None
-    words = other or prompts.DOMAINS["items"]
+    wrong_words = prepared.read(p.prepared(p.words_of)).words if p.worded == "wrong" else None
+    words = wrong_words or prompts.DOMAINS["items"]
     if words == data.words:
         raise StudyError(
             f"prompts of {p.dataset} already have the words {words.one!r}, {words.consumed!r}: "
@@ -181,9 +183,9 @@ def words_for(p: GenerateTitles, data: prepared.Prepared) -> Domain:
     return words
 
 
-def check_base(grounded: Sequence[Path]) -> None:
-    """Raise StudyError where 04 has embedded titles with an adapter: those are not of one space."""
-    for folder in grounded:
+def check_base(folders: Sequence[Path]) -> None:
+    """Raise StudyError where 04 embedded titles with an adapter: they do not share a space then."""
+    for folder in folders:
         if manifests.read(folder)["facts"]["embedder"] != "base":
             raise StudyError(
                 f"{folder}: its titles were embedded with an adapter, so vectors of several data "

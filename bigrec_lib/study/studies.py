@@ -53,9 +53,9 @@ def load(name: str) -> Study:
         )
     path = ROOT / "studies" / f"{name}.yaml"
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise StudyError(f"no study {name!r} in {path.parent.name}/: choose one of {known}")
-    where = path.relative_to(ROOT)
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise StudyError(f"no study {name!r} in {path.parent.name}/: choose one of {names}")
+    place = path.relative_to(ROOT)
     try:
         document = OnceEach(path.read_text(encoding="utf-8")).get_single_data() or {}
         if not isinstance(document, dict):
@@ -66,11 +66,11 @@ def load(name: str) -> Study:
             study = expansion.now(study)
             check(name, study)
     except ValidationError as error:
-        raise StudyError(f"{where}: {explain(error)}") from None
+        raise StudyError(f"{place}: {explain(error)}") from None
     except yaml.YAMLError as error:
-        raise StudyError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+        raise StudyError(f"{place} is not YAML: {' '.join(str(error).split())}") from None
     except StudyError as error:
-        raise StudyError(f"{where}: {error}") from None
+        raise StudyError(f"{place}: {error}") from None
     return study
 
 
@@ -84,13 +84,13 @@ def check(name: str, study: Study) -> None:
             raise StudyError(f"later: {key} is no key that a study can do without")
     check_settings(study)
     check_llms(study)
-    named = {
+    mentions = {
         "tuning": study.tuning,
         "selection": study.selection.datasets if study.selection else (),
         "joint": study.joint.datasets if study.joint else (),
         "alignment": study.alignment.ranked_on if study.alignment else (),
     }
-    for key, datasets in named.items():
+    for key, datasets in mentions.items():
         for dataset in datasets:
             if dataset not in study.datasets:
                 raise StudyError(f"{key}: {dataset} is not one of the datasets")
@@ -113,18 +113,18 @@ def check(name: str, study: Study) -> None:
 
 def check_settings(study: Study) -> None:
     """Raise StudyError for a tuning setting whose name means something else in the results."""
-    taken = {OWN: "the study's own settings", MATCHED: "the key `matched`"}
-    taken[MERGED] = "the key `recommendation_spaces`"
+    meanings = {OWN: "the study's own settings", MATCHED: "the key `matched`"}
+    meanings[MERGED] = "the key `recommendation_spaces`"
     if study.shuffled:
-        taken[SHUFFLED] = "the key `shuffled`"
+        meanings[SHUFFLED] = "the key `shuffled`"
     for name, settings in study.settings.items():
         if name.startswith(PICKED):
             raise StudyError(
                 f"settings: {name}: {PICKED} opens the names of selected samples: "
                 "choose another name"
             )
-        if name in taken:
-            raise StudyError(f"settings: {name} stands for {taken[name]}: choose another name")
+        if name in meanings:
+            raise StudyError(f"settings: {name} stands for {meanings[name]}: choose another name")
         if (name == SHUFFLED) != bool(settings.get("shuffled")):
             raise StudyError(
                 f"settings: {name}: a setting learns other users' answers (shuffled: true) if, and "
@@ -133,17 +133,17 @@ def check_settings(study: Study) -> None:
 
 
 def check_spaces(study: Study) -> None:
-    """Raise StudyError for recommendation spaces of one domain, or a control that is none."""
-    asked = study.recommendation_spaces
-    if not asked:
+    """Raise StudyError for recommendation spaces of one domain, or a control that cannot be one."""
+    spaces = study.recommendation_spaces
+    if not spaces:
         return
-    if asked.control and asked.control not in study.datasets:
+    if spaces.control and spaces.control not in study.datasets:
         raise StudyError(
-            f"recommendation_spaces: {asked.control}, the control, is not one of the datasets"
+            f"recommendation_spaces: {spaces.control}, the control, is not one of the datasets"
         )
-    if asked.control in expansion.domains(study):
+    if spaces.control in expansion.domains(study):
         raise StudyError(
-            f"recommendation_spaces: {asked.control}, the control, is a domain of `joint`, too: "
+            f"recommendation_spaces: {spaces.control}, the control, is a domain of `joint`, too: "
             "take a further data set"
         )
     if len(expansion.domains(study)) < 2:
@@ -151,18 +151,18 @@ def check_spaces(study: Study) -> None:
 
 
 def check_llms(study: Study) -> None:
-    """Raise StudyError for a further LLM without a name of its own, or that nothing compares to."""
-    for name, language in study.llms.items():
+    """Raise StudyError for a further LLM without a name of its own, or runs the study lacks."""
+    for name, llm in study.llms.items():
         if name == OWN:
             raise StudyError(f"llms: {name} stands for the study's own LLM: choose another name")
-        for what, given in {"datasets": study.datasets, "seeds": study.seeds}.items():
-            further = [value for value in getattr(language, what) if value not in given]
-            if further:
-                raise StudyError(f"llms: {name}: {further[0]} is not one of the study's {what}")
+        for key, values in {"datasets": study.datasets, "seeds": study.seeds}.items():
+            extras = [value for value in getattr(llm, key) if value not in values]
+            if extras:
+                raise StudyError(f"llms: {name}: {extras[0]} is not one of the study's {key}")
 
 
 def check_scores(job: ReweightByStatistics, planned: dict[str, Parameters]) -> None:
-    """Raise StudyError where 05 wants scores of a model that 06 does not keep."""
+    """Raise StudyError where 05 needs a model's scores that 06 does not keep."""
     makers = {p.output: p for p in planned.values() if isinstance(p, TrainBaselines)}
     for name in ("collaborative", "comparator"):
         model = getattr(job, name)
@@ -178,8 +178,8 @@ def check_data(job: PrepareData) -> None:
     """Raise StudyError for a reader that is none, or a variable in a path that is not set."""
     reader = job.reader or job.dataset
     if reader not in readers.READERS:
-        known = ", ".join(readers.READERS)
-        raise StudyError(f"unknown reader {reader!r} of {job.dataset}: choose one of {known}")
+        names = ", ".join(readers.READERS)
+        raise StudyError(f"unknown reader {reader!r} of {job.dataset}: choose one of {names}")
     for name in ("data_path", "titles_path"):
         path = getattr(job, name)
         if "$" in os.path.expandvars(path):

@@ -18,14 +18,14 @@ def study(folder: Path) -> str:
     Returns a line that says what was checked. Raises StudyError that names what differs.
     """
     files = manifests.read_published(folder)["files"]
-    wrong = [hash_problem(folder / name, digest) for name, digest in files.items()]
-    checked = metric_problems(folder) if "metrics.csv" in files else []
-    wrong = [problem for problem in [*wrong, *checked] if problem]
-    if wrong:
-        raise StudyError("\n".join([f"{folder.name}: {len(wrong)} differ", *wrong]))
+    problems = [hash_problem(folder / name, digest) for name, digest in files.items()]
+    checks = metric_problems(folder) if "metrics.csv" in files else []
+    problems = [problem for problem in [*problems, *checks] if problem]
+    if problems:
+        raise StudyError("\n".join([f"{folder.name}: {len(problems)} differ", *problems]))
     return (
         f"OK: {folder.name}: {len(files)} files have the recorded hash, "
-        f"{len(checked)} metrics follow from the ranks"
+        f"{len(checks)} metrics follow from the ranks"
     )
 
 
@@ -39,17 +39,17 @@ def hash_problem(path: Path, digest: str) -> str:
 def metric_problems(folder: Path) -> list[str]:
     """For every metric that follows from ranks: '', or what metrics.csv has in its place."""
     names = [*KEYS, "split", "method"]
-    written = results.read(folder, "metrics.csv").set_index([*names, "metric", "k"]).value
+    published = results.read(folder, "metrics.csv").set_index([*names, "metric", "k"]).value
     ranks = pd.concat(
         results.read_ranks(folder, split).assign(split=split) for split in ("valid", "test")
     )
     problems = []
     for keys, rows in ranks.groupby(names, sort=False):
         for row in metrics.summary(rows).itertuples():
-            value = written.get((*keys, row.metric, row.k))
+            value = published.get((*keys, row.metric, row.k))
             same = value is not None and abs(value - row.value) < SAME
-            at = " ".join(str(part) for part in (*keys, row.metric, row.k) if part != "")
+            place = " ".join(str(part) for part in (*keys, row.metric, row.k) if part != "")
             problems.append(
-                "" if same else f"metrics.csv: {at} is {value}, but the ranks give {row.value}"
+                "" if same else f"metrics.csv: {place} is {value}, but the ranks give {row.value}"
             )
     return problems

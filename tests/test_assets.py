@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import http.client
 import http.server
 import io
 import shutil
@@ -142,6 +143,21 @@ def test_download_checks_length_and_hash(tmp_path, monkeypatch):
         assets.download("http://localhost/file.zip", "0" * 64, path, path)
     assert list(tmp_path.iterdir()) == []
     assert assets.download("http://localhost/file.zip", digest, path, path).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "reset"), http.client.IncompleteRead(b"")]
+)
+def test_a_connection_lost_in_the_middle_is_the_networks(tmp_path, monkeypatch, error):
+    def lost(*_):
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Answer(b"", 9))
+    monkeypatch.setattr(Answer, "read", lost)
+    path = tmp_path / "file.zip"
+    with pytest.raises(AssetError, match="check the network, or put the file at"):
+        assets.download("http://localhost/file.zip", "0" * 64, path, path)
+    assert list(tmp_path.iterdir()) == []
 
 
 class Archives(http.server.BaseHTTPRequestHandler):

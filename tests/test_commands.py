@@ -6,7 +6,7 @@ import shlex
 import pandas as pd
 import toy_results
 
-from bigrec_lib.findings import commands
+from bigrec_lib.findings import alignment, commands
 from bigrec_lib.study.parameters import NOTEBOOKS
 
 
@@ -28,10 +28,20 @@ def test_every_row_has_its_step_and_its_parameters(tmp_path):
     assert flag == "-y" and json.loads(given)["collaborative"] == "sasrec-ce"
 
 
+def test_the_notebook_named_writes_the_method():
+    for method, wanted in {
+        "bigrec-reference": "04", "bigrec-bm25": "04", "bigrec+both-unseen": "05",
+        "markov-last-unseen": "06", "sasrec-llm": "06", "random": "06", "p5": "06",
+        "bigrec-union-few": "14b", "bigrec-hnsw": "15a", alignment.CHOSEN: "16a",
+    }.items():  # fmt: skip
+        notebook = commands.notebook_of(method)
+        assert notebook in NOTEBOOKS and notebook.partition("_")[0] == wanted
+
+
 def test_a_command_leaves_out_defaults_and_folders_of_this_machine():
     parameters = NOTEBOOKS["04_ground_to_items"]().model_dump()
     job = {"notebook": "04_ground_to_items"}
     assert commands.command(job | {"parameters": parameters}).endswith("-y '{}'")
-    changed = parameters | {"seed": 2, "model": "/home/me/models/large"}
+    changed = parameters | {"seed": 2, "model": "/home/me/models/o'large"}
     given = shlex.split(commands.command(job | {"parameters": changed}))[-1]
-    assert json.loads(given) == {"seed": 2, "model": "…/large"}
+    assert json.loads(given) == {"seed": 2, "model": "…/o'large"}

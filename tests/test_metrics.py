@@ -117,9 +117,8 @@ def test_the_showcase_is_the_first_of_each_kind_and_of_different_users(rows):
     chosen = metrics.showcase(rank, users, invented)
     taken = set()
     for kind, low, high in (("hit", 0, 20), ("near miss", 20, 100), ("failure", 100, 999)):
-        there = [n for n, each in enumerate(rank) if low <= each < high]
-        if kind == "failure" and any(invented[n] for n in there):
-            there = [n for n in there if invented[n]]
-        free = [n for n in there if users[n] not in taken]
+        free = [n for n, of in enumerate(rank) if low <= of < high and users[n] not in taken]
+        if kind == "failure" and any(invented[n] for n in free):
+            free = [n for n in free if invented[n]]
         assert chosen.get(kind) == (free[0] if free else None)
         taken |= {users[chosen[kind]]} if kind in chosen else set()

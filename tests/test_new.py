@@ -1,5 +1,7 @@
 """A study of one's own table: columns are guessed from names and values, or asked for."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -174,6 +176,24 @@ def test_only_the_head_of_a_large_table_is_read(tmp_path, monkeypatch, encoding)
     )
     monkeypatch.setattr(data, "COUNTED", 100)
     assert data.count(tmp_path / "log.csv") is None
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_table_is_refused_as_such(tmp_path, text):
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=r"log\.csv is no table with a line of names on top"):
+        data.head_of(path)
+
+
+def test_json_lines_end_with_a_line_feed_alone_and_may_be_empty(tmp_path):
+    record = {"user": "1", "item": "2", "time": 3, "title": "Sea\u2028Side"}
+    line = json.dumps(record, ensure_ascii=False)
+    path = tmp_path / "log.JSONL"
+    path.write_text(f"{line}\n\n{line}\n", encoding="utf-8")
+    head = data.head_of(path)
+    assert head.values.title.tolist() == ["Sea\u2028Side"] * 2
+    assert readers.read_table(path, path, {}).events.title.tolist() == ["Sea\u2028Side"] * 2
 
 
 def test_a_head_of_one_day_says_nothing_against_a_table(tmp_path, monkeypatch):

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
 
+from bigrec_lib.findings.alignment import CHOSEN
 from bigrec_lib.findings.methods import of
 from bigrec_lib.study import manifests
 from bigrec_lib.study.parameters import NOTEBOOKS
 
-KINDS = {"bigrec": "04", "variant": "04", "grounding": "04", "injected": "05", "cheaper": "15"}
-"""The number of the notebook that writes the ranks of a kind of method; 06 writes all others."""
+GROUND, REWEIGHT = "04_ground_to_items", "05_reweight_by_statistics"
+WRITERS = {
+    "bigrec": GROUND,
+    "variant": GROUND,
+    "grounding": GROUND,
+    "injected": REWEIGHT,
+    "united": "14b_ground_in_spaces",
+    "cheaper": "15a_measure_grounders",
+}
+"""The notebook that writes the ranks of a kind of method; 06 writes all others."""
+EXCEPTIONS = {"bigrec-bm25": GROUND, CHOSEN: "16a_measure_alignment"}
 
 
 def behind(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
@@ -23,47 +34,49 @@ def behind(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     after those it builds on; `make study` runs all of them. Both '' where the study has no entry.
     """
     jobs = manifests.read_published(folder)["jobs"]
-    places = {
-        (job["keys"]["dataset"], job["keys"]["run"], job["notebook"][:2]): name
+    entry_of = {
+        (job["keys"]["dataset"], job["keys"]["run"], job["notebook"]): name
         for name, job in jobs.items()
         if not manifests.is_analysis(job)
     }
-    found = rows[["dataset", "run", "method"]].drop_duplicates(ignore_index=True)
+    frame = rows[["dataset", "run", "method"]].drop_duplicates(ignore_index=True)
     entries = [
-        places.get((row.dataset, row.run, notebook_of(row.method)), "")
-        for row in found.itertuples()
+        entry_of.get((row.dataset, row.run, notebook_of(row.method)), "")
+        for row in frame.itertuples()
     ]
     commands = [command(jobs[entry]) if entry else "" for entry in entries]
-    return found.assign(manifest=entries, command=commands)
+    return frame.assign(manifest=entries, command=commands)
 
 
 def notebook_of(method: str) -> str:
-    """The number of the notebook that writes a method's ranks.
+    """The notebook that writes a method's ranks.
 
-    >>> notebook_of("bigrec-unseen"), notebook_of("sasrec-ce+popularity"), notebook_of("item-knn")
-    ('04', '05', '06')
+    >>> notebook_of("bigrec-unseen"), notebook_of("sasrec-ce+popularity")
+    ('04_ground_to_items', '05_reweight_by_statistics')
+    >>> notebook_of("item-knn"), notebook_of("bigrec-union")
+    ('06_train_baselines', '14b_ground_in_spaces')
     """
+    if method in EXCEPTIONS:
+        return EXCEPTIONS[method]
     if "+" in method:
-        return "05"
-    if method == "bigrec-bm25":
-        return "04"
-    plain = method if of(method).kind in KINDS else method.removesuffix("-unseen")
-    return KINDS.get(of(plain).kind, "06")
+        return REWEIGHT
+    plain = method if of(method).kind in WRITERS else method.removesuffix("-unseen")
+    return WRITERS.get(of(plain).kind, "06_train_baselines")
 
 
 def command(job: dict) -> str:
-    """The command that runs a published job's notebook again; its parameters but for defaults.
+    """The command that runs a published job's notebook again, with what differs from the defaults.
 
-    Of a path outside the project only the last part is told: elsewhere it is another one.
+    Of a path outside the project only the last part is printed: its folders differ elsewhere.
     """
     defaults = NOTEBOOKS[job["notebook"]]().model_dump()
-    given = {
+    settings = {
         name: portable(value)
         for name, value in job["parameters"].items()
         if defaults.get(name) != value
     }
-    told = json.dumps(given, ensure_ascii=False)
-    return f".venv/bin/papermill notebooks/{job['notebook']}.ipynb out.ipynb -y '{told}'"
+    text = shlex.quote(json.dumps(settings, ensure_ascii=False))
+    return f".venv/bin/papermill notebooks/{job['notebook']}.ipynb out.ipynb -y {text}"
 
 
 def portable(value: object) -> object:

@@ -19,22 +19,22 @@ def overall(levels: pd.DataFrame) -> plt.Figure:
 
     levels: columns dataset, samples ('few' or 'all'), method, value, low, high.
     """
-    there = set(levels.method)
-    methods = [method for method in MAIN if method in there]
+    names = set(levels.method)
+    methods = [method for method in MAIN if method in names]
     place = {method: y for y, method in enumerate(methods)}
     panels = list(levels.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
         1, len(panels), figsize=(plots.WIDTH * (0.6 + 0.45 * len(panels)), 0.27 * len(methods) + 1),
         sharey=True, squeeze=False,
     )  # fmt: skip
-    for axis, (dataset, of_dataset) in zip(axes[0], panels, strict=True):
+    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         for samples, shift in (("few", -0.13), ("all", 0.13)):
-            chosen = of_dataset[of_dataset.samples == samples]
-            at = np.array([place[method] for method in chosen.method]) + shift
-            colours = [PALETTE[0] if "bigrec" in m else "0.45" for m in chosen.method]
-            axis.hlines(at, chosen.low, chosen.high, color=colours, linewidth=1.2)
+            points = group[group.samples == samples]
+            heights = np.array([place[method] for method in points.method]) + shift
+            colours = [PALETTE[0] if "bigrec" in m else "0.45" for m in points.method]
+            axis.hlines(heights, points.low, points.high, color=colours, linewidth=1.2)
             axis.scatter(
-                chosen.value, at, s=28, zorder=3, edgecolor=colours,
+                points.value, heights, s=28, zorder=3, edgecolor=colours,
                 facecolor=colours if samples == "few" else "white",
             )  # fmt: skip
         axis.set(title=dataset, xlabel="NDCG@20", ylim=(len(methods) - 0.4, -0.6), xlim=(0, None))
@@ -45,9 +45,9 @@ def overall(levels: pd.DataFrame) -> plt.Figure:
 
 
 def forest(rows: pd.DataFrame, xlabel: str) -> plt.Figure:
-    """Differences with their 95 % intervals, a panel each `panel`, a line each `name`.
+    """Differences with their 95 % intervals, a panel for each `panel`, a line for each `name`.
 
-    rows: columns panel, name, difference, low, high; NaN is a gap, said so on its line.
+    rows: columns panel, name, difference, low, high; NaN is marked as missing on its line.
     """
     panels, names = list(dict.fromkeys(rows.panel)), list(dict.fromkeys(rows.name))
     figure, axes = plt.subplots(
@@ -55,20 +55,22 @@ def forest(rows: pd.DataFrame, xlabel: str) -> plt.Figure:
         sharey=True, squeeze=False,
     )  # fmt: skip
     for axis, panel in zip(axes[0], panels, strict=True):
-        own = rows[rows.panel == panel].set_index("name").reindex(names)
-        there = own.difference.notna().to_numpy()
-        at = np.arange(len(names))
-        beyond = (own.low > 0) | (own.high < 0)
-        axis.hlines(at[there], own.low[there], own.high[there], color="0.25", linewidth=1.2)
+        group = rows[rows.panel == panel].set_index("name").reindex(names)
+        present = group.difference.notna().to_numpy()
+        heights = np.arange(len(names))
+        significant = (group.low > 0) | (group.high < 0)
+        axis.hlines(
+            heights[present], group.low[present], group.high[present], color="0.25", linewidth=1.2
+        )
         axis.scatter(
-            own.difference[there], at[there], s=28, zorder=3, edgecolor="0.1",
-            facecolor=[PALETTE[0] if sure else "white" for sure in beyond[there]],
+            group.difference[present], heights[present], s=28, zorder=3, edgecolor="0.1",
+            facecolor=[PALETTE[0] if filled else "white" for filled in significant[present]],
         )  # fmt: skip
         axis.axvline(0, color="0.5", linewidth=1, linestyle="--")
-        for y in at[~there]:
+        for y in heights[~present]:
             axis.text(0, y, " missing", va="center", fontsize="small", color="0.4")
         axis.set(title=panel, ylim=(len(names) - 0.4, -0.6))
-        axis.set_yticks(at, names)
+        axis.set_yticks(heights, names)
         axis.xaxis.set_major_locator(MaxNLocator(4))
     figure.supxlabel(xlabel, fontsize="medium")
     figure.tight_layout()
@@ -102,12 +104,12 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
         axis.set(title=dataset, xlabel="training samples", ylabel="NDCG@20", ylim=(0, None))
         for (_, method, colour), y in zip(sorted(ends), apart(axis, sorted(ends)), strict=True):
-            at = axis.get_yaxis_transform()
+            transform = axis.get_yaxis_transform()
             axis.plot(
-                1.03, y, of(method).marker, color=colour, markersize=4, transform=at,
+                1.03, y, of(method).marker, color=colour, markersize=4, transform=transform,
                 clip_on=False,
             )  # fmt: skip
-            axis.text(1.05, y, label(method), fontsize="small", va="center", transform=at)
+            axis.text(1.05, y, label(method), fontsize="small", va="center", transform=transform)
     figure.tight_layout()
     return figure
 
@@ -125,11 +127,11 @@ def apart(axis: plt.Axes, ends: list[tuple]) -> list[float]:
 
 
 def group_shares(shares: pd.DataFrame) -> plt.Figure:
-    """What share of the recommendations is of the most popular fifth of the titles, by method.
+    """Share of the recommendations that the most popular fifth of the titles has, by method.
 
     shares: `analyses.group_differences` of one size; a panel a data set, a line a method. Filled:
     the first 20, hollow: the first. The dashed line is that group's share of the histories, the
-    dotted one what a random order has.
+    dotted one its share in a random order.
     """
     top = shares[(shares.group == 4) & shares.k.isin((1, 20))]
     methods = [method for method in MAIN if method in set(top.method)]
@@ -140,14 +142,14 @@ def group_shares(shares: pd.DataFrame) -> plt.Figure:
     )  # fmt: skip
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         for k, shift in ((20, -0.13), (1, 0.13)):
-            own = group[group.k == k].set_index("method").reindex(methods)
+            points = group[group.k == k].set_index("method").reindex(methods)
             colours = [PALETTE[0] if "bigrec" in method else "0.45" for method in methods]
             axis.scatter(
-                own.share, np.arange(len(methods)) + shift, s=28, zorder=3, edgecolor=colours,
+                points.share, np.arange(len(methods)) + shift, s=28, zorder=3, edgecolor=colours,
                 facecolor=colours if k == 20 else "white", label=f"first {k}",
             )  # fmt: skip
-        of_histories = (group.share - group.difference).iloc[0]
-        axis.axvline(of_histories, color="0.3", linewidth=1.2, linestyle="--", label="histories")
+        history_share = (group.share - group.difference).iloc[0]
+        axis.axvline(history_share, color="0.3", linewidth=1.2, linestyle="--", label="histories")
         axis.axvline(0.2, color="0.3", linewidth=1.2, linestyle=":", label="random order")
         axis.set(title=dataset, xlim=(-0.03, 1.03), ylim=(len(methods) - 0.4, -0.6))
         axis.set(xlabel="share of the most popular fifth")
@@ -173,10 +175,10 @@ def injection(curves: pd.DataFrame) -> plt.Figure:
     }
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         for split, (colour, dash, name) in looks.items():
-            own = group[group.split == split].pivot(index="gamma", columns="seed", values="value")
-            axis.plot(own.index, own, color=colour, linestyle=dash, linewidth=0.7)
+            runs = group[group.split == split].pivot(index="gamma", columns="seed", values="value")
+            axis.plot(runs.index, runs, color=colour, linestyle=dash, linewidth=0.7)
             axis.plot(
-                own.index, own.mean(axis=1), color=colour, linestyle=dash, linewidth=2, label=name
+                runs.index, runs.mean(axis=1), color=colour, linestyle=dash, linewidth=2, label=name
             )
         plots.gamma_axis(axis)
         axis.set(title=dataset, ylabel="NDCG@20", ylim=(0, None))
@@ -233,17 +235,18 @@ def llm_sizes(
     )  # fmt: skip
     looks = {True: (PALETTE[0], "tuned"), False: (PALETTE[1], "as it is")}
     for axis, (dataset, group) in zip(axes[0], panels, strict=False):
-        for tuned, own in group.groupby("tuned"):
+        for tuned, points in group.groupby("tuned"):
             colour, name = looks[bool(tuned)]
             axis.errorbar(
-                own.parameters, own.ndcg, yerr=[own.ndcg - own.low, own.high - own.ndcg], fmt="o",
+                points.parameters, points.ndcg,
+                yerr=[points.ndcg - points.low, points.high - points.ndcg], fmt="o",
                 capsize=3, color=colour, markerfacecolor=colour if tuned else "white", label=name,
             )  # fmt: skip
         for trend in trends[trends.dataset == dataset].itertuples():
             draw_trend(axis, trend, group.parameters.max(), looks[bool(trend.tuned)][0])
         marks = published[published.dataset == dataset]
-        for source, own in marks.groupby("source", sort=False):
-            axis.plot(own.parameters, own.published, "x", color="0.35", label=source)
+        for source, points in marks.groupby("source", sort=False):
+            axis.plot(points.parameters, points.published, "x", color="0.35", label=source)
         if dataset in randoms:
             axis.axhline(randoms[dataset], color="0.5", linestyle="--", linewidth=1, label="random")
         axis.set(title=dataset, xlabel="parameters of the LLM", ylabel="NDCG@20", ylim=(0, None))
@@ -277,7 +280,7 @@ def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
 
 
 def cheaper(rows: pd.DataFrame) -> plt.Figure:
-    """What each way loses in NDCG@20 over what its request takes: grounding alone, and all of it.
+    """NDCG@20 that each way loses, over the seconds of its request: of grounding alone, and of all.
 
     rows: columns dataset, method, difference, low, high; writing and request (seconds). A row of
     panels a data set.
@@ -310,7 +313,7 @@ def beside(figure: plt.Figure, handles: list, labels: list[str]) -> None:
 
 
 def lost_over(axis: plt.Axes, rows: pd.DataFrame, seconds: pd.Series) -> None:
-    """A point with its interval for each way; `cheaper` says what of."""
+    """A point with its interval for each way. rows: as in `cheaper`; seconds: of each."""
     for row, x in zip(rows.itertuples(), seconds, strict=True):
         look = {"marker": of(row.method).marker, "color": colour_of(row.method)}
         axis.vlines(x, row.low, row.high, color=look["color"], linewidth=0.8)
@@ -344,22 +347,23 @@ def growing(rows: pd.DataFrame) -> plt.Figure:
 
 
 def domains(points: pd.DataFrame, bins: pd.DataFrame, traits: dict[str, str]) -> plt.Figure:
-    """BIGRec − its rival over traits, a row each: a point a data set (left), a line (right).
+    """BIGRec − its rival over traits, a row each: a data set is a point (left) and a line (right).
 
     points: columns dataset, difference, low, high and the traits; bins: columns dataset, trait, at,
-    difference, low, high. traits: those to draw, and how they are put.
+    difference, low, high. traits: those to draw -> the label of each.
     """
     size = (plots.WIDTH * 1.3, 0.4 + 2.5 * len(traits))
     figure, axes = plt.subplots(len(traits), 2, figsize=size, squeeze=False)
     for (left, right), (trait, words) in zip(axes, traits.items(), strict=True):
         for place, row in enumerate(points.itertuples()):
-            look = {"color": PALETTE[place], "marker": "osD^vP"[place % 6], "label": row.dataset}
-            at = getattr(row, trait)
-            left.vlines(at, row.low, row.high, color=PALETTE[place])
-            left.plot(at, row.difference, linestyle="", **look)
+            colour = PALETTE[place % len(PALETTE)]
+            look = {"color": colour, "marker": "osD^vP"[place % 6], "label": row.dataset}
+            x = getattr(row, trait)
+            left.vlines(x, row.low, row.high, color=colour)
+            left.plot(x, row.difference, linestyle="", **look)
             line = bins[(bins.dataset == row.dataset) & (bins.trait == trait)]
             right.plot(line["at"], line.difference, **look)
-            right.vlines(line["at"], line.low, line.high, color=PALETTE[place], linewidth=0.8)
+            right.vlines(line["at"], line.low, line.high, color=colour, linewidth=0.8)
         for axis in (left, right):
             axis.axhline(0, color="0.5", linewidth=1, linestyle="--")
             axis.set(xlabel="\n".join(wrap(words, 34)))
@@ -377,25 +381,25 @@ def domains(points: pd.DataFrame, bins: pd.DataFrame, traits: dict[str, str]) ->
 def cost(rows: pd.DataFrame) -> plt.Figure:
     """NDCG@20 over seconds of training, and over seconds of 1,000 requests: a row a data set.
 
-    rows: columns dataset, samples, method, lm, ndcg, low, high, seconds, p50, p95. Bars reach to
-    the interval of NDCG@20, and from the median request to p95; hollow, which the legend says:
+    rows: columns dataset, samples, method, lm, ndcg, low, high, seconds, p50, p95. Bars are
+    the interval of NDCG@20, and from the median request to p95. Hollow, as the legend says:
     trained on all samples. The line is the front: nothing to its left is above it.
     """
     panels = list(rows.groupby("dataset", sort=False))
     size = (plots.WIDTH * 1.5, 0.6 + 3.4 * len(panels))
     figure, axes = plt.subplots(len(panels), 2, figsize=size, sharey="row", squeeze=False)
     for (left, right), (dataset, group) in zip(axes, panels, strict=True):
-        for axis, at, far in ((left, group.seconds, group.seconds), (right, group.p50, group.p95)):
+        for axis, xs, ends in ((left, group.seconds, group.seconds), (right, group.p50, group.p95)):
             scale = 1000 if axis is right else 1
-            for row, x, end in zip(group.itertuples(), at * scale, far * scale, strict=True):
+            for row, x, end in zip(group.itertuples(), xs * scale, ends * scale, strict=True):
                 look = {"color": colour_of(row.method), "marker": of(row.method).marker}
                 look |= {"markerfacecolor": "white"} if row.samples == "all" else {}
                 name = label(row.method) + (f" by {row.lm}" if row.lm else "")
                 axis.vlines(x, row.low, row.high, color=look["color"], linewidth=0.8)
                 axis.hlines(row.ndcg, x, end, color=look["color"], linewidth=0.8)
                 axis.plot(x, row.ndcg, linestyle="", label=name, **look)
-            rising = group.assign(x=at * scale).dropna(subset="x").sort_values("x")
-            axis.step(rising.x, rising.ndcg.cummax(), where="post", color="0.6", linewidth=1)
+            front = group.assign(x=xs * scale).dropna(subset="x").sort_values("x")
+            axis.step(front.x, front.ndcg.cummax(), where="post", color="0.6", linewidth=1)
             axis.set_xscale("log")
         left.set(title=dataset, ylabel="NDCG@20")
     axes[-1, 0].set(xlabel="seconds of training")

@@ -1,5 +1,7 @@
 """Figures of 16_embedding_alignment, in the look of `plots`."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -12,21 +14,21 @@ IN_A_ROW = 4  # panels
 PAGE = 9.0  # inches, the width of a page of the site: text is shown in its true size
 
 
-def ladder(found: pd.DataFrame) -> plt.Figure:
+def ladder(rows: pd.DataFrame) -> plt.Figure:
     """Median rank of the true title by rung, a panel a method, a mark a data set.
 
-    found: columns dataset, method, rung, median. Rungs have no order, so no line joins them.
+    rows: columns dataset, method, rung, median. Rungs have no order, so no line joins them.
     """
-    methods = list(dict.fromkeys(found.method))
+    methods = list(dict.fromkeys(rows.method))
     figure, axes = plt.subplots(
         1, len(methods), figsize=(plots.WIDTH * (0.5 + 0.55 * len(methods)), 3.6),
         sharey=True, squeeze=False,
     )  # fmt: skip
     places = {rung: number for number, rung in enumerate(geometry.RUNGS)}
     for axis, method in zip(axes[0], methods, strict=True):
-        own = found[found.method == method]
+        group = rows[rows.method == method]
         for (dataset, line), colour, marker in zip(
-            own.groupby("dataset", sort=False), PALETTE, "osD^vPX*pH", strict=False
+            group.groupby("dataset", sort=False), cycle(PALETTE), cycle("osD^vPX*pH"), strict=False
         ):
             axis.plot(
                 line.rung.map(places), line["median"] + 1, color=colour, marker=marker,
@@ -40,19 +42,20 @@ def ladder(found: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def outcomes(found: pd.DataFrame) -> plt.Figure:
+def outcomes(rows: pd.DataFrame) -> plt.Figure:
     """Share of each outcome with its interval, a group of bars an outcome, a bar a data set.
 
-    found: columns dataset, outcome, share, low, high.
+    rows: columns dataset, outcome, share, low, high.
     """
-    datasets = list(dict.fromkeys(found.dataset))
+    datasets = list(dict.fromkeys(rows.dataset))
     figure, axis = plt.subplots(figsize=(plots.WIDTH, 3))
     width = 0.8 / max(len(datasets), 1)
     for number, dataset in enumerate(datasets):
-        own = found[found.dataset == dataset].set_index("outcome").reindex(variants.OUTCOMES)
-        at = np.arange(len(own)) + (number - (len(datasets) - 1) / 2) * width
-        axis.bar(at, own.share, 0.9 * width, color=PALETTE[number % 10], label=dataset)
-        axis.vlines(at, own.low, own.high, color="0.1", linewidth=1.2)
+        group = rows[rows.dataset == dataset].set_index("outcome").reindex(variants.OUTCOMES)
+        positions = np.arange(len(group)) + (number - (len(datasets) - 1) / 2) * width
+        colour = PALETTE[number % len(PALETTE)]
+        axis.bar(positions, group.share, 0.9 * width, color=colour, label=dataset)
+        axis.vlines(positions, group.low, group.high, color="0.1", linewidth=1.2)
     axis.set_xticks(range(len(variants.OUTCOMES)), variants.OUTCOMES)
     axis.set(ylabel="share of test examples", ylim=(0, None))
     axis.legend(frameon=False)
@@ -60,13 +63,13 @@ def outcomes(found: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def predicting(found: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
+def predicting(points: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
     """NDCG@20 of every space over each measure of its geometry, a panel a measure and data set.
 
-    Few panels stand in a row, so that their text can be read at the width of a page.
-    found: columns dataset, space, test, and one a measure; rho: columns dataset, what, rho.
+    Rows have few panels, so that their text can be read at the width of a page.
+    points: columns dataset, space, test, and one a measure; rho: columns dataset, what, rho.
     """
-    datasets = list(dict.fromkeys(found.dataset))
+    datasets = list(dict.fromkeys(points.dataset))
     rows = -(-len(geometry.MEASURES) // IN_A_ROW)
     figure, axes = plt.subplots(
         rows * len(datasets), IN_A_ROW, squeeze=False,
@@ -75,22 +78,26 @@ def predicting(found: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
     axes = axes.reshape(len(datasets), rows * IN_A_ROW)
     correlation = rho.set_index(["dataset", "what"]).rho
     for row, dataset in zip(axes, datasets, strict=True):
-        own = found[found.dataset == dataset]
-        cosine = own.space.str.contains(f" / {variants.COSINE} / ").to_numpy()
-        published = (own.space == variants.PUBLISHED.name).to_numpy()
+        group = points[points.dataset == dataset]
+        cosine = group.space.str.contains(f" / {variants.COSINE} / ").to_numpy()
+        published = (group.space == variants.PUBLISHED.name).to_numpy()
         for axis in row[len(geometry.MEASURES) :]:
             axis.remove()
-        for axis, what in zip(row, geometry.MEASURES, strict=False):
-            for part, marker in ((~cosine, "o"), (cosine, "^")):
+        for axis, measure in zip(row, geometry.MEASURES, strict=False):
+            for mask, marker in ((~cosine, "o"), (cosine, "^")):
                 axis.scatter(
-                    own[what][part], own.test[part], s=14, marker=marker, alpha=0.7,
+                    group[measure][mask], group.test[mask], s=14, marker=marker, alpha=0.7,
                     color=PALETTE[0] if marker == "o" else PALETTE[1],
                 )  # fmt: skip
             axis.scatter(
-                own[what][published], own.test[published], s=60, facecolor="none", edgecolor="0.1"
+                group[measure][published],
+                group.test[published],
+                s=60,
+                facecolor="none",
+                edgecolor="0.1",
             )
-            axis.set_title(f"ρ = {correlation[dataset, what]:.2f}", fontsize="small")
-            axis.set_xlabel(what)
+            axis.set_title(f"ρ = {correlation[dataset, measure]:.2f}", fontsize="small")
+            axis.set_xlabel(measure)
         for axis in row[: len(geometry.MEASURES)]:
             axis.sharey(row[0])
         for axis in row[: len(geometry.MEASURES) : IN_A_ROW]:

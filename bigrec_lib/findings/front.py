@@ -38,6 +38,12 @@ READING = (
     "(↔). An arrow is no verdict: that needs the corrected p-value and the guards as well. Where "
     "nothing differs, or one side has no hit, there is no interval."
 )
+MEASURES = {
+    f"HR@{metrics.HIT}": f"share of lists with the truth among the first {metrics.HIT}",
+    f"NDCG@{metrics.HIT}": "1 for a list with the truth at its top, less the further down it "
+    f"stands, 0 beyond the {metrics.HIT}th place",
+    "Personal gain": f"NDCG@{metrics.HIT} minus that of the same lists dealt out to other users",
+}
 ARROWS = {"↑": "above zero", "↓": "below zero", "↔": "holds zero", "–": "no interval"}
 MEANINGS = {
     rules.SUPPORTED: f"the corrected p-value is below {LEVEL:g}, in favour of the claim.",
@@ -77,14 +83,14 @@ class Row:
 
     @property
     def unmet(self) -> str:
-        """The guard for which a row is not decided; '' if it is not for a guard."""
+        """The guard that keeps a row from being decided; '' where none does."""
         return self.reason.partition(UNMET)[2]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A claim on a data set: the row that stands for all, how many there are and could not be
-    judged, and how many are supported."""
+    """A claim on a data set: the row that stands for all, and how many rows there are, could not
+    be judged, and are supported."""
 
     row: Row
     rows: int
@@ -107,18 +113,18 @@ class Claim:
 
     @property
     def why_missing(self) -> str:
-        """What the first of its rows says is missing; that it was not run where there is none."""
-        reasons = [cell.row.reason for cell in self.cells.values() if cell and cell.row.reason]
+        """What the first row with a reason says is missing; 'not run' where none has one."""
+        reasons = [entry.row.reason for entry in self.cells.values() if entry and entry.row.reason]
         return reasons[0] if reasons else "not run"
 
 
 @dataclass(frozen=True)
 class Level:
-    """What BIGRec reached on a data set, and what it is held against; NaN where it is missing.
+    """What BIGRec reached on a data set, beside other values; NaN where one is missing.
 
-    bigrec, best_value, random: mean NDCG@20, also of the highest model without an LLM, and as
-    expected of a random order. hits: of `lists`, how many have the truth among the first 20; by
-    chance as many as `chance`. gain: personal, in NDCG@20, with its 95 % interval.
+    bigrec, best_value, random: mean NDCG@20 of BIGRec, of the best model without an LLM, and as
+    expected of a random order. hits: how many of `lists` have the truth among the first 20; chance:
+    how many would by chance. gain: personal, in NDCG@20, with its 95 % interval.
     """
 
     dataset: str
@@ -140,68 +146,68 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / "claims.csv"
     if not path.exists() or not path.read_text(encoding="utf-8").strip():
         return []
-    text = ["reason", "guards", "rule"]
+    columns = ["reason", "guards", "rule"]
     frame = pd.read_csv(path)
-    frame[text] = frame[text].fillna("")
-    return [row_of(n, each) for n, each in enumerate(frame.itertuples(), 1)]
+    frame[columns] = frame[columns].fillna("")
+    return [row_of(n, row) for n, row in enumerate(frame.itertuples(), 1)]
 
 
-def row_of(n: int, each) -> Row:
+def row_of(n: int, row) -> Row:
     """Row n of claims.csv, its numbers as text."""
-    arrow = "–" if not spread(each) else "↑" if each.low > 0 else "↓" if each.high < 0 else "↔"
+    arrow = "–" if not spread(row) else "↑" if row.low > 0 else "↓" if row.high < 0 else "↔"
     return Row(
         number=n,
-        claim=each.claim,
-        dataset=each.dataset,
-        statement=each.statement,
-        metric=each.metric,
-        verdict=each.verdict,
+        claim=row.claim,
+        dataset=row.dataset,
+        statement=row.statement,
+        metric=row.metric,
+        verdict=row.verdict,
         arrow=arrow,
-        value=value_of(each),
-        corrected=f"{each.corrected:.3f}" if each.corrected == each.corrected else "",
-        guards=each.guards.replace("-", MINUS),
-        reason=each.reason,
-        where=each._asdict()["where"],
-        standing=standing_of(each),
+        value=value_of(row),
+        corrected=f"{row.corrected:.3f}" if row.corrected == row.corrected else "",
+        guards=row.guards.replace("-", MINUS),
+        reason=row.reason,
+        where=row._asdict()["where"],
+        standing=standing_of(row),
     )
 
 
-def value_of(each) -> str:
+def value_of(row) -> str:
     """The estimate of a row of claims.csv with its interval, or why there is none; '' if missing.
 
     An interval without width comes from no spread at all: that is no certainty.
     """
-    if each.estimate != each.estimate:
+    if row.estimate != row.estimate:
         return ""
-    relative = each.rule in ("no worse", "flat") or each.metric.startswith("share")
-    mean, low, high = (number(value, relative) for value in (each.estimate, each.low, each.high))
-    if spread(each):
+    relative = row.rule in ("no worse", "flat") or row.metric.startswith("share")
+    mean, low, high = (number(value, relative) for value in (row.estimate, row.low, row.high))
+    if spread(row):
         return f"{mean} [{low}, {high}]"
-    if abs(each.estimate) < 1e-12:
+    if abs(row.estimate) < 1e-12:
         return NOTHING
-    return NO_HIT if relative and each.estimate == -1 else f"{mean}, no interval"
+    return NO_HIT if relative and row.estimate == -1 else f"{mean}, no interval"
 
 
-def standing_of(each) -> float:
+def standing_of(row) -> float:
     """How far a row's estimate is on its claim's side of the bound of its rule, in half intervals.
 
     Infinite without an interval, unless the estimate is the bound; NaN if missing.
     """
-    if each.estimate != each.estimate:
+    if row.estimate != row.estimate:
         return math.nan
-    away = {
-        "better": each.estimate,
-        "no worse": each.estimate + rules.SAME,
-        "flat": rules.FLAT - abs(each.estimate),
-    }[each.rule]
-    if spread(each):
-        return 2 * away / (each.high - each.low)
-    return math.copysign(math.inf, away) if away else 0.0
+    margin = {
+        "better": row.estimate,
+        "no worse": row.estimate + rules.SAME,
+        "flat": rules.FLAT - abs(row.estimate),
+    }[row.rule]
+    if spread(row):
+        return 2 * margin / (row.high - row.low)
+    return math.copysign(math.inf, margin) if margin else 0.0
 
 
-def spread(each) -> bool:
+def spread(row) -> bool:
     """Whether the interval of a row has a width, beyond rounding."""
-    return each.high - each.low > 1e-12
+    return row.high - row.low > 1e-12
 
 
 def number(value: float, relative: bool = False) -> str:
@@ -214,42 +220,42 @@ def number(value: float, relative: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def signed(found: Interval) -> str:
+def signed(interval: Interval) -> str:
     """A difference with its interval, if there is any spread."""
-    if found.high - found.low < 1e-12:
-        return NOTHING if abs(found.mean) < 1e-12 else f"{number(found.mean)}, no interval"
-    return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
+    if interval.high - interval.low < 1e-12:
+        return NOTHING if abs(interval.mean) < 1e-12 else f"{number(interval.mean)}, no interval"
+    return f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
 
 
-def grid(rows: list[Row], datasets: list[str]) -> list[Claim]:
-    """Every claim of QUESTIONS, and whatever else there are rows of, on every data set."""
+def grid(rows: list[Row], columns: list[str]) -> list[Claim]:
+    """Every claim of QUESTIONS, then any other that has rows; columns: the data sets."""
     names = [*QUESTIONS, *dict.fromkeys(row.claim for row in rows if row.claim not in QUESTIONS)]
     return [
-        Claim(name, QUESTIONS.get(name, name), {d: cell(rows, name, d) for d in datasets})
+        Claim(name, QUESTIONS.get(name, name), {d: cell(rows, name, d) for d in columns})
         for name in names
     ]
 
 
 def cell(rows: list[Row], claim: str, dataset: str) -> Cell | None:
     """The cell of a claim on a data set, as READING says; None without a row."""
-    here = [row for row in rows if (row.claim, row.dataset) == (claim, dataset)]
-    if not here:
+    group = [row for row in rows if (row.claim, row.dataset) == (claim, dataset)]
+    if not group:
         return None
-    worst = min(here, key=lambda row: (WEAKEST_FIRST.index(row.verdict), row.standing))
-    said = [row.verdict for row in here]
-    return Cell(worst, len(here), said.count(rules.MISSING), said.count(rules.SUPPORTED))
+    worst = min(group, key=lambda row: (WEAKEST_FIRST.index(row.verdict), row.standing))
+    verdicts = [row.verdict for row in group]
+    return Cell(worst, len(group), verdicts.count(rules.MISSING), verdicts.count(rules.SUPPORTED))
 
 
 def judged(claim: Claim) -> bool:
     """Whether a claim could be judged on any data set."""
-    return any(cell and cell.row.verdict != rules.MISSING for cell in claim.cells.values())
+    return any(entry and entry.row.verdict != rules.MISSING for entry in claim.cells.values())
 
 
 def counts(claims: list[Claim]) -> dict[str, int]:
     """Verdict -> cells of the grid; a cell without a row is missing."""
-    cells = [cell for claim in claims for cell in claim.cells.values()]
-    said = [cell.row.verdict if cell else rules.MISSING for cell in cells]
-    return {verdict: said.count(verdict) for verdict in ORDER}
+    cells = [entry for claim in claims for entry in claim.cells.values()]
+    verdicts = [entry.row.verdict if entry else rules.MISSING for entry in cells]
+    return {verdict: verdicts.count(verdict) for verdict in ORDER}
 
 
 ORDER = (rules.SUPPORTED, rules.CONTRADICTED, rules.OPEN, rules.DEMONSTRATION, rules.MISSING)
@@ -257,8 +263,8 @@ ORDER = (rules.SUPPORTED, rules.CONTRADICTED, rules.OPEN, rules.DEMONSTRATION, r
 
 def datasets(folder: Path, rows: list[Row]) -> dict[str, str]:
     """Data set -> its domain, of all that were prepared or that a claim speaks of."""
-    known = evidence.domains(folder) if (folder / manifests.PUBLISHED).exists() else {}
-    return known | {row.dataset: known.get(row.dataset, "") for row in rows}
+    domains = evidence.domains(folder) if (folder / manifests.PUBLISHED).exists() else {}
+    return domains | {row.dataset: domains.get(row.dataset, "") for row in rows}
 
 
 def levels(folder: Path) -> list[Level]:
@@ -267,32 +273,32 @@ def levels(folder: Path) -> list[Level]:
     items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
     lists = evidence.plain_runs(evidence.read_lists(folder))
     gains = evidence.personal_gains(lists[lists.method == "bigrec"], items, examples)
-    found = []
+    results = []
     for dataset, group in scores.groupby("dataset"):
         size = evidence.main_size(group)
         group = group[group.n_train == size]
         means = group.groupby("method").ndcg.mean()
         others = means[means.index.isin(OTHERS)]
         best = str(others.idxmax()) if len(others) else ""
-        own = group[group.method == "bigrec"]
-        personal = gains[(gains.dataset == dataset) & (gains.n_train == size)]
-        found.append(
+        bigrec = group[group.method == "bigrec"]
+        gain = gains[(gains.dataset == dataset) & (gains.n_train == size)]
+        results.append(
             Level(
                 dataset=str(dataset),
                 samples=size,
                 seeds=group.seed.nunique(),
                 examples=group.example.nunique(),
-                bigrec=float(own.ndcg.mean()),
+                bigrec=float(bigrec.ndcg.mean()),
                 best=label(best) if best else "",
                 best_value=float(others.max()) if best else math.nan,
                 random=by_chance(metrics.ndcg, items, str(dataset)),
-                hits=int(own.hr.sum()),
-                lists=len(own),
-                chance=len(own) * by_chance(metrics.hr, items, str(dataset)),
-                gain=analyses.mean_of_rows(personal, "gain").interval if len(personal) else NO_GAIN,
+                hits=int(bigrec.hr.sum()),
+                lists=len(bigrec),
+                chance=len(bigrec) * by_chance(metrics.hr, items, str(dataset)),
+                gain=analyses.mean_of_rows(gain, "gain").interval if len(gain) else NO_GAIN,
             )
         )
-    return found
+    return results
 
 
 def by_chance(metric, items: dict[str, pd.DataFrame], dataset: str) -> float:
@@ -307,93 +313,96 @@ def llm_of(folder: Path) -> str:
     if not (folder / manifests.PUBLISHED).exists():
         return ""
     jobs = manifests.published_jobs(folder, "02_tune_llm")
-    named = {job["parameters"].get("model", "") for job in jobs if not job["keys"].get("lm")}
-    return ", ".join(sorted(named - {""}))
+    models = {job["parameters"].get("model", "") for job in jobs if not job["keys"].get("lm")}
+    return ", ".join(sorted(models - {""}))
 
 
-def summary(levels: list[Level], llm: str) -> list[str]:
+def summary(results: list[Level], llm: str) -> list[str]:
     """What a reader should know before the grid: what was run, and what came of it."""
-    if not levels:
+    if not results:
         return []
-    sizes = {each.dataset: f"{each.samples:,} samples, {counted(each.seeds, 'seed')}, "
-             f"{each.examples:,} test examples" for each in levels}  # fmt: skip
+    sizes = {level.dataset: f"{level.samples:,} samples, {counted(level.seeds, 'seed')}, "
+             f"{level.examples:,} test examples" for level in results}  # fmt: skip
     same = len(set(sizes.values())) == 1
-    run = f"{levels[0].dataset if len(levels) == 1 else 'each data set'}: {min(sizes.values())}"
+    run = f"{results[0].dataset if len(results) == 1 else 'each data set'}: {min(sizes.values())}"
     if not same:
         run = "; ".join(f"{name}: {size}" for name, size in sizes.items())
-    said = [f"LLM: {llm}. {run[0].upper()}{run[1:]}." if llm else f"{run[0].upper()}{run[1:]}."]
-    few = [each.dataset for each in levels if each.seeds < rules.SEEDS]
-    if few:
-        where = "" if len(few) == len(levels) else f" on {listed(few)}"
-        said[0] += (
+    lines = [f"LLM: {llm}. {run[0].upper()}{run[1:]}." if llm else f"{run[0].upper()}{run[1:]}."]
+    undecided = [level.dataset for level in results if level.seeds < rules.SEEDS]
+    if undecided:
+        where = "" if len(undecided) == len(results) else f" on {listed(undecided)}"
+        lines[0] += (
             f" With fewer than {rules.SEEDS} seeds nothing is decided{where}: "
             "a “demonstration” shows what these runs gave."
         )
     hits = [
-        f"{each.hits:,} of {each.lists:,} lists on {each.dataset}"
-        + (f" (by chance {each.chance:.1f})" if each.chance == each.chance else "")
-        for each in levels
+        f"{level.hits:,} of {level.lists:,} lists on {level.dataset}"
+        + (f" (by chance {level.chance:.1f})" if level.chance == level.chance else "")
+        for level in results
     ]
-    result = f"BIGRec has the truth among its first 20 in {listed(hits)}."
-    return [*said, " ".join(filter(None, [result, personal(levels), held(levels)]))]
+    sentence = f"BIGRec has the truth among its first 20 in {listed(hits)}."
+    return [*lines, " ".join(filter(None, [sentence, personal(results), held(results)]))]
 
 
-def personal(levels: list[Level]) -> str:
+def personal(results: list[Level]) -> str:
     """On which data sets the personal gain is shown; '' where it is not known."""
-    known = [each for each in levels if each.gain.mean == each.gain.mean]
-    shown = [each.dataset for each in known if each.gain.low > 0]
-    if not known:
+    measured = [level for level in results if level.gain.mean == level.gain.mean]
+    names = [level.dataset for level in measured if level.gain.low > 0]
+    if not measured:
         return ""
-    if not shown:
+    if not names:
         return "Nowhere is it shown that a list fits its own user better than other users."
-    return f"A list fits its own user better than other users on {listed(shown)}: a personal gain."
+    return f"A list fits its own user better than other users on {listed(names)}: a personal gain."
 
 
-def held(levels: list[Level]) -> str:
+def held(results: list[Level]) -> str:
     """Where the best model without an LLM has a higher mean than BIGRec, and where a lower."""
-    words = {
-        "above": [each for each in levels if each.bigrec > each.best_value],
-        "below": [each for each in levels if each.bigrec < each.best_value],
+    sides = {
+        "above": [level for level in results if level.bigrec > level.best_value],
+        "below": [level for level in results if level.bigrec < level.best_value],
     }
-    said = [
+    clauses = [
         f"{word} that of the best model without an LLM on "
-        + listed([f"{e.dataset} ({e.bigrec:.4f} and {e.best_value:.4f})" for e in those])
-        for word, those in words.items()
-        if those
+        + listed(
+            [f"{level.dataset} ({level.bigrec:.4f} and {level.best_value:.4f})" for level in side]
+        )
+        for word, side in sides.items()
+        if side
     ]
-    doubt = " C1 below says whether that is more than chance." if words["above"] else ""
-    return f"Its mean NDCG@20 is {listed(said)}.{doubt}" if said else ""
+    doubt = " C1 below says whether that is more than chance." if sides["above"] else ""
+    return f"Its mean NDCG@20 is {listed(clauses)}.{doubt}" if clauses else ""
 
 
 def contents(folder: Path) -> dict:
-    """All that the findings page shows; `lacks` names what is not there, `waiting` are claims that
-    no data set has a verdict on."""
+    """All that the findings page shows; `lacks` names what is not there, `waiting` are the claims
+    that could not be judged on any data set."""
     rows = read_rows(folder)
     domains = datasets(folder, rows)
-    lacks = [] if rows else ["verdicts: no analysis with claims has been published"]
-    found: dict = {"levels": [], "examples": [], "of": "", "summary": []}
+    gaps = [] if rows else ["verdicts: no analysis with claims has been published"]
+    page: dict = {"levels": [], "examples": [], "of": "", "summary": []}
     try:
-        found["levels"] = levels(folder)
-        found["summary"] = summary(found["levels"], llm_of(folder))
-        found["of"] = found["levels"][0].dataset if found["levels"] else ""
-        found["examples"] = worked.examples(folder, found["of"]) if found["of"] else []
+        page["levels"] = levels(folder)
+        page["summary"] = summary(page["levels"], llm_of(folder))
+        page["of"] = page["levels"][0].dataset if page["levels"] else ""
+        page["examples"] = worked.examples(folder, page["of"]) if page["of"] else []
     except StudyError as error:
-        lacks.append(f"worked examples: {str(error).replace(str(folder), folder.name)}")
-    if found["examples"] and len(found["examples"]) < 3:
-        kinds = {each.kind for each in found["examples"]}
-        lacks += [f"a {kind}" for kind in ("hit", "near miss", "failure") if kind not in kinds]
+        gaps.append(f"worked examples: {str(error).replace(str(folder), folder.name)}")
+    if page["examples"] and len(page["examples"]) < 3:
+        kinds = {example.kind for example in page["examples"]}
+        gaps += [f"a {kind}" for kind in ("hit", "near miss", "failure") if kind not in kinds]
     if not (folder / "figures" / "overall.png").exists():
-        lacks.append("the figure of all methods (07_overall_performance)")
+        gaps.append("the figure of all methods (07_overall_performance)")
     claims = grid(rows, list(domains))
-    shown = [claim for claim in claims if judged(claim)]
-    return found | {
+    judged_claims = [claim for claim in claims if judged(claim)]
+    return page | {
         "rows": rows,
         "domains": domains,
-        "claims": shown,
-        "waiting": [claim for claim in claims if claim not in shown],
-        "counts": counts(shown),
+        "claims": judged_claims,
+        "waiting": [claim for claim in claims if claim not in judged_claims],
+        "counts": counts(judged_claims),
         "code": making.code_of(folder),
-        "lacks": lacks,
+        "lacks": gaps,
+        "measures": MEASURES,
         "reading": READING,
         "meanings": MEANINGS,
         "hit": metrics.HIT,
@@ -402,13 +411,13 @@ def contents(folder: Path) -> dict:
     }
 
 
-def overall(levels: list[Level]) -> str:
+def overall(results: list[Level]) -> str:
     """What the figure of all methods shows, from its numbers."""
-    said = ["NDCG@20 of every method, with 95 % intervals."]
-    for each in levels:
-        parts = [f"BIGRec {each.bigrec:.4f}"]
-        if each.best:
-            parts.append(f"{each.best}, the highest without an LLM, {each.best_value:.4f}")
-        parts += [f"expected of a random order {each.random:.4f}"] * (each.random == each.random)
-        said.append(f"{each.dataset}: {'; '.join(parts)}.")
-    return " ".join(said)
+    lines = ["NDCG@20 of every method, with 95 % intervals."]
+    for level in results:
+        parts = [f"BIGRec {level.bigrec:.4f}"]
+        if level.best:
+            parts.append(f"{level.best}, the highest without an LLM, {level.best_value:.4f}")
+        parts += [f"expected of a random order {level.random:.4f}"] * (level.random == level.random)
+        lines.append(f"{level.dataset}: {'; '.join(parts)}.")
+    return " ".join(lines)

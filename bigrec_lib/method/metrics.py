@@ -48,41 +48,41 @@ def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
     return np.where(rank < k, 1 / np.log2(rank + 2), 0.0)
 
 
-def overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def overlap(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Share of the first k that two methods have in common, (n,) float64, from lists (n, k).
 
     >>> overlap(np.array([[3, 1, 2]]), np.array([[2, 7, 3]])).round(2).tolist()
     [0.67]
     """
-    return (ours[:, :, None] == theirs[:, None, :]).any(2).mean(1)
+    return (left[:, :, None] == right[:, None, :]).any(2).mean(1)
 
 
 def own_and_others(
-    lists: np.ndarray, targets: np.ndarray, users: np.ndarray, places: np.ndarray
+    lists: np.ndarray, targets: np.ndarray, users: np.ndarray, gains: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a target gets from its own list, and on average from the lists of all other users.
 
-    lists: (n, k) candidates, best first. targets, users: (n,). places: (k,) what a target in each
+    lists: (n, k) candidates, best first. targets, users: (n,). gains: (k,) what a target in each
     place is worth: ones for HR, 1 / log2(r + 2) for NDCG. Returns two arrays (n,) float64. The
     difference of their means is what shuffling the lists among users costs a method: its personal
-    gain. A method that says the same to everybody has none.
+    gain. A method that gives everybody the same list has none.
     Raises StudyError if all examples are of one user.
     """
     n, k = lists.shape
     _, user = np.unique(users, return_inverse=True)
-    own_lists = np.bincount(user)[user]
-    if own_lists[0] == n:
+    own_counts = np.bincount(user)[user]
+    if own_counts[0] == n:
         raise StudyError("all examples are of one user: there is no other list to compare with")
     size = int(max(lists.max(), targets.max())) + 1
-    worth = np.tile(places, n)
-    given = np.bincount(lists.ravel(), weights=worth, minlength=size)
-    keys, at = np.unique((user[:, None] * size + lists).ravel(), return_inverse=True)
-    by_user = np.bincount(at, weights=worth)
-    wanted = user * size + targets
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    same_user = np.where(keys[place] == wanted, by_user[place], 0.0)
-    own = (lists == targets[:, None]) @ places
-    return own, (given[targets] - same_user) / (n - own_lists)
+    weights = np.tile(gains, n)
+    totals = np.bincount(lists.ravel(), weights=weights, minlength=size)  # of each candidate
+    keys, inverse = np.unique((user[:, None] * size + lists).ravel(), return_inverse=True)
+    user_totals = np.bincount(inverse, weights=weights)  # of each pair of user and candidate
+    target_keys = user * size + targets
+    place = np.minimum(np.searchsorted(keys, target_keys), len(keys) - 1)
+    user_gains = np.where(keys[place] == target_keys, user_totals[place], 0.0)
+    own_gains = (lists == targets[:, None]) @ gains
+    return own_gains, (totals[targets] - user_gains) / (n - own_counts)
 
 
 HIT, NEAR = 20, 100  # ranks below HIT are hits, below NEAR near misses
@@ -93,23 +93,25 @@ def showcase(rank: np.ndarray, users: np.ndarray, invented: np.ndarray) -> dict[
 
     rank: (n,) of the targets. users: (n,). invented: (n,) bool, whether what was written is no
     title of the catalogue. Kinds: 'hit', 'near miss' (HIT or more, below NEAR) and 'failure'
-    (beyond that, and invented where one is). A kind that no further user has is left out.
+    (beyond that, and invented if a further user has such). A kind that no further user has is left
+    out.
 
     >>> showcase(np.array([3, 40, 40, 500]), np.array([7, 7, 8, 9]), np.zeros(4, dtype=bool))
     {'hit': 0, 'near miss': 2, 'failure': 3}
     """
-    beyond = rank >= NEAR
-    kinds = {
-        "hit": rank < HIT,
-        "near miss": (rank >= HIT) & ~beyond,
-        "failure": beyond & invented if (beyond & invented).any() else beyond,
+    failures = rank >= NEAR
+    masks = {
+        "hit": [rank < HIT],
+        "near miss": [(rank >= HIT) & ~failures],
+        "failure": [failures & invented, failures],
     }
-    chosen: dict[str, int] = {}
-    for kind, rows in kinds.items():
-        free = np.flatnonzero(rows & ~np.isin(users, users[list(chosen.values())]))
-        if len(free):
-            chosen[kind] = int(free[0])
-    return chosen
+    rows: dict[str, int] = {}
+    for kind, preferences in masks.items():
+        new_users = ~np.isin(users, users[list(rows.values())])
+        candidates = [row for mask in preferences for row in np.flatnonzero(mask & new_users)[:1]]
+        if candidates:
+            rows[kind] = int(candidates[0])
+    return rows
 
 
 def of_random(metric, k: int, n_candidates: int) -> float:

@@ -34,7 +34,7 @@ def any_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     A text may be gzipped, in any encoding of `text_of`, and separated by a comma, a semicolon, a
     tab or a bar. Raises DataError if a column is missing, or the file is not what its name says.
     """
-    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    kind = path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
     if kind == "parquet":
         return parquet(path, columns)
     if kind not in (*SEPARATORS, "json", "jsonl"):
@@ -53,13 +53,13 @@ def parquet(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     """Columns of a Parquet file under our names, ids and titles as strings."""
     try:
         rows = pq.ParquetFile(path).read(list(dict.fromkeys(columns.values())))
-        for ours, theirs in columns.items():
-            column = rows[theirs]
+        for field, source in columns.items():
+            column = rows[source]
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            if ours not in ("time", "rating"):
+            if field not in ("time", "rating"):
                 column = column.cast(pa.string())
-            rows = rows.set_column(rows.column_names.index(theirs), theirs, column)
+            rows = rows.set_column(rows.column_names.index(source), source, column)
         return frame_of(rows, columns, path.name)
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise DataError(
@@ -67,13 +67,13 @@ def parquet(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         ) from None
 
 
-def separator(content: bytes, wanted: set[str], usual: str) -> str:
-    """What separates the columns: with it, the first line has all names wanted; else the usual."""
+def separator(content: bytes, names: set[str], default: str) -> str:
+    """What separates the columns: with it, the first line has all these names; else the default."""
     header = content[: 1 << 16].partition(b"\n")[0].decode(errors="replace")
-    for sep in (usual, *",;\t|"):
-        if wanted <= set(next(csv.reader([header], delimiter=sep), [])):
+    for sep in (default, *",;\t|"):
+        if names <= set(next(csv.reader([header], delimiter=sep), [])):
             return sep
-    return usual
+    return default
 
 
 def table(
@@ -94,12 +94,12 @@ def delimited(
 ) -> pd.DataFrame:
     """Columns of a delimited text in UTF-8 as strings, empty ones missing.
 
-    columns: ours -> theirs, a name in the header or, in a file without one, a place.
+    columns: our name -> the source's, a name in the header or, in a file without one, a place.
     quotable: values may be in quotes; where they are not so throughout, quotes are literal.
     Raises DataError if a column is missing or a line has another number of them.
     """
-    wanted = [f"f{theirs}" if isinstance(theirs, int) else theirs for theirs in columns.values()]
-    header = not any(isinstance(theirs, int) for theirs in columns.values())
+    names = [f"f{source}" if isinstance(source, int) else source for source in columns.values()]
+    header = not any(isinstance(source, int) for source in columns.values())
     n = quoted_records(content, name, sep) if quotable and b'"' in content else None
     quoted = n is not None
     n = count_lines(content) if n is None else n
@@ -113,8 +113,8 @@ def delimited(
                 delimiter=sep, quote_char='"' if quoted else False, newlines_in_values=quoted
             ),
             arrow_csv.ConvertOptions(
-                include_columns=list(dict.fromkeys(wanted)),
-                column_types={theirs: pa.string() for theirs in wanted},
+                include_columns=list(dict.fromkeys(names)),
+                column_types={source: pa.string() for source in names},
                 null_values=[""],
                 strings_can_be_null=True,
             ),
@@ -126,7 +126,7 @@ def delimited(
         ) from None
     if len(rows) + header != n:
         raise DataError(f"{name} has {n} lines, of which {len(rows) + header} could be read")
-    return frame_of(rows, dict(zip(columns, wanted, strict=True)), name)
+    return frame_of(rows, dict(zip(columns, names, strict=True)), name)
 
 
 def count_lines(content: bytes) -> int:
@@ -140,21 +140,21 @@ def count_lines(content: bytes) -> int:
 def quoted_records(content: bytes, name: str, sep: str) -> int | None:
     """The records of a text in which values may be in quotes; None where quotes are literal.
 
-    They are literal if every line has the header's number of separators, and quotes that stand
-    for quoting would be wrong in places or swallow whole lines. Raises DataError that names the
-    line if neither reading gives every record as many columns.
+    They are literal if every line has as many separators as the header, and to read them as
+    quoting would fail in places or swallow whole lines. Raises DataError that names the line if
+    neither reading gives every record as many columns.
     """
     counts = (line.count(sep.encode()) for line in io.BytesIO(content) if line != b"\n")
-    width = next(counts)
+    width = next(counts, 0)
     literal = all(count == width for count in counts)
     text = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="\n")
     reader = csv.reader(text, delimiter=sep, strict=True)
-    records, first = 0, 0
+    records, columns = 0, 0
     try:
         for record in tqdm(reader, desc=name, unit=" rows", leave=False, delay=1):
-            first = first or len(record)
-            if record and len(record) != first:
-                raise csv.Error(f"{len(record)} columns, not {first}")
+            columns = columns or len(record)
+            if record and len(record) != columns:
+                raise csv.Error(f"{len(record)} columns, not {columns}")
             records += bool(record)
     except csv.Error as error:
         if literal:
@@ -170,16 +170,16 @@ def frame_of(rows: pa.Table, columns: dict[str, str], name: str) -> pd.DataFrame
     """An Arrow table's columns under our names. Raises DataError if there is no row."""
     if not len(rows):
         raise DataError(f"{name} holds no rows")
-    return pd.DataFrame({ours: rows[theirs].to_pandas() for ours, theirs in columns.items()})
+    return pd.DataFrame({field: rows[source].to_pandas() for field, source in columns.items()})
 
 
 def json_lines(stream, name: str, columns: dict[str, str], literals: bool = False) -> pd.DataFrame:
-    """Fields of one JSON object a line; `literals`: or of a Python literal, which is not run.
+    """Fields of one JSON object per line; `literals`: or of a Python literal, which is not run.
 
-    Numbers are taken for ids and titles too. Closes the stream.
+    Ids and titles may also be numbers. Closes the stream.
     Raises DataError that names the line which is neither, or has no user or item.
     """
-    fields: dict[str, list] = {ours: [] for ours in columns}
+    fields: dict[str, list] = {field: [] for field in columns}
     with stream:
         lines = iter(partial(stream.readline, LINE), b"")
         for number, line in enumerate(tqdm(lines, desc=name, unit=" lines", leave=False), 1):
@@ -188,20 +188,20 @@ def json_lines(stream, name: str, columns: dict[str, str], literals: bool = Fals
             record = parsed(line, literals)
             if not isinstance(record, dict):
                 raise DataError(f"{name}, line {number}: no JSON object")
-            for ours, theirs in columns.items():
-                value = plain(record.get(theirs), text=ours not in ("time", "rating"))
-                if ours in ("user", "item") and not value:
+            for field, source in columns.items():
+                value = plain(record.get(source), text=field not in ("time", "rating"))
+                if field in ("user", "item") and not value:
                     raise DataError(
-                        f"{name}, line {number}: {theirs} is {record.get(theirs)!r:.60}"
+                        f"{name}, line {number}: {source} is {record.get(source)!r:.60}"
                     )
-                fields[ours].append(value)
+                fields[field].append(value)
     if not fields["item"]:
         raise DataError(f"{name} holds no rows")
-    return pd.DataFrame({ours: pd.Series(values) for ours, values in fields.items()})
+    return pd.DataFrame({field: pd.Series(values) for field, values in fields.items()})
 
 
 def plain(value: object, text: bool) -> str | int | float | None:
-    """A JSON value that is a string or a number (as a string, if wanted as text); else None."""
+    """A JSON value that is a string or a number (as a string, if `text`); else None."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         return None
     if isinstance(value, str) or text:

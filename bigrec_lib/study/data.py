@@ -1,4 +1,4 @@
-"""A study's data before anything runs: is it there, can its head be read, has it rows enough?
+"""A study's data before anything runs: is it there, can its head be read, has it enough rows?
 And its models: are they called by names that can be found?
 
 Whatever the size of a table, only its head is read; its lines are counted while it is below 1 GB.
@@ -52,25 +52,25 @@ class Head:
 
 
 def check(planned: dict[str, Parameters]) -> list[str]:
-    """Look at data and models of every job of a study; what is odd but can run, a sentence each.
+    """Look at data and models of every job; return a sentence for whatever is odd but can run.
 
     Raises StudyError, in one line, for data that is not there, that its reader cannot read, or
     that is too little for the training samples asked for.
     """
-    prepared = {job.dataset: job for job in planned.values() if isinstance(job, PrepareData)}
-    found: list[str] = []
+    preparations = {job.dataset: job for job in planned.values() if isinstance(job, PrepareData)}
+    warnings: list[str] = []
     rows: dict[str, int | None] = {}
-    for dataset, job in prepared.items():
+    for dataset, job in preparations.items():
         try:
             rows[dataset] = check_source(job)
         except (StudyError, OSError) as error:
             raise StudyError(f"data set {dataset}: {error}") from None
-        found += few_examples(job, rows[dataset])
+        warnings += few_examples(job, rows[dataset])
     for tuning in planned.values():
         if isinstance(tuning, TuneLLM):
             for dataset in tuning.learnt:
-                check_samples(tuning.n_train, prepared[dataset], rows[dataset])
-    return found + doubtful_models(planned)
+                check_samples(tuning.n_train, preparations[dataset], rows[dataset])
+    return warnings + doubtful_models(planned)
 
 
 def doubtful_models(planned: dict[str, Parameters]) -> list[str]:
@@ -106,50 +106,50 @@ def check_source(job: PrepareData) -> int | None:
 def check_table(path: Path, titles_path: Path, columns: dict[str, str]) -> int | None:
     """Have the reader read the head of a table, and return how many rows the whole has (`count`).
 
-    Raises StudyError for what the reader would refuse. Whether a title is listed for every item
-    only the whole shows, and in a part nobody need be seen twice.
+    Raises StudyError for what the reader would refuse. Only the whole table shows whether every
+    item has a title, and in its head no user need occur more than once.
     """
-    named = {ours: columns.get(ours, ours) for ours in readers.TABLE[:4]} | columns
-    listed = {"item": named["item"], "title": named["title"]}
-    events = {ours: theirs for ours, theirs in named.items() if ours != "title"}
+    names = {ours: columns.get(ours, ours) for ours in readers.TABLE[:4]} | columns
+    item_columns = {"item": names["item"], "title": names["title"]}
+    event_columns = {ours: theirs for ours, theirs in names.items() if ours != "title"}
     rows = count(path)
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):  # no bars
         try:
-            small = shortened(path, Path(folder))
-            check_columns(small, events)
-            listing = small if titles_path == path else shortened(titles_path, small.parent / "of")
-            check_columns(listing, listed)
-            seen = readers.read_table(small, listing, columns).events
-            if len(seen) == rows or seen.groupby("user").time.nunique().max() > 1:
-                readers.load("table", str(small), columns=events | {"title": named["item"]})
+            head = shortened(path, Path(folder))
+            check_columns(head, event_columns)
+            listing = head if titles_path == path else shortened(titles_path, head.parent / "of")
+            check_columns(listing, item_columns)
+            events = readers.read_table(head, listing, columns).events
+            if len(events) == rows or events.groupby("user").time.nunique().max() > 1:
+                readers.load("table", str(head), columns=event_columns | {"title": names["item"]})
         except StudyError as error:
             raise StudyError(str(error).replace(f"{folder}/", "")) from None
     return rows
 
 
-def check_columns(path: Path, wanted: dict[str, str]) -> None:
+def check_columns(path: Path, columns: dict[str, str]) -> None:
     """Raise StudyError for columns that a table lacks."""
-    there = list(parsed(path))
-    missing = [f"{theirs!r} ({ours})" for ours, theirs in wanted.items() if theirs not in there]
+    names = list(parsed(path))
+    missing = [f"{theirs!r} ({ours})" for ours, theirs in columns.items() if theirs not in names]
     if missing:
         raise StudyError(
             f"{path.name} has no column {', '.join(missing)}: set `columns` to some of "
-            f"{', '.join(there)}"
+            f"{', '.join(names)}"
         )
 
 
 def check_samples(n_train: int, job: PrepareData, rows: int | None) -> None:
-    """Raise StudyError if a data set of so many rows cannot give the training samples asked for."""
-    most = rows if rows is None or "split" in job.columns else int(rows * sequences.SHARES[0])
-    if most is not None and n_train > most:
+    """Raise StudyError if a data set of `rows` rows cannot give the training samples asked for."""
+    limit = rows if rows is None or "split" in job.columns else int(rows * sequences.SHARES[0])
+    if limit is not None and n_train > limit:
         raise StudyError(
-            f"n_train is {n_train}, but the {rows} rows of {job.dataset} give at most {most} "
+            f"n_train is {n_train}, but the {rows} rows of {job.dataset} give at most {limit} "
             "training samples: lower n_train"
         )
 
 
 def few_examples(job: PrepareData, rows: int | None) -> list[str]:
-    """A sentence for n_valid and n_test each if a table cannot give as many examples."""
+    """A sentence each for n_valid and n_test where a table cannot give as many examples."""
     if rows is None or "split" in job.columns:
         return []
     return [
@@ -163,7 +163,7 @@ def few_examples(job: PrepareData, rows: int | None) -> list[str]:
 def head_of(path: Path) -> Head:
     """The first rows of a CSV, TSV, JSON-lines or Parquet file.
 
-    Raises StudyError for a file that is not there or no such table.
+    Raises StudyError for a file that is not there or is no such table.
     """
     check_path(path)
     if kind(path) not in KINDS:
@@ -194,19 +194,19 @@ def shortened(path: Path, folder: Path) -> Path:
     """A copy of the head of a table in `folder`, under its own name."""
     check_path(path)
     folder.mkdir(exist_ok=True)
-    small = folder / path.name
+    copy = folder / path.name
     if kind(path) == "parquet":
-        rows = parquet(path)
-        batches = list(islice(rows.iter_batches(ROWS), 1))
-        pq.write_table(pa.Table.from_batches(batches, rows.schema_arrow), small)
-        return small
+        file = parquet(path)
+        batches = list(islice(file.iter_batches(ROWS), 1))
+        pq.write_table(pa.Table.from_batches(batches, file.schema_arrow), copy)
+        return copy
     with sources.opened(path) as stream:
         content = stream.read(HEAD)
         if stream.peek(1):
-            wide = content.startswith(UTF16)
-            content = whole_lines(decoded(content).encode() if wide else content)
-    small.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
-    return small
+            utf16 = content.startswith(UTF16)
+            content = whole_lines(decoded(content).encode() if utf16 else content)
+    copy.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    return copy
 
 
 def parquet(path: Path) -> pq.ParquetFile:
@@ -218,7 +218,7 @@ def parquet(path: Path) -> pq.ParquetFile:
 
 
 def whole_lines(content: bytes) -> bytes:
-    """The beginning of a text that ends with a line, and not within quotes.
+    """The longest beginning of a text that ends with a line, and not within quotes.
 
     >>> whole_lines(b'a,b' + bytes([10]) + b'1,"x' + bytes([10]) + b'y')
     b'a,b\\n'
@@ -246,15 +246,16 @@ def parsed(path: Path) -> pd.DataFrame:
     lines = text.replace("\r\n", "\n")
     quoted = quoted_records(lines.encode(), path.name, separator) is not None
     try:
-        first, *rows = csv.reader(
+        records = csv.reader(
             io.StringIO(lines, newline=""),
             delimiter=separator,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         )
+        header, *rows = filter(None, records)  # an empty line is no record
     except (csv.Error, ValueError) as error:
         raise StudyError(f"{path.name} is no table with a line of names on top: {error}") from None
-    whole = [[value or None for value in row] for row in rows[:ROWS] if len(row) == len(first)]
-    frame = pd.DataFrame(whole, columns=pd.Index(first, dtype=object), dtype=object)
+    values = [[value or None for value in row] for row in rows[:ROWS] if len(row) == len(header)]
+    frame = pd.DataFrame(values, columns=pd.Index(header, dtype=object), dtype=object)
     return frame.loc[:, ~frame.columns.duplicated()]
 
 
@@ -271,7 +272,9 @@ def decoded(content: bytes) -> str:
 def objects(text: str, path: Path) -> pd.DataFrame:
     """The values of JSON objects, one a line. Raises StudyError if a line is none."""
     rows = []
-    for number, line in enumerate(text.splitlines()[:ROWS], 1):
+    for number, line in enumerate(text.split("\n")[:ROWS], 1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
         except ValueError:
@@ -295,13 +298,13 @@ def count(path: Path) -> int | None:
 
 
 @cache
-def counted(path: Path, size: int, changed: int) -> int:
-    """The rows of a text of so many bytes, changed at that time, at most."""
+def counted(path: Path, size: int, mtime: int) -> int:
+    """The rows of a text of `size` bytes, last changed at `mtime` (ns), at most."""
     lines, block = 0, b"\n"
     bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=2, leave=False)
     with open(path, "rb") as stream, bar:
         for block in iter(partial(stream.read, 1 << 20), b""):
             lines += block.count(b"\n") or block.count(b"\r")
             bar.update(len(block))
-    names = kind(path) not in JSON
-    return max(0, lines + (not block.rstrip(b"\0").endswith((b"\n", b"\r"))) - names)
+    header = kind(path) not in JSON
+    return max(0, lines + (not block.rstrip(b"\0").endswith((b"\n", b"\r"))) - header)

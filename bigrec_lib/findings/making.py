@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from bigrec_lib.findings.alts import counted
 from bigrec_lib.study import manifests
 
+SHOWN = 3  # files of a change that are named
 SHORT = 10  # hexadecimal digits of a commit that are shown
 
 
@@ -25,16 +26,32 @@ def code_of(folder: Path) -> dict[str, list]:
         jobs = manifests.read_published(folder)["jobs"]
     steps = [job for job in jobs.values() if not manifests.is_analysis(job)]
     commits = Counter(short(job.get("commit")) for job in steps)
-    changes = Counter(
-        (", ".join(sorted(entry["was"])), entry["why"], short(entry["commit"]))
-        for job in steps
-        for entry in job.get("accepted", [])
-    )
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
+    counts: Counter[tuple[str, str]] = Counter()
+    for job in steps:
+        for entry in job.get("accepted", []):
+            change = entry["why"], short(entry["commit"])
+            files[change].update(entry["was"])
+            counts[change] += 1
     return {
         "rules": rules_of(folder / "claims.csv"),
         "jobs": [(commit, counted(n, "job")) for commit, n in commits.most_common()],
-        "accepted": [(*change, counted(n, "job")) for change, n in sorted(changes.items())],
+        "accepted": [
+            (some_of(sorted(files[change])), *change, counted(n, "job"))
+            for change, n in sorted(counts.items())
+        ],
     }
+
+
+def some_of(names: list[str]) -> str:
+    """Names in a row; of many the first ones, and how many more there are.
+
+    >>> some_of(["a", "b"]), some_of(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    shown = names if len(names) <= SHOWN + 1 else names[:SHOWN]
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def rules_of(path: Path) -> list[tuple[str, str]]:

@@ -133,7 +133,7 @@ EDITS = [
     (
         "a way to choose samples",
         f"{METHOD}/selection.py",
-        edit("order[groups[order] == group][:size]", "order[group == groups[order]][:size]"),
+        edit("order[groups[order] == group][:count]", "order[group == groups[order]][:count]"),
         "13a",
         "",
     ),

@@ -57,10 +57,8 @@ def drawn(llm: LLM, reader: str, split: str, count: int) -> list[Sample]:
 def tune(model: str, reader: str, folder: Path, count: int) -> None:
     """Make the adapter. Runs in a process of its own, so that its memory is not counted here."""
     llm = load_llm(model)
-    train, valid = (
-        drawn(llm, reader, "train", count),
-        drawn(llm, reader, "valid", 16),
-    )
+    train = drawn(llm, reader, "train", count)
+    valid = drawn(llm, reader, "valid", 16)
     tuning.tune(llm, train, valid, tuning.Tuning(**TuneLLM().settings), folder)
 
 

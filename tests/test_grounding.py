@@ -48,6 +48,21 @@ def test_ranks_are_those_of_float64_whatever_the_blocks(d, monkeypatch):
         assert grounding.ranks(queries, vectors, targets).to_numpy().tolist() == wanted.tolist()
 
 
+def test_queries_that_are_equal_share_a_product(monkeypatch):
+    queries, vectors, targets = adversarial(64)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(np.repeat(np.arange(80), [1, 2, 3, 4] * 20))
+    targets = rng.permutation(np.tile(targets, 3))[: len(order)]
+    wanted = oracle(queries[order], vectors, targets)
+    products, given = l2.products, []
+    monkeypatch.setattr(l2, "products", lambda *pair: given.append(pair) or products(*pair))
+    for rows in (1024, 7):
+        monkeypatch.setattr(l2, "ROWS", rows)
+        found = grounding.ranks(queries[order], vectors, targets)
+        assert found.to_numpy().tolist() == wanted.tolist()
+    assert {len(multiplied) for multiplied, _ in given} == {len(np.unique(queries, axis=0))}
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_ranks_of_small_whole_numbers_are_exact_with_all_their_ties(data):

@@ -76,7 +76,7 @@ def works(project) -> dict[str, int]:
         "networks": "baselines/networks/**/*.safetensors",
         "p5-adapter": "baselines/p5-adapter/*.safetensors",
         "p5-beams": "baselines/p5-beams/*.parquet",
-        "states": "alignment/states/*.safetensors",
+        "states": "../states/*/*/*.safetensors",
         "likelihoods": "alignment/likelihoods/*.npy",
     }
     run = project / "runs" / "toy" / "toy" / "n16-s0"

@@ -19,7 +19,7 @@ SEEN = [RNG.choice(30, 5, replace=False) for _ in range(12)]
 
 @pytest.fixture
 def pooled(tiny, tmp_path):
-    return states.pooled(tiny, sorted(set(TITLES)), 8, [0.5, 1.0], tmp_path / "s.safetensors")
+    return states.pooled(tiny, sorted(set(TITLES)), 8, [0.5, 1.0], tmp_path)
 
 
 def test_last_token_of_the_last_layer_is_the_published_embedding(tiny, pooled):
@@ -39,9 +39,9 @@ def test_states_are_those_of_a_text_read_alone(tiny, pooled):
 
 
 def test_states_are_kept(tiny, tmp_path, pooled, monkeypatch):
-    monkeypatch.setattr(states, "compute", None)
-    again = states.pooled(tiny, ["anything"], 8, [0.5, 1.0], tmp_path / "s.safetensors")
-    assert all(np.array_equal(again[kind], pooled[kind]) for kind in pooled)
+    monkeypatch.setattr(states, "compute", pytest.fail)
+    again = states.pooled(tiny, sorted(set(TITLES), reverse=True), 8, [0.5, 1.0], tmp_path)
+    assert all(np.array_equal(again[kind], pooled[kind][::-1]) for kind in pooled)
 
 
 def test_the_published_way_is_what_04_does():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from bigrec_lib.method.llm import fingerprint
 
 if TYPE_CHECKING:
     from bigrec_lib.method.llm import LLM
+
+    Compute = Callable[[LLM, Sequence[list[int]], int, tqdm], torch.Tensor]
 
 WIDTH = 8  # batches are as wide as a multiple of this many tokens
 PART = 2048  # texts after which the cache is written, so that a killed run keeps them
@@ -50,20 +52,30 @@ def embed(
     if not texts:
         return np.empty((0, llm.model.config.hidden_size), dtype=np.float32)
     folder = cache / f"{POOLING}-{fingerprint(llm)}" if cache else None
+    return stored(llm, texts, batch_size, compute, folder).float().numpy()
+
+
+def stored(
+    llm: LLM, texts: Sequence[str], batch_size: int, compute: Compute, folder: Path | None
+) -> torch.Tensor:
+    """What `compute` makes of texts, one row each: read from a folder, or computed and added there.
+
+    Raises EmbeddingError as `embed` does.
+    """
     vectors = read(folder) if folder else {}
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
-    for part in embed_missing(llm, missing, batch_size):
+    for part in compute_missing(llm, missing, batch_size, compute):
         vectors |= part
         if folder:
             write(part, folder)
-    return torch.stack([vectors[key] for key in keys]).float().numpy()
+    return torch.stack([vectors[key] for key in keys])
 
 
-def embed_missing(
-    llm: LLM, texts: dict[bytes, str], batch_size: int
+def compute_missing(
+    llm: LLM, texts: dict[bytes, str], batch_size: int, compute: Compute
 ) -> Iterator[dict[bytes, torch.Tensor]]:
-    """Embed texts, shortest first: key -> vector (d,), at most PART of them at a time."""
+    """What `compute` makes of texts, shortest first: key -> its row, at most PART at a time."""
     tokens = tokenise(llm, list(texts.values()))
     order = sorted(zip(texts, tokens, strict=True), key=lambda pair: len(pair[1]))
     with tqdm(total=len(order), desc="embedding", unit="text", disable=not order) as bar:
@@ -135,7 +147,7 @@ def compute(llm: LLM, tokens: Sequence[list[int]], batch_size: int, bar: tqdm) -
 
 
 def read(folder: Path) -> dict[bytes, torch.Tensor]:
-    """SHA-256 of a text -> its vector (d,), from every part in a cache folder."""
+    """SHA-256 of a text -> its row, from every part in a cache folder."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -153,7 +165,7 @@ def read(folder: Path) -> dict[bytes, torch.Tensor]:
 
 
 def write(vectors: dict[bytes, torch.Tensor], folder: Path) -> None:
-    """Add one part, SHA-256 of a text -> its vector (d,), to a cache folder; its texts name it."""
+    """Add one part, SHA-256 of a text -> its row, to a cache folder; its texts name it."""
     from safetensors.torch import save_file
 
     keys = b"".join(vectors)

@@ -74,17 +74,30 @@ def ranks(
         nearer.index_add_(0, row, sign * (exact < goal[row]).long())
         ties.index_add_(0, row, sign * (exact == goal[row]).long())
 
-    for rows, start, score, norms, error in l2.products(queries, vectors):
-        low, high = ((goal[rows, None] - norms + sign * error).float() for sign in (-1, 1))
-        counts = (score < low).sum(1)
-        unsure = ((score <= high).sum(1) > counts).nonzero().flatten()  # rows with pairs to settle
-        mask = (score[unsure] >= low[unsure]) & (score[unsure] <= high[unsure])
-        row, column = mask.nonzero(as_tuple=True)
-        nearer[rows] += counts
-        settle(rows.start + unsure[row], start + column, +1)
+    different, of_query = distinct(queries)
+    for rows, start, score, norms, error in l2.products(different, vectors):
+        asking = ((of_query >= rows.start) & (of_query < rows.stop)).nonzero().flatten()
+        which = of_query[asking] - rows.start
+        middle, error = goal[asking] - norms[which, 0], error[which, 0]
+        low, high = (middle - error).float(), (middle + error).float()
+        counts, row, column = l2.compared(score, which, low, high)
+        nearer[asking] += counts
+        settle(asking[row], start + column, +1)
     if seen is not None:
         settle(*left_out(seen, targets), -1)
     return frame(nearer, ties - 1)  # the target ties with itself
+
+
+def distinct(queries: Tensor) -> tuple[Tensor, Tensor]:
+    """The different rows of (n, d), and which of them each row is, (n,) int64.
+
+    Users who are told the same need one product between them.
+    """
+    numbers: dict[bytes, int] = {}
+    rows = queries.contiguous().view(torch.uint8).numpy()
+    of_query = [numbers.setdefault(row.tobytes(), len(numbers)) for row in rows]
+    _, firsts = np.unique(of_query, return_index=True)
+    return queries[torch.from_numpy(firsts)], torch.tensor(of_query)
 
 
 def left_out(seen: Sequence[np.ndarray], targets: Tensor) -> tuple[Tensor, Tensor]:

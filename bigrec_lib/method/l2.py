@@ -167,6 +167,49 @@ def products(
             yield rows, start, score, left_norms[rows], error[rows]
 
 
+def compared(
+    scores: Tensor, which: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How many scores lie below a bound, and which lie between two.
+
+    scores: (r, m) float32; which: (n,) the row of scores that is compared; low, high: (n,) float32.
+    Returns counts below low, (n,) int64, and the pairs from low to high: numbers of the n, and
+    columns, (P,) int64 each, row by row.
+    """
+    arrays = [tensor.numpy() for tensor in (scores, which, low, high)]
+    counts = np.empty((2, len(which)), dtype=np.int64)  # below low, and from low to high
+    count_below(*arrays, *counts)
+    first = np.cumsum(counts[1]) - counts[1]
+    column = np.empty(counts[1].sum(), dtype=np.int64)
+    find_between(*arrays, first, counts[1], column)
+    row = np.repeat(np.arange(len(which)), counts[1])
+    return torch.from_numpy(counts[0]), torch.from_numpy(row), torch.from_numpy(column)
+
+
+@njit(parallel=True, cache=True)
+def count_below(scores, which, low, high, below, between):
+    """Count for each of n the scores below low, and those from low to high; see `compared`."""
+    for number in prange(len(which)):
+        row, least, most = scores[which[number]], low[number], high[number]
+        smaller = no_larger = 0
+        for column in range(len(row)):
+            smaller += row[column] < least
+            no_larger += row[column] <= most
+        below[number], between[number] = smaller, no_larger - smaller
+
+
+@njit(parallel=True, cache=True)
+def find_between(scores, which, low, high, first, between, column_of_pair):
+    """Write the columns of each of n from first[n] on; see `compared`."""
+    for number in prange(len(which)):
+        if between[number]:
+            row, pair = scores[which[number]], first[number]
+            for column in range(len(row)):
+                if low[number] <= row[column] <= high[number]:
+                    column_of_pair[pair] = column
+                    pair += 1
+
+
 def rounding(d: int) -> float:
     """A bound on the fp32 error of |x|² - 2 q·x, as a share of (|q| + |x|)².
 

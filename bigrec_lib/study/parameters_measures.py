@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from bigrec_lib.method import assets
+from bigrec_lib.study import provenance
 from bigrec_lib.study.parameters_checks import Count, Positive, Share, Size
 from bigrec_lib.study.parameters_runs import (
     AdapterParameters,
@@ -235,7 +236,6 @@ class MeasureAlignment(RunParameters, ModelParameters):
 
     notebook = "16a_measure_alignment"
     makers = {
-        "states": ("method.states.pooled", "method.geometry.ladders"),
         "likelihoods": (
             "method.likelihood.log_likelihoods",
             "method.likelihood.blocks",
@@ -252,6 +252,12 @@ class MeasureAlignment(RunParameters, ModelParameters):
     sampled: Count = 1000
     permutations: Count = 100
     ranked: Size = 0
+
+    @property
+    def state_cache(self) -> Path:
+        """States of a data set's texts under any LLM, as long as the code that makes them is the
+        same: its titles need the base once, whatever the seed."""
+        return self.runs / self.dataset / "states" / provenance.code_of("method.states.pooled")[:12]
 
     @field_validator("layers")
     @classmethod

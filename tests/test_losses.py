@@ -41,6 +41,41 @@ def test_loss_and_gradients_are_those_of_each_sample_alone(llm, learn_prompt, sh
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_padding_is_harmless_where_a_position_without_anything_to_see_gives_nan(
+    llm, monkeypatch, checkpointing
+):
+    """As fused attention on a GPU does; on a CPU it gives 0."""
+    fused = torch.nn.functional.scaled_dot_product_attention
+    blind = []
+
+    def attention(*args, attn_mask=None, **kwargs):
+        out = fused(*args, attn_mask=attn_mask, **kwargs)
+        if attn_mask is None:
+            return out
+        seeing = attn_mask.any(-1, keepdim=True)
+        blind.append(bool((~seeing).any()))
+        return out.masked_fill(~seeing, torch.nan)
+
+    model = fresh_adapter(llm)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    encoded = [samples.encode(llm.tokenizer, each, True) for each in toy_samples(5)]
+    batch = losses.collate(encoded, 0, llm.tokenizer.eos_token_id, "cpu")
+    assert (batch.real[:, 0] == 0).any()
+    torch.manual_seed(0)  # of dropout
+    wanted = losses.loss_sum(model, batch)
+    gradients = torch.autograd.grad(wanted, weights)
+    torch.manual_seed(0)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    loss = losses.loss_sum(model, batch)
+    assert torch.equal(loss, wanted)
+    for one, other in zip(torch.autograd.grad(loss, weights), gradients, strict=True):
+        assert torch.equal(one, other)
+    assert blind and not any(blind)
+
+
 LLAMA_LIKE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA_LIKE |= {"intermediate_size": 64, "num_key_value_heads": 2, "initializer_range": 0.3}
 MAKES = {

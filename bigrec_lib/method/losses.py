@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bigrec_lib.method.llm import cache_problem
+from bigrec_lib.method.llm import cache_problem, without_notices
 from bigrec_lib.method.processes import add_up, process
 from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, shared_tokens
+
+with without_notices():
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -64,7 +67,7 @@ def learnt_logits(causal: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor
         cache = causal.base_model(input_ids=batch.shared, use_cache=True).past_key_values
         cache.batch_repeat_interleave(rows)  # keys and values: (1, H, P, d) -> (B, H, P, d)
     mask = batch.labels != -100
-    with only_before(causal.get_output_embeddings(), mask):
+    with only_before(causal.get_output_embeddings(), mask), seeing_padding():
         logits = causal(
             input_ids=batch.rest,
             attention_mask=torch.cat([batch.real.new_ones(rows, shared), batch.real], dim=1),
@@ -92,6 +95,25 @@ def only_before(output: nn.Module, mask: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def seeing_padding() -> Iterator[None]:
+    """Within the block, padding that would see nothing sees everything.
+
+    Nothing looks at padding, so no result changes. But for a position without anything to see,
+    fused attention on a GPU returns NaN, and NaN times nothing is NaN.
+    """
+
+    def mask(*args, **kwargs) -> Tensor | None:
+        visible = sdpa_mask(*args, **kwargs)  # (B, 1, T, S) bool; None for plain causal attention
+        return visible if visible is None else visible | ~visible.any(-1, keepdim=True)
+
+    ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] = mask
+    try:
+        yield
+    finally:
+        del ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
 
 
 @dataclass(frozen=True)

@@ -326,9 +326,9 @@ def test_paths_stay_as_they_can_be_found_again(project, monkeypatch):
     (project / "home").mkdir()
     renamed(u="user", i="item", t="time", n="title").to_csv("home/log.csv", index=False)
     monkeypatch.chdir(project / "studies")
-    assert new.kept("../home/log.csv") == "home/log.csv"
-    assert new.kept("../../log.csv") == str(project.parent / "log.csv")
-    assert new.kept("~/log.csv") == "~/log.csv"
+    assert new.path_in_file("../home/log.csv") == "home/log.csv"
+    assert new.path_in_file("../../log.csv") == str(project.parent / "log.csv")
+    assert new.path_in_file("~/log.csv") == "~/log.csv"
     monkeypatch.chdir(project)
     assert batch.main(["new", "shop", "~/log.csv"]) == 0
     prepare = expansion.jobs("shop", studies.load("shop"))["shop.01_prepare_data"]

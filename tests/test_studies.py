@@ -90,7 +90,7 @@ def test_what_a_study_may_add_to_its_main_runs(study_file):
         assert found == tested
 
     def waits(name):
-        return set(expansion.waits(planned)[name])
+        return set(expansion.predecessors(planned)[name])
 
     assert waits("films+games.n4-s0.02_tune_llm") == {
         "films.01_prepare_data",
@@ -171,7 +171,7 @@ def test_further_llms_run_on_the_samples_of_the_main_runs(study_file):
         "n16-s0-by-mid-in-study": "small", "n16-s1-by-mid-in-study": "small",
         "n16-s1-by-mid-in-large": "big",
     }  # fmt: skip
-    waits = expansion.waits(planned)
+    waits = expansion.predecessors(planned)
     assert waits["ml-100k.n16-s1-by-large-in-mid.04_ground_to_items"] == [
         "ml-100k.01_prepare_data", "ml-100k.n16-s1-by-large.03_generate_titles"
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     datasets = {"films": {"reader": "ml-100k"}, "games": {"reader": "ml-100k"}}
     study = study_file(datasets=datasets, seeds=[3, 4], n_train=[16, 8], cheaper=True)
     planned = expansion.jobs("toy", study)
-    waits, order = expansion.waits(planned), list(planned)
+    waits, order = expansion.predecessors(planned), list(planned)
     found = {name for name in planned if name.endswith("15a_measure_grounders")}
     runs = [f"{name}.n16-s{seed}" for name in datasets for seed in (3, 4)]
     assert found == {f"{run}.15a_measure_grounders" for run in runs}
@@ -199,7 +199,7 @@ def test_cheaper_ways_follow_the_main_runs_of_the_first_size(study_file):
     study = study_file(cheaper=True, constrained=True)
     planned = expansion.jobs("toy", study)
     name = "ml-100k.n16-s0.15a_measure_grounders"
-    assert "ml-100k.n16-s0-constrained.03_generate_titles" in expansion.waits(planned)[name]
+    assert "ml-100k.n16-s0-constrained.03_generate_titles" in expansion.predecessors(planned)[name]
     assert not any("15" in name for name in expansion.jobs("toy", study_file()))
 
 
@@ -210,7 +210,7 @@ def test_alignment_is_measured_on_main_runs_and_ranked_at_the_first_seed(study_f
         "ladder": [{"n_train": [8], "seeds": [3]}],
     }
     planned = expansion.jobs("toy", study_file(**changes, baselines={}))
-    waits = expansion.waits(planned)
+    waits = expansion.predecessors(planned)
     found = {name: job for name, job in planned.items() if job.notebook.startswith("16a")}
     names = [f"ml-100k.n16-s{seed}.16a_measure_alignment" for seed in (3, 4)]
     assert list(found) == names
@@ -580,7 +580,7 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
     assert {(p.dataset, *p.joined, p.control) for p in spaces} == {
         ("films", "games", "food"), ("games", "films", "food")
     }  # fmt: skip
-    waits = expansion.waits(planned)
+    waits = expansion.predecessors(planned)
     name = f"films.n16-s1-as-merged{together}-worded-wrong"
     assert waits[f"{name}.03_generate_titles"] == [
         "films.01_prepare_data", "games.01_prepare_data",
@@ -623,7 +623,7 @@ def test_chosen_samples_are_tuned_on_in_every_draw_and_seed(study_file):
     assert all(p.setting == f"picked.{p.selection}" and p.n_scored == 7 for p in tunings)
     assert len({p.output for p in planned.values()}) == len(planned)
     name = "games.n4-s1-as-picked.k_means.2"
-    waits = expansion.waits(planned)
+    waits = expansion.predecessors(planned)
     assert waits[f"{name}.02_tune_llm"] == ["games.01_prepare_data", "games.13a_select_samples"]
     assert waits[f"{name}.04_ground_to_items"][-1] == f"{name}.03_generate_titles"
     assert f"{name}.05_reweight_by_statistics" not in planned

@@ -51,7 +51,7 @@ def accepted(job: Parameters, files: set[str], reason: dict[str, object]) -> boo
     differences = [
         part for part in identity if part != "sources" and manifest[part] != identity[part]
     ]
-    if not changes or not files.issuperset(changes) or differences or plan.unkept(job):
+    if not changes or not files.issuperset(changes) or differences or plan.why_unrecorded(job):
         return False
     digests = {name: manifest["sources"].get(name) for name in changes}
     entries = [*manifests.accepted_changes(job.output), reason | {"was": digests}]

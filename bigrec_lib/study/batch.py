@@ -193,7 +193,7 @@ def take_up(planned: dict[str, Parameters]) -> None:
 
 def give_up(planned: dict[str, Parameters]) -> None:
     """Remove what was taken from the results without files that a job has to read."""
-    if reruns := plan.lacked(planned):
+    if reruns := plan.jobs_to_repeat(planned):
         print(f"run again, as {plan.UNPUBLISHED}: {', '.join(reruns)}", file=sys.stderr)
     for key in reruns:
         remove(planned[key].output)

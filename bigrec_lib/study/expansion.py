@@ -45,12 +45,12 @@ def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[
         return study.datasets[str(keys["dataset"])]
     if cls is parameters.TuneLLM and not keys.get("also"):
         return study.tuning.get(str(keys["dataset"]), {})
-    if cls is parameters.GenerateTitles and keys not in main(study):
+    if cls is parameters.GenerateTitles and keys not in main_runs(study):
         return study.beside
     return {}
 
 
-def now(study: Study) -> Study:
+def current(study: Study) -> Study:
     """The study without the keys that it takes up later."""
     fields = Study.model_fields
     return study.model_copy(update={key: fields[key].get_default() for key in study.later})
@@ -62,7 +62,7 @@ def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:
     seeds = study.adapters or study.seeds[:1]
     runs = [
         f"{keys['dataset']}.n{keys['n_train']}-s{keys['seed']}"
-        for keys in main(study)
+        for keys in main_runs(study)
         if keys["seed"] in seeds
     ]
     planned = jobs(name, study)
@@ -92,34 +92,34 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
     if not issubclass(cls, DatasetParameters):
         return [{}]
     if cls is parameters.SelectSamples:
-        return selected(study)
+        return selection_jobs(study)
     if not issubclass(cls, RunParameters):
         return [{"dataset": dataset} for dataset in study.datasets]
     if cls is parameters.TuneLLM:
-        settings = [keys | study.settings[str(keys["setting"])] for keys in tried(study)]
-        llms = [keys for keys in spoken(study) if keys["n_train"]]
-        variants = shuffled(study) + matched(study) + picked(study)
-        return tuned(study) + settings + variants + llms
+        settings = [keys | study.settings[str(keys["setting"])] for keys in trial_runs(study)]
+        llms = [keys for keys in language_runs(study) if keys["n_train"]]
+        variants = shuffled_runs(study) + matched_runs(study) + chosen_runs(study)
+        return tuning_runs(study) + settings + variants + llms
     if cls is parameters.MergeAdapters:
-        return merged(study)
+        return merged_runs(study)
     if cls is parameters.GroundInSpaces:
-        return in_spaces(study)
+        return space_runs(study)
     if cls is parameters.ReweightByStatistics:
-        return tested(study) + spoken(study)
+        return test_runs(study) + language_runs(study)
     if cls is parameters.GroundToItems:
-        rewordings = [without(keys, "words_of") for keys in worded(study)]
-        return every_text(study) + across(study) + rewordings
+        rewordings = [without(keys, "words_of") for keys in worded_runs(study)]
+        return text_runs(study) + cross_space_runs(study) + rewordings
     if issubclass(cls, TunedParameters):
-        return every_text(study) + worded(study)
+        return text_runs(study) + worded_runs(study)
     if cls is parameters.MeasureGrounders:
-        return cheaper(study)
+        return cheaper_runs(study)
     if cls is parameters.MeasureCost:
-        return costed(study)
+        return cost_runs(study)
     if cls is parameters.MeasureAlignment:
-        return aligned(study)
+        return alignment_runs(study)
     if cls is parameters.TrainBaselines:
-        return trained(study)
-    return single(study)
+        return baseline_runs(study)
+    return single_runs(study)
 
 
 def runs_of(datasets, n_train, seeds) -> list[dict[str, object]]:
@@ -129,7 +129,7 @@ def runs_of(datasets, n_train, seeds) -> list[dict[str, object]]:
     ]
 
 
-def main(study: Study) -> list[dict[str, object]]:
+def main_runs(study: Study) -> list[dict[str, object]]:
     return runs_of(study.datasets, study.n_train, study.seeds)
 
 
@@ -138,29 +138,29 @@ def seeds_beside(study: Study) -> list[int]:
     return study.seeds_beside or study.seeds
 
 
-def beside(study: Study) -> list[dict[str, object]]:
+def runs_beside(study: Study) -> list[dict[str, object]]:
     """Main runs whose adapters are moved, shuffled or shared."""
     return runs_of(study.datasets, study.n_train, seeds_beside(study))
 
 
-def single(study: Study) -> list[dict[str, object]]:
+def single_runs(study: Study) -> list[dict[str, object]]:
     """Main runs and ladder: one data set, one size, one seed."""
-    return main(study) + ladder(study)
+    return main_runs(study) + ladder_runs(study)
 
 
-def ladder(study: Study) -> list[dict[str, object]]:
+def ladder_runs(study: Study) -> list[dict[str, object]]:
     """Runs of the further sizes."""
     steps = [runs_of(study.datasets, step.n_train, step.seeds) for step in study.ladder]
-    return [keys for keys in chain(*steps) if keys not in main(study)]
+    return [keys for keys in chain(*steps) if keys not in main_runs(study)]
 
 
-def tried(study: Study) -> list[dict[str, object]]:
+def trial_runs(study: Study) -> list[dict[str, object]]:
     """Main runs under each of the tuning settings to choose from."""
     runs = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
     return [{**keys, "setting": name} for name in study.settings for keys in runs]
 
 
-def cheaper(study: Study) -> list[dict[str, object]]:
+def cheaper_runs(study: Study) -> list[dict[str, object]]:
     """Main runs of the first size whose texts are grounded in cheaper ways, too.
 
     Invented catalogues are measured once, under the first seed.
@@ -174,20 +174,20 @@ def cheaper(study: Study) -> list[dict[str, object]]:
     ]
 
 
-def costed(study: Study) -> list[dict[str, object]]:
+def cost_runs(study: Study) -> list[dict[str, object]]:
     """Main runs of the first size and seed, of every LLM, whose cost is measured."""
     if not study.cost:
         return []
-    main_runs = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
+    first_runs = runs_of(study.datasets, study.n_train[:1], study.seeds[:1])
     values = {"trie": study.constrained, "conventional": study.baselines is not None}
-    runs: list[dict[str, object]] = [keys | values for keys in main_runs]
-    for keys in spoken(study):
+    runs: list[dict[str, object]] = [keys | values for keys in first_runs]
+    for keys in language_runs(study):
         own_run = {name: value for name, value in keys.items() if name != "lm"}
-        runs += [keys | {"conventional": False}] if own_run in main_runs else []
+        runs += [keys | {"conventional": False}] if own_run in first_runs else []
     return runs
 
 
-def aligned(study: Study) -> list[dict[str, object]]:
+def alignment_runs(study: Study) -> list[dict[str, object]]:
     """Main runs; with the first seed also a network whose space is compared, and examples for
     which the catalogue is ranked by likelihood."""
     alignment = study.alignment
@@ -206,16 +206,16 @@ def aligned(study: Study) -> list[dict[str, object]]:
         )
         return {"network": network, "ranked": ranked}
 
-    return [keys | further(keys) for keys in beside(study)]
+    return [keys | further(keys) for keys in runs_beside(study)]
 
 
-def shuffled(study: Study) -> list[dict[str, object]]:
+def shuffled_runs(study: Study) -> list[dict[str, object]]:
     """Adapters that learn other users' answers, as 02 takes them."""
     values = {"setting": SHUFFLED, "shuffled": True}
-    return [keys | values for keys in beside(study)] if study.shuffled else []
+    return [keys | values for keys in runs_beside(study)] if study.shuffled else []
 
 
-def matched(study: Study) -> list[dict[str, object]]:
+def matched_runs(study: Study) -> list[dict[str, object]]:
     """Adapters of the ladder with the number of steps of the first main size, as 02 takes them."""
     if not study.matched:
         return []
@@ -226,11 +226,11 @@ def matched(study: Study) -> list[dict[str, object]]:
     }
     return [
         keys | {"setting": MATCHED, "epochs": epochs[str(keys["dataset"])] * study.n_train[0] / n}
-        for n, keys in ((int(str(keys["n_train"])), keys) for keys in ladder(study))
+        for n, keys in ((int(str(keys["n_train"])), keys) for keys in ladder_runs(study))
     ]
 
 
-def selected(study: Study) -> list[dict[str, object]]:
+def selection_jobs(study: Study) -> list[dict[str, object]]:
     """The jobs of 13a, one for each data set of which adapters learn chosen samples."""
     part = study.selection
     if not part:
@@ -240,7 +240,7 @@ def selected(study: Study) -> list[dict[str, object]]:
     return [values | {"dataset": dataset} for dataset in part.datasets or study.datasets]
 
 
-def picked(study: Study) -> list[dict[str, object]]:
+def chosen_runs(study: Study) -> list[dict[str, object]]:
     """Adapters that learn chosen samples, as 02 takes them."""
     part = study.selection
     if not part:
@@ -260,10 +260,10 @@ def picked(study: Study) -> list[dict[str, object]]:
     return runs
 
 
-def controls(study: Study) -> list[dict[str, object]]:
+def control_runs(study: Study) -> list[dict[str, object]]:
     """Where the shuffled and the matched adapters, and those of chosen samples, are tested."""
     names = ("dataset", "n_train", "seed", "setting")
-    tunings = shuffled(study) + matched(study) + picked(study)
+    tunings = shuffled_runs(study) + matched_runs(study) + chosen_runs(study)
     runs = [{name: keys[name] for name in names} for keys in tunings]
     return runs + [
         {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
@@ -274,10 +274,10 @@ def controls(study: Study) -> list[dict[str, object]]:
     ]
 
 
-def every_text(study: Study) -> list[dict[str, object]]:
+def text_runs(study: Study) -> list[dict[str, object]]:
     """Where every adapter writes titles for the usual prompts."""
-    runs = tested(study) + tried(study) + controls(study) + spoken(study)
-    return runs + [keys for keys in sharing(study) if keys.get("setting")]
+    runs = test_runs(study) + trial_runs(study) + control_runs(study) + language_runs(study)
+    return runs + [keys for keys in sharing_runs(study) if keys.get("setting")]
 
 
 def domains(study: Study) -> list[str]:
@@ -289,7 +289,7 @@ def domains(study: Study) -> list[str]:
     return study.joint.datasets if study.joint else datasets
 
 
-def merged(study: Study) -> list[dict[str, object]]:
+def merged_runs(study: Study) -> list[dict[str, object]]:
     """Averages of the domains' adapters, compared with those of the next seed."""
     first, *others = domains(study) or [""]
     seeds = seeds_beside(study)
@@ -302,7 +302,7 @@ def merged(study: Study) -> list[dict[str, object]]:
     ]
 
 
-def sharing(study: Study) -> list[dict[str, object]]:
+def sharing_runs(study: Study) -> list[dict[str, object]]:
     """Models of the first size, n, on each domain: its own, the joint ones of n samples of each
     domain and of n in total, and the average of the domains' own."""
     names, size = domains(study), study.n_train[0]
@@ -311,7 +311,7 @@ def sharing(study: Study) -> list[dict[str, object]]:
     models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in seeds]
     models += [
         {"n_train": keys["n_train"], "seed": keys["seed"]} | all_domains
-        for keys in joint(study)
+        for keys in joint_runs(study)
         if names and keys["n_train"] in (size, size // len(names))
     ]
     merge = all_domains | {"setting": MERGED}
@@ -319,26 +319,26 @@ def sharing(study: Study) -> list[dict[str, object]]:
     return [{"dataset": name} | keys for keys in models for name in names]
 
 
-def worded(study: Study) -> list[dict[str, object]]:
-    """The models of `sharing`, but those of n in total, with prompts of other words, as 03 takes
-    them; the wrong domain is the next one."""
+def worded_runs(study: Study) -> list[dict[str, object]]:
+    """The models of `sharing_runs`, but those of n in total, with prompts of other words, as 03
+    takes them; the wrong domain is the next one."""
     names, spaces = domains(study), study.recommendation_spaces
     next_domain = dict(zip(names, names[1:] + names[:1], strict=True))
     return [
         keys | {"worded": form} | ({"words_of": next_domain[name]} if form == "wrong" else {})
         for form in (spaces.worded if spaces else [])
-        for keys in sharing(study)
+        for keys in sharing_runs(study)
         if (name := str(keys["dataset"])) and keys["n_train"] == study.n_train[0]
     ]
 
 
-def in_spaces(study: Study) -> list[dict[str, object]]:
-    """The texts of `sharing` and `worded`, as 14b takes them."""
+def space_runs(study: Study) -> list[dict[str, object]]:
+    """The texts of `sharing_runs` and `worded_runs`, as 14b takes them."""
     spaces = study.recommendation_spaces
     if not spaces:
         return []
     run = f"n{study.n_train[0]}-s{study.seeds[0]}"
-    texts = sharing(study) + [without(keys, "words_of") for keys in worded(study)]
+    texts = sharing_runs(study) + [without(keys, "words_of") for keys in worded_runs(study)]
     return [
         keys
         | {"joined": [name for name in domains(study) if name != keys["dataset"]]}
@@ -351,7 +351,7 @@ def without(keys: dict[str, object], name: str) -> dict[str, object]:
     return {key: value for key, value in keys.items() if key != name}
 
 
-def spoken(study: Study) -> list[dict[str, object]]:
+def language_runs(study: Study) -> list[dict[str, object]]:
     """Runs of the further LLMs: main runs and, with `zero_shot`, each LLM as it is."""
     all_runs = []
     for name, llm in study.llms.items():
@@ -362,11 +362,11 @@ def spoken(study: Study) -> list[dict[str, object]]:
     return all_runs
 
 
-def across(study: Study) -> list[dict[str, object]]:
+def cross_space_runs(study: Study) -> list[dict[str, object]]:
     """Main runs of every LLM, grounded in the space of every other one."""
     if not study.spaces:
         return []
-    runs = [keys for keys in spoken(study) if keys["n_train"]]
+    runs = [keys for keys in language_runs(study) if keys["n_train"]]
     groundings = []
     for keys in runs:
         own_run = {name: value for name, value in keys.items() if name != "lm"}
@@ -379,42 +379,44 @@ def across(study: Study) -> list[dict[str, object]]:
     return groundings
 
 
-def joint(study: Study) -> list[dict[str, object]]:
+def joint_runs(study: Study) -> list[dict[str, object]]:
     sizes = study.joint.sizes if study.joint else []
     return list(chain(*(runs_of([""], step.n_train, step.seeds) for step in sizes)))
 
 
-def tuned(study: Study) -> list[dict[str, object]]:
+def tuning_runs(study: Study) -> list[dict[str, object]]:
     """Every adapter."""
     first, *others = study.joint.datasets if study.joint else [""]
-    return single(study) + [{**keys, "dataset": first, "also": others} for keys in joint(study)]
+    return single_runs(study) + [
+        {**keys, "dataset": first, "also": others} for keys in joint_runs(study)
+    ]
 
 
-def tested(study: Study) -> list[dict[str, object]]:
+def test_runs(study: Study) -> list[dict[str, object]]:
     """Every adapter on every data set it is tested on, and the LLM without one."""
-    runs = single(study)
+    runs = single_runs(study)
     if study.zero_shot:
         runs += runs_of(study.datasets, [0], [0])
     if study.constrained:
-        runs += [{**keys, "constrained": True} for keys in main(study)]
+        runs += [{**keys, "constrained": True} for keys in main_runs(study)]
     if study.transfer:
         runs += [
             {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}
-            for keys in beside(study)
+            for keys in runs_beside(study)
             for dataset in study.datasets
             if dataset != keys["dataset"]
         ]
     names = study.joint.datasets if study.joint else []
-    for keys in joint(study):
+    for keys in joint_runs(study):
         runs += [{**keys, "dataset": name, "tuned_on": "+".join(names)} for name in names]
     return runs
 
 
-def trained(study: Study) -> list[dict[str, object]]:
+def baseline_runs(study: Study) -> list[dict[str, object]]:
     """Every run of the baselines."""
     if not study.baselines:
         return []
-    runs = main(study) + [study.baselines.ladder | keys for keys in ladder(study)]
+    runs = main_runs(study) + [study.baselines.ladder | keys for keys in ladder_runs(study)]
     if study.baselines.full is None:
         return runs
     return runs + [
@@ -423,14 +425,14 @@ def trained(study: Study) -> list[dict[str, object]]:
     ]
 
 
-def waits(planned: dict[str, Parameters]) -> dict[str, list[str]]:
+def predecessors(planned: dict[str, Parameters]) -> dict[str, list[str]]:
     """For every job, the names of those that make what it reads; an analysis waits for all runs.
 
     Raises StudyError if no job of the study makes it.
     """
     makers = {p.output: name for name, p in planned.items()}
     steps = [name for name, p in planned.items() if isinstance(p, DatasetParameters)]
-    predecessors: dict[str, list[str]] = {}
+    makers_of: dict[str, list[str]] = {}
     for name, job in planned.items():
         needs = job.inputs if isinstance(job, DatasetParameters) else {}
         for maker, folder in needs.items():
@@ -438,7 +440,5 @@ def waits(planned: dict[str, Parameters]) -> dict[str, list[str]]:
                 raise StudyError(
                     f"{name} needs {folder}, which no job of this study makes: {maker}"
                 )
-        predecessors[name] = (
-            [makers[folder] for folder in needs.values()] if name in steps else steps
-        )
-    return predecessors
+        makers_of[name] = [makers[folder] for folder in needs.values()] if name in steps else steps
+    return makers_of

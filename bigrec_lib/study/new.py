@@ -93,7 +93,7 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
     table = data.head_of(expanded(path))
     titles = data.head_of(expanded(titles_path)) if titles_path else None
     check_size_and_names(table)
-    roles = guess(table, titles, told(columns, table, titles))
+    roles = guess(table, titles, roles_told(columns, table, titles))
     if titles:
         print_columns(
             path, table, {role: column for role, column in roles.items() if role != "title"}
@@ -116,13 +116,14 @@ def begin(name: str, path: str, titles_path: str = "", columns: str = "") -> Non
             f"which column is {' and which '.join(missing)}? Say it: make new NAME={name} "
             f'DATA={shlex.quote(path)}{option} COLUMNS="{assignments}"'
         )
-    text = file_text(name, kept(path), kept(titles_path), roles, table)
-    planned = checked(name, text)
+    text = file_text(name, path_in_file(path), path_in_file(titles_path), roles, table)
+    planned = jobs_of_text(name, text)
     warnings = data.check(planned)
     write_text(text, file)
     lines = text.splitlines()
     number = next(n for n, line in enumerate(lines) if line.startswith("    columns:"))
-    print(f"\nwritten: {shown(file)}. If a column is not what it seems, change line {number + 1}:")
+    print(f"\nwritten: {relative(file)}.", end=" ")
+    print(f"If a column is not what it seems, change line {number + 1}:")
     print(lines[number].partition("  #")[0] + "\n")
     for warning in warnings:
         print(f"warning: {warning}")
@@ -138,11 +139,11 @@ def file_of(name: str) -> Path:
         raise StudyError(f"a study cannot be called {name!r}: take letters, digits, . - _")
     path = studies.ROOT / "studies" / f"{name}.yaml"
     if path.exists():
-        raise StudyError(f"{shown(path)} exists: change it, delete it, or take another NAME")
+        raise StudyError(f"{relative(path)} exists: change it, delete it, or take another NAME")
     return path
 
 
-def shown(path: Path) -> str:
+def relative(path: Path) -> str:
     return path.relative_to(studies.ROOT).as_posix()
 
 
@@ -150,7 +151,7 @@ def expanded(path: str) -> Path:
     return Path(os.path.expanduser(os.path.expandvars(path)))
 
 
-def kept(path: str) -> str:
+def path_in_file(path: str) -> str:
     """A path as a study file has it: relative inside the project, else absolute; ~ and $ stay."""
     if not path or path[0] == "~" or "$" in path:
         return path
@@ -159,7 +160,7 @@ def kept(path: str) -> str:
     return absolute.relative_to(studies.ROOT).as_posix() if inside else str(absolute)
 
 
-def told(columns: str, table: Head, titles: Head | None) -> dict[str, str]:
+def roles_told(columns: str, table: Head, titles: Head | None) -> dict[str, str]:
     """`user=buyer,time=bought_at` as role -> column. Raises StudyError for an unknown one.
 
     A mere number is ignored: shells keep the width of the terminal in COLUMNS.
@@ -181,7 +182,7 @@ def check_size_and_names(table: Head) -> None:
     if table.rows is not None and table.rows < FEWEST:
         raise StudyError(f"{table.path} has {table.rows} rows: a study needs hundreds")
     values = [name for name in table.values if re.fullmatch(rf"-?\d[\d.]*|{DATE}", name)]
-    if values and not any(map(called, table.values)):
+    if values and not any(map(role_of, table.values)):
         raise StudyError(
             f"{table.path}: {values[0]!r} in its first line is no name of a column: put a line "
             "such as user,item,time,title on top"
@@ -212,15 +213,15 @@ def guess(table: Head, titles: Head | None, preset: dict[str, str]) -> dict[str,
     choices = dict.fromkeys(NAMES, columns) | {"item": shared, "title": title_columns}
     roles = dict(preset)
     for role in NAMES:
-        name = by_name(role, left(choices[role], roles))
+        name = by_name(role, columns_left(choices[role], roles))
         if name and role not in roles:
             roles[role] = name
     for role in ("time", "title", "item", "user"):
         rows = (titles if titles and role == "item" else table).values
         names = [
             name
-            for name, values in left(choices[role], roles).items()
-            if holds(role, name, values, rows, roles)
+            for name, values in columns_left(choices[role], roles).items()
+            if seems_to_hold(role, name, values, rows, roles)
         ]
         if role not in roles and len(names) == 1:
             roles[role] = names[0]
@@ -231,30 +232,32 @@ def guess(table: Head, titles: Head | None, preset: dict[str, str]) -> dict[str,
     return {role: roles[role] for role in TABLE if role in roles}
 
 
-def left(columns: Columns, roles: dict[str, str]) -> Columns:
+def columns_left(columns: Columns, roles: dict[str, str]) -> Columns:
     """The columns that have no role yet."""
     return {name: values for name, values in columns.items() if name not in roles.values()}
 
 
 def by_name(role: str, columns: Columns) -> str:
     """The column whose name best fits a role that its values allow; '' if none fits."""
-    names = [n for n, values in columns.items() if called(n) == role and may_be(role, n, values)]
+    names = [
+        n for n, values in columns.items() if role_of(n) == role and allows_role(role, n, values)
+    ]
 
     def worse(name: str) -> tuple:
         if role in ("user", "item"):
-            return not re.search(NUMBERED, spelt(name)), len(name)
+            return not re.search(NUMBERED, plain_name(name)), len(name)
         if role == "title":
-            flaws = "name" in spelt(name), not re.search(NAMES["item"], spelt(name))
+            flaws = "name" in plain_name(name), not re.search(NAMES["item"], plain_name(name))
             return *flaws, len(name)
         return (not is_time(columns[name]),)
 
     return min(names, key=worse, default="")
 
 
-def spelt(name: str) -> str:
+def plain_name(name: str) -> str:
     """A column's name in small letters without accents, its words separated by spaces.
 
-    >>> spelt("Künstler-Name"), spelt("userId")
+    >>> plain_name("Künstler-Name"), plain_name("userId")
     ('kunstler name', 'user id')
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
@@ -262,13 +265,13 @@ def spelt(name: str) -> str:
     return " ".join(re.split(r"[\W_]+", words.lower())).strip()
 
 
-def called(name: str) -> str:
+def role_of(name: str) -> str:
     """The role of a column by its name; '' if that says nothing.
 
-    >>> [called(name) for name in ("CustomerID", "product_name", "Bestelldatum", "ArtikelNr", "x")]
+    >>> [role_of(name) for name in ("CustomerID", "product_name", "Bestelldatum", "ArtikelNr", "x")]
     ['user', 'title', 'time', 'item', '']
     """
-    words = spelt(name)
+    words = plain_name(name)
     compact = words.replace(" ", "")
     roles = [role for role, pattern in NAMES.items() if re.search(pattern, compact)]
     if re.search(NUMBERED, words):
@@ -277,21 +280,21 @@ def called(name: str) -> str:
     return (roles or [""])[0]
 
 
-def may_be(role: str, name: str, values: pd.Series) -> bool:
+def allows_role(role: str, name: str, values: pd.Series) -> bool:
     """Whether a column's values allow the role that its name suggests."""
     if role == "split":
         return bool(values.isin(["train", "valid", "test"]).all())
     if role == "rating":
         return is_number(values)
     if role == "time":
-        return is_time(values) or not is_number(values) or spelt(name) in ORDERS
+        return is_time(values) or not is_number(values) or plain_name(name) in ORDERS
     if role == "title":
         return not (is_number(values) or is_time(values))
     repeats = values.nunique() < len(values)
     return repeats and (is_number(values) or not is_time(values))
 
 
-def holds(
+def seems_to_hold(
     role: str, name: str, values: pd.Series, rows: pd.DataFrame, roles: dict[str, str]
 ) -> bool:
     """Whether a column whose name says nothing holds times, titles, or ids of items or users.
@@ -358,7 +361,7 @@ def examples(values: pd.Series) -> str:
 def file_text(name: str, path: str, titles_path: str, roles: dict[str, str], table: Head) -> str:
     """The text of a study file."""
     titles = f"    titles_path: {inline(titles_path)}\n" if titles_path else ""
-    words = spelt(f"{table.path.stem} {roles['item']} {roles['title']}")
+    words = plain_name(f"{table.path.stem} {roles['item']} {roles['title']}")
     domains = [domain for domain, pattern in DOMAINS.items() if re.search(pattern, words)]
     samples = most_samples(table, roles["user"])
     return FILE.format(
@@ -393,7 +396,7 @@ def inline(value: object) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def checked(name: str, text: str) -> dict[str, Parameters]:
+def jobs_of_text(name: str, text: str) -> dict[str, Parameters]:
     """The jobs of a study file that is not written yet."""
     study = schema.Study(**yaml.safe_load(text))
     studies.check(name, study)

@@ -89,12 +89,12 @@ def record(path: Path, project: Path) -> NotebookNode:
             cell.source = PLACE.sub(r'"…/\1"', cell.source)
         if cell.cell_type == "code":
             outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-            cell.outputs = [settled(output, project) for output in joined(outputs)]
+            cell.outputs = [settled_output(output, project) for output in joined_streams(outputs)]
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return notebook
 
 
-def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+def joined_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Outputs with neighbouring pieces of one stream put together."""
     result: list[NotebookNode] = []
     for output in outputs:
@@ -105,7 +105,7 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return result
 
 
-def settled(output: NotebookNode, project: Path) -> NotebookNode:
+def settled_output(output: NotebookNode, project: Path) -> NotebookNode:
     """One output without progress bars and paths of this machine, its picture small."""
     if output.output_type == "stream":
         lines = [(line.split("\r")[-1], UP in line) for line in output.text.split("\n")]

@@ -40,9 +40,9 @@ def states(planned: dict[str, Parameters]) -> dict[str, State]:
 
     Analyses wait until the steps are published.
     """
-    waits = expansion.waits(planned)
+    waits = expansion.predecessors(planned)
     records = earlier_jobs()
-    reruns = lacked(planned)
+    reruns = jobs_to_repeat(planned)
     job_states: dict[str, State] = {}
     for key, job in planned.items():
         blockers = [name for name in waits[key] if job_states[name].status != "done"]
@@ -65,7 +65,7 @@ def why_again(job: Parameters) -> str:
     """Why a job whose inputs are finished has to run; '' if it is up to date."""
     if not (job.output / manifests.NAME).exists():
         return "missing"
-    return changes(job) or unkept(job)
+    return changes(job) or why_unrecorded(job)
 
 
 def changes(job: Parameters) -> str:
@@ -89,7 +89,7 @@ def changes(job: Parameters) -> str:
     return reasons[0] + (f" and {len(reasons) - 1} more" if reasons[1:] else "") if reasons else ""
 
 
-def unkept(job: Parameters) -> str:
+def why_unrecorded(job: Parameters) -> str:
     """Why a finished job has no executed notebook of its own; '' if it has one, or needs none."""
     if resume.lacks(job.output) is not None:
         return ""
@@ -101,7 +101,7 @@ def unkept(job: Parameters) -> str:
     return "" if same else "its executed notebook is of another run"
 
 
-def lacked(planned: dict[str, Parameters]) -> list[str]:
+def jobs_to_repeat(planned: dict[str, Parameters]) -> list[str]:
     """Jobs taken from the results without files that are read by a job which has to run."""
     reruns: list[str] = []
     for key in reversed(planned):
@@ -117,7 +117,7 @@ def lacked(planned: dict[str, Parameters]) -> list[str]:
 def check_inputs(job: Parameters) -> None:
     """Raise StudyError if a job has to read what the results lack: its maker has to run again.
 
-    `lacked` cannot know this beforehand: what a job makes anew may make others stale.
+    `jobs_to_repeat` cannot know this beforehand: what a job makes anew may make others stale.
     """
     for folder in folders_read(job):
         if missing := resume.withheld(folder):
@@ -211,11 +211,11 @@ def table(job_states: dict[str, State]) -> str:
     width = max(map(len, job_states))
     lines = []
     for key, state in job_states.items():
-        seconds = "~" * state.scaled + about(state.seconds)
+        seconds = "~" * state.scaled + duration(state.seconds)
         lines.append(f"{state.status:8}{key:{width}}  {seconds:>7}  {state.why}".rstrip())
     todo = [state for state in job_states.values() if state.status != "done"]
     unknown = sum(state.seconds is None for state in todo)
-    total = about(sum(state.seconds or 0 for state in todo))
+    total = duration(sum(state.seconds or 0 for state in todo))
     summary = f"{len(job_states) - len(todo)} of {len(job_states)} jobs are done; {len(todo)} to do"
     if todo:
         summary += f", {total} one after the other" if unknown < len(todo) else ""
@@ -228,7 +228,7 @@ def table(job_states: dict[str, State]) -> str:
     return "\n".join([*lines, summary])
 
 
-def about(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """A duration for reading: 40 s, 12 min, 3.5 h."""
     if seconds is None:
         return "?"

@@ -50,7 +50,7 @@ TABLES = {
 }
 """Published table -> the files of a job's output that it is made of."""
 
-OF_TYPICAL = ("explorer.parquet",)  # tables of the shown runs (`typical`) only
+OF_TYPICAL = ("explorer.parquet",)  # tables of the shown runs (`shown_jobs`) only
 OF_DATA = ("items.parquet", "examples.parquet", "data.csv")  # tables that belong to a data set
 ADAPTERS = "adapters"  # the folder of published adapters
 WEIGHTS = "adapter_model.safetensors"
@@ -95,7 +95,7 @@ def collect(planned: dict[str, Parameters]) -> None:
     results = next(iter(steps.values())).results
     manifest_of = {key: manifests.read(job.output) | {"rows": {}} for key, job in steps.items()}
     files = []
-    shown_keys = set(typical(manifest_of))
+    shown_keys = set(shown_jobs(manifest_of))
     for name in TABLES:
         frames: list[pa.Table] = []
         for key, job in steps.items():
@@ -142,7 +142,7 @@ def write_table(path: Path, table: pa.Table) -> None:
         write_text(table.to_pandas().to_csv(index=False), path)
 
 
-def typical(manifest_of: dict[str, dict]) -> list[str]:
+def shown_jobs(manifest_of: dict[str, dict]) -> list[str]:
     """The steps that are shown: those of a whole data set; of each data set, the run with the first
     seed of the size that has the most seeds (of several such, the largest); and the first job of
     any other notebook. manifest_of: job -> manifest."""
@@ -177,25 +177,25 @@ def keep_notebook(job: Parameters, results: Path) -> Path:
     notebook["metadata"].pop("bigrec", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = [moved(line) for line in cell["source"]]
+            cell["source"] = [moved_links(line) for line in cell["source"]]
     path = results / "notebooks" / f"{job.job}.ipynb"
     write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", path)
     return path
 
 
-def moved(text: str) -> str:
+def moved_links(text: str) -> str:
     """Markdown of `notebooks/` with its relative links as they are in `results/<study>/notebooks`.
 
-    >>> moved("[a](../docs/glossary.md), [b](https://x.org)")
+    >>> moved_links("[a](../docs/glossary.md), [b](https://x.org)")
     '[a](../../../docs/glossary.md), [b](https://x.org)'
     """
     return text.replace("](../", "](../../../")
 
 
-def back(text: str) -> str:
-    """Undo `moved`.
+def original_links(text: str) -> str:
+    """Undo `moved_links`.
 
-    >>> back(moved("[a](../docs/glossary.md)"))
+    >>> original_links(moved_links("[a](../docs/glossary.md)"))
     '[a](../docs/glossary.md)'
     """
     return text.replace("](../../../", "](../")
@@ -216,7 +216,7 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
     published = manifests.read_published(results)
     steps = {key: m for key, m in published["jobs"].items() if not is_analysis(m)}
     files = [results / name for name in TABLES if (results / name).exists()]
-    files += [results / "notebooks" / f"{key}.ipynb" for key in typical(steps)]
+    files += [results / "notebooks" / f"{key}.ipynb" for key in shown_jobs(steps)]
     files += [results / name for name in kept_adapters(published)]
     files = [path for path in files if path.relative_to(results).as_posix() in published["files"]]
     for job in analyses:
@@ -230,7 +230,7 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
             files.append(copy)
     files.append(gather_claims(results, analyses))
     files += explorer.write(results)
-    files += write_site(results, [*sorted(typical(steps)), *(job.job for job in analyses)])
+    files += write_site(results, [*sorted(shown_jobs(steps)), *(job.job for job in analyses)])
     manifest_of = {job.job: manifests.read(job.output) for job in analyses}
     write_manifests(results, steps | manifest_of, files, {})
     tidy(results)

@@ -311,7 +311,7 @@ def adapter_of(project: Path, study: str, dataset: str, jobs: dict[str, dict]) -
     Raises StudyError that says which command makes one.
     """
     pattern = re.compile(re.escape(dataset) + r"\.(n\d+-s\d+)\.02_tune_llm")
-    keys = [key for key in [*publish.typical(jobs), *jobs] if pattern.fullmatch(key)]
+    keys = [key for key in [*publish.shown_jobs(jobs), *jobs] if pattern.fullmatch(key)]
     for key in keys:
         run = key.split(".")[-2]
         tuning = project / "runs" / study / dataset / run / "tuning"

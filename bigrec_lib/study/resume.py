@@ -123,7 +123,8 @@ def complete(job: Parameters, manifest: dict, files: dict[str, str]) -> None:
         copy_adapter(job, manifest, files)
     notebook = job.results / "notebooks" / f"{job.job}.ipynb"
     if notebook.exists():
-        write_text(publish.back(notebook.read_text(encoding="utf-8")), publish.executed(job))
+        text = publish.original_links(notebook.read_text(encoding="utf-8"))
+        write_text(text, publish.executed(job))
     omissions = [name for name in manifest["outputs"] if not (job.output / name).exists()]
     write_json({"lacks": omissions}, job.output / NOTE)
     write_json(manifest, job.output / manifests.NAME)

@@ -44,7 +44,7 @@ def run_notebook(name: str, key: str) -> None:
     study = studies.load(name)
     job = expansion.jobs(name, study)[key]
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
-    with held(name, key), reported(name, key):
+    with holding_lock(name, key), reporting_failure(name, key):
         needs = study.resources_of(job.notebook)
         environment.set_threads(needs.threads)
         if plan.why_again(job):
@@ -80,7 +80,7 @@ def run_shard(name: str, key: str, shard: int) -> None:
     print(f"── {key}", file=sys.stderr, flush=True)
     if not isinstance(job, GenerateTitles):
         raise StudyError(f"{job.job} does not generate titles: it has no shards")
-    with held(name, key), reported(name, key):
+    with holding_lock(name, key), reporting_failure(name, key):
         environment.set_threads(study.resources_of(job.notebook).threads)
         if plan.why_again(job):
             generate_shard(job, shard, shards)
@@ -99,7 +99,7 @@ def generate_shard(job: GenerateTitles, shard: int, shards: int) -> None:
 def collect(name: str) -> None:
     """Publish the rows of all steps, for the analyses to read."""
     print(f"── {plan.COLLECT}", file=sys.stderr, flush=True)
-    with held(name, plan.COLLECT), reported(name, plan.COLLECT):
+    with holding_lock(name, plan.COLLECT), reporting_failure(name, plan.COLLECT):
         publish.collect(expansion.jobs(name, studies.load(name)))
         write_text("", marker(name, plan.COLLECT))
 
@@ -126,7 +126,7 @@ def tune(job: Parameters) -> None:
 
 
 @contextmanager
-def reported(name: str, key: str) -> Iterator[None]:
+def reporting_failure(name: str, key: str) -> Iterator[None]:
     """Give every failure of a job one line, here and at the end of the batch."""
     try:
         yield
@@ -138,7 +138,7 @@ def reported(name: str, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def held(name: str, key: str) -> Iterator[None]:
+def holding_lock(name: str, key: str) -> Iterator[None]:
     """Hold a job's lock, provided that the batch that started it, if any, still runs.
 
     A killed batch may leave a job behind that has yet to begin. The job looks at the batch's word
@@ -159,5 +159,7 @@ def progress(name: str) -> str:
         return ""
     todo = json.loads(path.read_text(encoding="utf-8"))
     rest = {key: seconds for key, seconds in todo.items() if not marker(name, key).exists()}
-    time_left = f", {plan.about(sum(map(float, rest.values())))} left" if all(rest.values()) else ""
-    return f" ({len(todo) - len(rest)} of {len(todo)} jobs done{time_left})"
+    done = f"{len(todo) - len(rest)} of {len(todo)} jobs done"
+    if not all(rest.values()):
+        return f" ({done})"
+    return f" ({done}, {plan.duration(sum(map(float, rest.values())))} left)"

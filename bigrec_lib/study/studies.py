@@ -63,7 +63,7 @@ def load(name: str) -> Study:
         study = Study.model_validate(document)
         check(name, study)
         if study.later:
-            study = expansion.now(study)
+            study = expansion.current(study)
             check(name, study)
     except ValidationError as error:
         raise StudyError(f"{place}: {explain(error)}") from None
@@ -100,7 +100,7 @@ def check(name: str, study: Study) -> None:
                 raise StudyError(f"{key}: {seed} is not one of the study's seeds")
     check_spaces(study)
     planned = expansion.jobs(name, study)
-    expansion.waits(planned)
+    expansion.predecessors(planned)
     for job in planned.values():
         several = study.resources_of(job.notebook).processes > 1
         if several and isinstance(job, TuneLLM) and job.instructions:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bigrec_lib.files import StudyError
@@ -78,6 +80,28 @@ def test_measures_and_values_are_read_as_they_were_written(tmp_path):
 def test_a_study_without_measures_has_none(tmp_path):
     assert evidence.read_measures(tmp_path).empty
     assert {*KEYS, "user", "value"} <= set(evidence.read_values(tmp_path))
+
+
+def test_rows_of_a_job_are_the_same_bytes_whatever_else_is_published(tmp_path):
+    rng = np.random.default_rng(0)
+    first, second, new = (
+        pa.table({"run": [name] * 500, "rank": rng.integers(0, 10**6, 500, dtype=np.int32)})
+        for name in ("first", "second", "new")
+    )
+    path = tmp_path / "ranks.parquet"
+
+    def rows_of_last(*frames):
+        """The table, and the first of the bytes in which the rows of the last job are stored."""
+        publish.write_table(path, frames)
+        group = pq.ParquetFile(path).metadata.row_group(len(frames) - 1)
+        start = group.column(0).dictionary_page_offset
+        return pq.read_table(path), path.read_bytes()[start : start + 1000]
+
+    table, before = rows_of_last(first, second)
+    assert table.equals(pa.concat_tables([first, second]))
+    table, after = rows_of_last(first, new, new.slice(0, 0), second)
+    assert table.equals(pa.concat_tables([first, new, second]))
+    assert len(before) == 1000 and before == after
 
 
 def test_of_every_notebook_one_page_is_shown():

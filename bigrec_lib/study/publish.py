@@ -12,9 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,6 @@ from bigrec_lib.files import (
     remove,
     sha256,
     write_json,
-    write_parquet,
     write_text,
 )
 from bigrec_lib.study import explorer, manifests
@@ -105,7 +105,7 @@ def collect(planned: dict[str, Parameters]) -> None:
                 manifest_of[key]["rows"][part] = [sum(map(len, frames)), len(rows)]
                 frames.append(rows)
         if frames:
-            write_table(results / name, pa.concat_tables(frames, promote_options="default"))
+            write_table(results / name, frames)
             files.append(results / name)
     for key in sorted(shown_keys):
         files.append(keep_notebook(steps[key], results))
@@ -135,11 +135,24 @@ def rows_of(name: str, job: Parameters, manifest: dict) -> Iterator[tuple[str, p
         yield part, rows.replace_schema_metadata()
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    if path.suffix == ".parquet":
-        write_parquet(table, path)
-    else:
+def write_table(path: Path, frames: Sequence[pa.Table]) -> None:
+    """Write the rows of some jobs, one after the other.
+
+    In a parquet file each job is a row group: its bytes stay the same whatever else is published,
+    so that Git stores only what is new.
+    """
+    table = pa.concat_tables(frames, promote_options="default")
+    if path.suffix == ".csv":
         write_text(table.to_pandas().to_csv(index=False), path)
+        return
+    firsts = np.cumsum([0, *map(len, frames[:-1])])
+    with (
+        atomic(path) as partial,
+        pq.ParquetWriter(partial, table.schema, compression="zstd") as writer,
+    ):
+        for first, frame in zip(firsts, frames, strict=True):
+            rows = table.slice(first, len(frame))
+            writer.write_table(rows, row_group_size=max(len(rows), 1))
 
 
 def shown_jobs(manifest_of: dict[str, dict]) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,17 @@ import pytest
 import yaml
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.study import batch, data, expansion, parameters, plan, runner, schema, studies
+from bigrec_lib.study import (
+    batch,
+    data,
+    expansion,
+    parameters,
+    plan,
+    provenance,
+    runner,
+    schema,
+    studies,
+)
 
 
 @pytest.fixture
@@ -665,3 +676,19 @@ def test_the_control_is_a_further_data_set(study_file):
 def test_a_selection_that_cannot_be_is_refused(study_file, changes, message):
     with pytest.raises(StudyError, match=message):
         study_file(**changes)
+
+
+def test_jobs_that_run_at_once_share_this_machine_but_not_a_cluster(monkeypatch):
+    from snakemake import cli
+
+    monkeypatch.setattr(provenance, "gpus", lambda: ["NVIDIA H200"])
+    given = []
+    monkeypatch.setattr(cli, "main", given.append)
+    for options in (["--cores", "2"], ["--resources", "gpu=4"], ["--workflow-profile", "slurm"]):
+        batch.snakemake("quick", *options)
+    limits = [line[line.index("--resources") + 1 :] for line in given if "--resources" in line]
+    memory, gpus = limits[0][:2]
+    assert gpus == "gpu=1" and limits[0][2:] == ["--cores", "2"]
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    assert int(memory.removeprefix("mem_mb=")) == int(lines[0].split()[1]) * 1024 // 10**6
+    assert limits[1:] == [["gpu=4"]]

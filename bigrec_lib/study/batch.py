@@ -28,6 +28,7 @@ from bigrec_lib.study import (
     manifests,
     new,
     plan,
+    provenance,
     publish,
     resume,
     runner,
@@ -90,12 +91,23 @@ def snakemake(name: str, *options: str) -> bool:
         os.environ["XDG_CACHE_HOME"] = str(ROOT / "runs" / ".cache")
     place = ["--snakefile", str(SNAKEFILE), "--directory", str(ROOT), "--config", f"study={name}"]
     manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock"
-    quiet = [] if "--workflow-profile" in options else ["--quiet", "all"]
+    own = [] if "--workflow-profile" in options else ["--quiet", "all"]
+    if own and "--resources" not in options:
+        own += of_machine()
     try:
-        cli.main([*place, *manner.split(), *quiet, *options])
+        cli.main([*place, *manner.split(), *own, *options])
     except SystemExit as end:
         return not end.code
     return True
+
+
+def of_machine() -> list[str]:
+    """What jobs that run at once share: this machine's memory and GPUs, as Snakemake takes them.
+
+    A job that asks for more than there is counts as one that takes all.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return ["--resources", f"mem_mb={memory // 10**6}", f"gpu={len(provenance.gpus())}"]
 
 
 def can_write(folder: Path) -> bool:

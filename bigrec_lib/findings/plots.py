@@ -192,7 +192,7 @@ def losses(log: pd.DataFrame) -> plt.Figure:
     axis.plot(log.step, log.train_loss, label="training", color=PALETTE[0])
     measured = log.dropna(subset="valid_loss")
     axis.plot(measured.step, measured.valid_loss, "D", label="validation", color=PALETTE[1])
-    axis.set(xlabel="step", ylabel="loss per answer token", ylim=(0, None))
+    axis.set(xlabel="step", ylabel="loss per learnt token", ylim=(0, None))
     axis.legend()
     return figure
 

@@ -143,7 +143,10 @@ def generated(
         f"examples and is in fact next for {np.mean(targets == top):.1%}: **{word}** users go on "
         "to it.",
     ]  # fmt: skip
-    lines += [f"**{share:.1%}** are titles of {name}." for name, share in foreign.items()]
+    lines += [
+        f"**{share:.1%}** of the first beams are titles of {name} that are not in this catalogue."
+        for name, share in foreign.items()
+    ]
     return bullets(lines)
 
 
@@ -159,7 +162,7 @@ def grounded(
     places = metrics.effective_rank(ranks[names[0]])
     gain = significance.interval((len(titles) - 1) / 2 - places, users)
     word = gain.verdict(
-        "nearer than a random order would put it", "farther than a random order would put it",
+        "nearer than a random order would put them", "farther than a random order would put them",
         "not told apart from a random order",
     )  # fmt: skip
     exact = np.isin(texts, titles).mean()
@@ -171,7 +174,7 @@ def grounded(
         f"on average targets are **{word}**.",
     ]
     lines += [
-        f"NDCG@20 is **{verdict}** the published way with {methods}."
+        f"**{verdict[0].upper()}{verdict[1:]}** the published way in NDCG@20: {methods}."
         for verdict, methods in grouped(
             {name: ndcg(ranks[name]) - ndcg(ranks[names[0]]) for name in names[1:]}, users
         ).items()
@@ -200,16 +203,22 @@ def by_verdict(verdicts: dict[str, tuple[str, Interval]]) -> dict[str, str]:
 
 
 def reweighted(
-    gamma: float, last: float, ranks: dict[str, pd.DataFrame], methods: list[str], users: np.ndarray
+    gamma: float,
+    shares: pd.Series,
+    ranks: dict[str, pd.DataFrame],
+    methods: list[str],
+    users: np.ndarray,
 ) -> str:
-    """gamma: chosen for the first of `methods`, of a grid up to `last`; ranks: method -> ranks of
-    the test examples, with 'bigrec' and 'popularity'."""
+    """gamma: chosen for the first of `methods`; shares: 'own' and 'theirs' at this γ, as
+    `reweighting.own_or_theirs` has them; ranks: method -> ranks of the test examples, with 'bigrec'
+    and 'popularity'."""
     bigrec, popularity = ndcg(ranks["bigrec"]), ndcg(ranks["popularity"])
-    meaning = "the order by distance and the weights are mixed"
-    if gamma == 0:
-        meaning = "the validation examples found no use for the weights"
-    elif gamma >= last / 3:
-        meaning = "beyond the first place little but the weights decides"
+    meaning = "the validation examples found no use for the weights"
+    if gamma:
+        meaning = (
+            f"of the first 20, {shares['own']:.0%} are then also in BIGRec's own list, and "
+            f"{shares['theirs']:.0%} in that of the weights alone"
+        )
     lines = [
         f"γ = **{gamma:g}** is best for {methods[0].partition('+')[2]} on validation: {meaning}. "
         f"BIGRec alone has {bigrec.mean():.4f}, popularity alone {popularity.mean():.4f}."
@@ -231,11 +240,12 @@ def injected_into_both(
 ) -> str:
     """What an injection adds to BIGRec (n,) beside what it adds to a conventional model (n,)."""
     excess = significance.interval(bigrec_gain - model_gain, users)
-    word = excess.verdict("more", "less", "not told apart from that")
+    word = excess.verdict("larger", "smaller", "not told apart from that")
+    ours, theirs = (round(gain.mean(), 4) + 0.0 for gain in (bigrec_gain, model_gain))
     return bullets(
         [
-            f"{name} adds {model_gain.mean():+.4f} to {label(model)}; what it adds to BIGRec is "
-            f"**{word}**, by {signed(excess)}."
+            f"{name} changes NDCG@20 of {label(model)} by {theirs:+.4f}, and of BIGRec by "
+            f"{ours:+.4f}: BIGRec's change is **{word}**, {signed(excess)}."
         ]
     )
 

@@ -157,6 +157,15 @@ def test_validation_chooses_the_model_of_each_form_and_test_judges_it(planted):
     assert [row["estimate"] for row in rows] == pytest.approx(truth)
 
 
+def test_where_nothing_varies_nothing_is_judged():
+    keys = {"claim": "Q3", "dataset": "d", "statement": "a way / the exact way − 1", "metric": "m"}
+    equal = mean_of(np.full((5, 40), -1.0), np.arange(40))
+    one_user = mean_of(np.random.default_rng(0).random((5, 40)), np.zeros(40))
+    for mean in (equal, one_user):
+        found = claims.judged([claims.compared(keys, mean, "", {}, "no worse")], "w", "")
+        assert found.verdict.tolist() == ["missing"] and "examples that differ" in found.reason[0]
+
+
 def test_the_opposite_truth_is_contradicted(planted):
     swap = {"bigrec": "gru4rec-ce", "gru4rec-ce": "bigrec"}
     swapped = planted.test.assign(method=planted.test.method.replace(swap))

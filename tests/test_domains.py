@@ -49,6 +49,17 @@ def test_coefficients_are_least_squares_with_clustered_errors():
     assert [m.error for m in found.values()] == pytest.approx(np.sqrt(np.diag(sandwich))[1:])
 
 
+@pytest.mark.parametrize(
+    "few, left_out", [(2, True), (domains.FEW - 1, True), (domains.FEW, False)]
+)
+def test_a_trait_of_a_handful_of_examples_has_no_slope(few, left_out):
+    new = np.arange(N) < few
+    values = np.random.default_rng(2).random((5, N))
+    for trait in (new, ~new):
+        found = domains.slope(table(values), pd.DataFrame({"new": trait.astype(float)}), "new")
+        assert (found is None) == left_out
+
+
 def test_a_level_of_all_examples_changes_no_slope():
     rng = np.random.default_rng(1)
     known = pd.DataFrame({"continuity": rng.random(N)})

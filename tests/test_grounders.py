@@ -257,6 +257,28 @@ def test_lists_that_know_nobody_support_nothing():
         assert "it rests on a guard" in decided.reason[0]
 
 
+def test_ways_that_no_way_is_fast_enough_for_are_not_counted():
+    table, decided, _ = judged({"bigrec-pq": 0.9}, slow=("bigrec-pq",))
+    said = " ".join(
+        grounders.sentences(table, decided, pd.DataFrame(columns=["dataset", "method"]))
+    )
+    assert decided.verdict.tolist() == ["missing"] and "of 0 ways in half the time" in said
+
+
+def test_better_and_worse_go_by_corrected_p_values():
+    rng = np.random.default_rng(0)
+    n, ways, called = 400, 12, 0
+    for _ in range(30):
+        first = rng.integers(0, 60, (ways + 1, n))  # where each way has the target, by chance
+        lists = {
+            name: np.where(np.arange(20) == place[:, None], 0, 1 + np.arange(20))
+            for name, place in zip(["bigrec", *map(str, range(ways))], first, strict=True)
+        }
+        quality = grounders.quality(lists, {}, np.zeros(n, int), np.arange(n), 100)
+        called += quality.verdict.isin(["better", "worse"]).any()
+    assert called <= 5
+
+
 def test_a_study_without_cheaper_ways_is_missing():
     _, decided, _ = judged({})
     assert decided.verdict.tolist() == ["missing"] and "`cheaper`" in decided.reason[0]

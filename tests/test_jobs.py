@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bigrec_lib.files import StudyError, sha256
+from bigrec_lib.files import StudyError, sha256, write_json
 from bigrec_lib.study import jobs, manifests, parameters, provenance
 
 
@@ -83,6 +83,23 @@ def test_costly_work_goes_when_what_it_rests_on_changed(steps, monkeypatch, what
         tune = tune.model_copy(update={"rank": 4})
     jobs.Job(tune).finish()
     assert not (tune.adapter / "weights").exists()
+
+
+def test_what_was_accepted_stays_with_the_work_that_stays(steps, monkeypatch, tmp_path):
+    prepare, _ = steps
+    train = parameters.TrainBaselines(root=str(tmp_path), dataset="toy")
+    run(prepare, **{"items.csv": "item\n"})
+    run(train, **{"networks/n": "trained", "p5-adapter/w": "tuned"})
+    manifest = manifests.read(train.output) | {"accepted": [{"why": "the same"}]}
+    write_json(manifest, train.output / manifests.NAME)
+    networks = train.makers["networks"]
+    code_of = provenance.code_of
+    monkeypatch.setattr(
+        provenance, "code_of", lambda *makers: "new" if makers == networks else code_of(*makers)
+    )
+    jobs.Job(train).finish()
+    assert not (train.output / "networks").exists() and (train.output / "p5-adapter/w").exists()
+    assert manifests.read(train.output)["accepted"] == [{"why": "the same"}]
 
 
 def test_no_job_runs_twice_at_a_time(steps, tmp_path):

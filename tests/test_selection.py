@@ -200,6 +200,19 @@ def test_wanted_histories_are_repeated_where_there_are_few():
     assert set(select("optimal_transport", few, 3, 0)) == set(nearest[:3])
 
 
+def test_wanted_histories_are_measured_on_the_scale_of_the_candidates():
+    rng = np.random.default_rng(0)
+    titles = rng.standard_normal((50, 4))
+    histories = [rng.choice(50, size, replace=False).tolist() for size in (1, 2, 5, 10) * 15]
+    pool = windows_of([[*history, 0] for history in histories], n_items=50)
+    wanted = pool.take(np.arange(40, 60))
+    vectors = selection.vectors_of(titles, pool)
+    same = selection.vectors_of(titles, wanted, pool)
+    np.testing.assert_allclose(same, vectors[40:60], rtol=1e-6)
+    c = selection.Candidates(*(np.zeros(60),) * 4, vectors, same[:, :4])
+    assert set(select("optimal_transport", c, 20, 0)) == set(range(40, 60))
+
+
 def test_top_middle_and_bottom_of_a_score():
     c = world()
     c.scores["loss"] = np.random.default_rng(1).permutation(N).astype(float)

@@ -108,8 +108,22 @@ def test_one_example_a_user_has_the_plain_standard_error():
 
 
 def test_one_user_is_no_evidence():
-    found = mean_of([[0.0, 1.0], [1.0, 3.0]], [5, 5])
-    assert found.p == 1 and np.isfinite([found.interval.low, found.interval.high]).all()
+    for values in ([[0.0, 1.0], [1.0, 3.0]], [[0.1, 0.3], [0.2, 0.5], [0.0, 0.6]], [[0.2, 0.7]]):
+        found = mean_of(values, [5, 5])
+        assert found.p == 1 and found.p_above(-9) == 1 and not found.varies
+        assert np.isnan([found.interval.low, found.interval.high]).all()
+        assert found.interval.verdict("above", "below", "around") == "around"
+
+
+def test_what_does_not_vary_is_no_evidence():
+    found = mean_of(np.full((3, 10), 0.1), np.arange(10))
+    assert found.p == 1 and not found.varies
+
+
+def test_very_unequal_users_leave_the_interval_within_reason():
+    values = np.random.default_rng(0).normal(0.3, 0.1, (5, 21))
+    found = mean_of(values, np.repeat([0, 1], [20, 1]))
+    assert found.df >= 1 and found.interval.high - found.interval.low < 5
 
 
 def test_names_of_users_do_not_matter():

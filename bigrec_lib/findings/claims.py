@@ -178,11 +178,13 @@ def compared(
 ) -> dict:
     """The row of a mean and its guards, or what is missing of them.
 
-    gap: what is missing where there is no mean.
+    gap: what is missing where there is no mean. Where nothing varies, no error can be estimated.
     """
     gaps = [gap] * (mean is None) + [name for name, guard in guards.items() if guard is None]
     if mean is None or gaps:
         return missing(keys, *gaps)
+    if not mean.varies:
+        return missing(keys, "examples that differ, from which an error could be estimated")
     return row(keys, mean, rule, {name: guard for name, guard in guards.items() if guard})
 
 

@@ -26,6 +26,7 @@ GENERALITY = "log_likelihood_of_title"  # in values.parquet, per token
 CLAIMED = ("continuity", "new")
 """The traits of the hypothesis: BIGRec gains where titles carry on, and where items are new."""
 
+FEW = 20  # examples that each value of a trait with two has at least, for a slope
 BINS = {"continuity": (0.0, 0.5), "new": (0.5,), "words": (2, 4)}
 """Upper edges of bins; other traits are cut into thirds."""
 
@@ -91,12 +92,17 @@ def coefficients(values: pd.DataFrame, table: pd.DataFrame) -> dict[str, Mean]:
 
     values: seeds x examples (`crossed`); table: index example, a column a trait. A cell adds its
     weight times its residual to a coefficient; so errors are of users and seeds, as everywhere. A
-    trait that does not vary, or is a linear combination of those before it, is left out.
+    trait is left out that does not vary, that is a linear combination of those before it, or that
+    has two values of which fewer than FEW examples have one: those would fit themselves, and the
+    error would come out far too small.
     """
     rows = table.loc[values.columns.get_level_values("example")]
     names: list[str] = []
     x = np.ones((len(rows), 1))  # (n, traits + 1)
     for name in rows.columns[rows.notna().all()]:
+        _, counts = np.unique(rows[name], return_counts=True)
+        if len(counts) == 2 and counts.min() < FEW:
+            continue
         design = np.column_stack([x, rows[name].to_numpy(np.float64)])
         if np.linalg.matrix_rank(design) > x.shape[1]:
             names, x = [*names, name], design
@@ -139,7 +145,7 @@ def v3(
             table = tables.get(str(dataset), pd.DataFrame())
             mean = slope(apart(group, rival), table, trait)
             guards = {f"slope of the {claims.PERSONAL}": slope(of_gains(gain), table, trait)}
-            gap = "a conventional model with BIGRec's seeds, and targets that differ in this"
+            gap = "a conventional model with BIGRec's seeds, and enough targets that differ in this"
             rows.append(claims.compared(keys, mean, gap, guards))
     return rows
 

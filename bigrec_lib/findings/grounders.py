@@ -35,7 +35,8 @@ def quality(
 
     lists: way -> (n, k); recalls: way -> (n,), of ways that ground the same texts; targets, users:
     (n,). Columns method, recall, ndcg, difference (to the exact way) with low and high, p
-    (`p_same`), corrected (by `holm` over all ways) and verdict, or its `differences.gap`.
+    (`p_same`) and corrected, p_apart (of a difference), both by `holm` over all ways, and verdict,
+    or its `differences.gap`.
     """
     ndcg = {
         name: metrics.ndcg(
@@ -49,12 +50,14 @@ def quality(
         gap = differences.gap(values, ndcg[EXACT])
         row = {"method": name, "recall": recalls[name].mean() if name in recalls else np.nan}
         row |= {"ndcg": values.mean(), "difference": mean.value} | differences.ends(mean, gap)
+        row["p_apart"] = row["p"]
         row["p"] = np.nan if gap else p_same(values, ndcg[EXACT], users)
         same_lists = np.array_equal(lists[name], lists[EXACT])
         rows.append(row | {"verdict": IDENTICAL if same_lists else row.pop("gap")})
-    columns = "method recall ndcg difference low high p verdict".split()
+    columns = "method recall ndcg difference low high p p_apart verdict".split()
     frame = pd.DataFrame(rows, columns=columns)
     frame.insert(7, "corrected", significance.holm(frame.p))
+    frame["p_apart"] = significance.holm(frame.p_apart)
     return frame.assign(verdict=[row.verdict or verdict(row) for row in frame.itertuples()])
 
 
@@ -71,7 +74,8 @@ def verdict(row) -> str:
     """What a row of `quality` with an interval shows."""
     if row.corrected < LEVEL:
         return SAME
-    return significance.Interval(row.difference, row.low, row.high).verdict("better", "worse", OPEN)
+    interval = significance.Interval(row.difference, row.low, row.high)
+    return differences.word(interval, row.p_apart, "better", "worse", OPEN)
 
 
 def requests(
@@ -312,7 +316,7 @@ def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame)
                 f"- {dataset}: **{label(row.method)} loses nothing**: all ranks are identical, and "
                 f"{1 - row.embedded:.1%} of the texts need no embedding."
             )
-        verdicts = decided[decided.dataset == dataset]
+        verdicts = decided[(decided.dataset == dataset) & (decided.verdict != rules.MISSING)]
         supported = verdicts[verdicts.verdict == rules.SUPPORTED]
         names = ", ".join(supported.statement.str.removesuffix(" / the exact way − 1"))
         lines.append(

@@ -55,19 +55,24 @@ class Mean:
     n: int
 
     @property
+    def varies(self) -> bool:
+        """Whether there is an error to speak of; not with one user, nor where all is the same."""
+        return self.error > 1e-12 * abs(self.value)
+
+    @property
     def interval(self) -> Interval:
         reach = special.stdtrit(self.df, 1 - LEVEL / 2) * self.error
         return Interval(self.value, self.value - reach, self.value + reach)
 
     def p_above(self, bound: float = 0.0) -> float:
         """One-sided p-value of "the mean is above the bound"; 1.0 where nothing varies."""
-        if not self.error:
+        if not self.varies:
             return 1.0
         return float(special.stdtr(self.df, (bound - self.value) / self.error))
 
     def p_below(self, bound: float = 0.0) -> float:
         """One-sided p-value of "the mean is below the bound"; 1.0 where nothing varies."""
-        if not self.error:
+        if not self.varies:
             return 1.0
         return float(special.stdtr(self.df, (self.value - bound) / self.error))
 
@@ -89,6 +94,7 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     and users do together is in the first two terms, so it is subtracted once. V(seeds) - V(both)
     may be negative by chance; it is at least FLOOR times the smaller of V(both) and V(users), so
     the sum stays positive. One seed says nothing of seeds: the error is then that of its own run.
+    One user says nothing of users: there is no error then (NaN).
     Raises ValueError for no values or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -98,10 +104,12 @@ def mean_of(values: np.ndarray, users: np.ndarray) -> Mean:
     _, user = np.unique(users, return_inverse=True)
     sizes = np.bincount(user)
     mean, seed_means, example_means = values.mean(), values.mean(1), values.mean(0)
+    if len(sizes) == 1:
+        return Mean(float(mean), float("nan"), 1.0, seeds, 1, n)
     v_users = clustered(example_means - mean, user) / n**2
-    df_users = (sizes**2).sum() ** 2 / (sizes**4).sum() - 1
-    if seeds == 1 or len(sizes) == 1:
-        return Mean(float(mean), v_users**0.5, max(df_users, 1.0), seeds, len(sizes), n)
+    df_users = max((sizes**2).sum() ** 2 / (sizes**4).sum() - 1, 1.0)
+    if seeds == 1:
+        return Mean(float(mean), v_users**0.5, df_users, seeds, len(sizes), n)
     v_seeds = ((seed_means - mean) ** 2).sum() / (seeds * (seeds - 1))
     residuals = values - seed_means[:, None] - example_means + mean
     v_both = sum(clustered(row, user) for row in residuals) / (seeds * (seeds - 1) * n**2)

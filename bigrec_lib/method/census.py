@@ -7,7 +7,6 @@ of the file alone.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -20,24 +19,41 @@ import pyarrow.compute as pc
 from bigrec_lib.method.corpus import Corpus
 from bigrec_lib.method.values import ORDER
 
+ACCENTS = ("\u0300", "\u036f")  # first and last of Unicode's signs for any letter
+
 
 def words(title: str) -> set[str]:
     """The words of a title, without case and punctuation.
 
-    >>> sorted(words("Killers, The (1946)"))
-    ['1946', 'killers', 'the']
+    >>> sorted(words("Killers, The (1946)")), sorted(words("हिन्दी किताब"))
+    (['1946', 'killers', 'the'], ['किताब', 'हिन्दी'])
     """
-    return set(re.findall(r"\w+", title.casefold()))
+    spaced = (letter if in_words(letter) else " " for letter in title.casefold())
+    return set("".join(spaced).split())
+
+
+def in_words(character: str) -> bool:
+    """Whether it is a letter, a number, or a sign that belongs to a letter, such as a vowel's."""
+    return character == "_" or unicodedata.category(character)[0] in "LNM"
 
 
 def normalised(title: str) -> str:
     """A title without case, accents, punctuation and spaces, to find near duplicates by.
 
+    Signs that other scripts write vowels with are no accents.
+
     >>> normalised("Pokémon: Red") == normalised("POKEMON RED")
     True
+    >>> normalised("バス") == normalised("パス")
+    False
     """
     plain = unicodedata.normalize("NFKD", title.casefold())
-    return "".join(character for character in plain if character.isalnum())
+    kept = (
+        character
+        for character in plain
+        if in_words(character) and character != "_" and not ACCENTS[0] <= character <= ACCENTS[1]
+    )
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 def script(title: str) -> str:

@@ -144,12 +144,24 @@ def candidates_of(samples: Windows, groups: np.ndarray) -> Candidates:
     return Candidates(samples.users, samples.times, lengths, groups[samples.targets])
 
 
-def vectors_of(titles: np.ndarray, samples: Windows) -> np.ndarray:
+def vectors_of(
+    titles: np.ndarray, samples: Windows, scaled_as: Windows | None = None
+) -> np.ndarray:
     """Each window's history (mean of its titles) beside its target, (n, 2d) float32.
 
     titles: (I, d) vectors. The mean title is subtracted, since what all LLM vectors share would
     drown the rest; then each half is scaled to a mean length of 1, so that both count.
+    scaled_as: windows by whose lengths the halves are scaled in place of their own.
     """
+    halves = halves_of(titles, samples)
+    scales = halves if scaled_as is None else halves_of(titles, scaled_as)
+    lengths = [np.linalg.norm(half, axis=1).mean() or 1 for half in scales]
+    return np.hstack([half / length for half, length in zip(halves, lengths, strict=True)])
+
+
+def halves_of(titles: np.ndarray, samples: Windows) -> list[np.ndarray]:
+    """The mean title of each window's history, and its target, (n, d) each, without what all titles
+    share."""
     centred = titles - titles.mean(0)
     row, place = np.nonzero(samples.histories != samples.n_items)
     share = 1 / np.bincount(row, minlength=len(samples))[row]
@@ -157,8 +169,7 @@ def vectors_of(titles: np.ndarray, samples: Windows) -> np.ndarray:
     histories = sparse.csr_array(
         (share.astype(np.float32), (row, samples.histories[row, place])), shape
     )
-    halves = [histories @ centred, centred[samples.targets]]
-    return np.hstack([half / (np.linalg.norm(half, axis=1).mean() or 1) for half in halves])
+    return [histories @ centred, centred[samples.targets]]
 
 
 def shared_words(samples: Windows, titles: Sequence[str]) -> np.ndarray:

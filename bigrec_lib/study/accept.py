@@ -60,11 +60,11 @@ def accepted(job: Parameters, files: set[str], reason: dict[str, object]) -> boo
         "sources": identity["sources"],
         "accepted": entries,
     }
-    write_json(jobs.works(job, identity), jobs.begun(job))
     notebook = publish.executed(job)
     seal = sha256(job.output / manifests.NAME)
     write_json(record, job.output / manifests.NAME)
     if notebook.exists():
         text = notebook.read_text(encoding="utf-8")
         write_text(text.replace(seal, sha256(job.output / manifests.NAME)), notebook)
+    write_json(jobs.works(job, identity), jobs.begun(job))  # last, so no work is kept unrecorded
     return True

@@ -91,7 +91,7 @@ def begin(parameters: Parameters) -> dict[str, dict]:
     new_works = works(parameters, identity)
     stale_folders = set(differing(old_works, new_works))
     changes = manifests.accepted_changes(parameters.output)
-    if stale_folders or not new_works:
+    if stale_folders.issuperset(new_works):
         remove(accepted(parameters))
     elif changes:
         write_json(changes, accepted(parameters))

@@ -279,7 +279,8 @@ def kept_adapters(published: dict[str, dict]) -> list[str]:
 def gather_claims(results: Path, analyses: list[Analysis]) -> Path:
     """The claims of all analyses in one file, in the order of the notebooks."""
     paths = [job.output / "claims.csv" for job in analyses]
-    frames = [pd.read_csv(path) for path in paths if path.exists()]
+    as_written: dict = {"dtype": str, "keep_default_na": False}
+    frames = [pd.read_csv(path, **as_written) for path in paths if path.exists()]
     path = results / "claims.csv"
     write_text(pd.concat(frames).to_csv(index=False) if frames else "", path)
     return path

@@ -90,8 +90,7 @@ def recently_popular(samples: Windows, share: float) -> Scorer:
     first, last = samples.times.min(), samples.times.max()
     recent = popularity(samples.take(samples.times >= last - share * (last - first)))
     overall = popularity(samples)
-    keys = recent * (overall.max() + 1) + overall  # whole numbers, exact in float64
-    return always(np.unique(keys, return_inverse=True)[1])  # their order, exact in float32
+    return always(recent + overall / (overall.sum() + 1))
 
 
 def timed(samples: Windows) -> bool:

@@ -34,7 +34,7 @@ def accept(planned: Iterable[Parameters], files: set[str], why: str, project: Pa
         job.job
         for job in planned
         if not isinstance(job, Analysis)
-        and (job.output / manifests.NAME).exists()
+        and all((folder / manifests.NAME).exists() for folder in (job.output, *job.inputs.values()))
         and accepted(job, files, {"why": why.strip(), "commit": environment["commit"]})
     ]
     if not names:

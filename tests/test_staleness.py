@@ -121,7 +121,7 @@ EDITS = [
         f"{METHOD}/networks.py",
         edit("visible.shape[2]\n", "int(visible.shape[2])\n"),
         "06 13a",
-        "networks states likelihoods",  # of 16a, which reads what 06 made
+        "networks likelihoods",  # of 16a, which reads what 06 made
     ),
     (
         "generation",

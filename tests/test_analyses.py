@@ -96,9 +96,7 @@ def test_opposite_results_are_told_in_opposite_words(whole, opposite):
     ours = "films: the lists of BIGRec are **"
     assert f"{ours}personal**" in planted and f"{ours}not shown to be personal**" in null
     planted, null = (said(folder, "09_statistical_information") for folder in (whole, opposite))
-    ours = (
-        r"films, 128 samples: \d+ different .* fifth takes \d+% of them, {} than of the histories"
-    )
+    ours = r"films, 128 samples: \d+ different .* fifth takes \d+% of the first 20, {} than of the"
     assert re.search(ours.format("less"), planted) and re.search(ours.format("more"), null)
 
 
@@ -213,13 +211,22 @@ def test_exposure_is_that_of_one_seed_on_average():
     items = {"d": pd.DataFrame({"title_group": range(4), "train_count": [8, 4, 2, 1]})}
     lists = pd.DataFrame(
         {"dataset": "d", "n_train": 16, "method": "bigrec", "seed": [0, 0, 1, 1],
-         "items": [[0, 1], [0, 1], [1, 2], [2, 3]]}
+         "example": [7, 8, 7, 8], "items": [[0, 1], [0, 1], [1, 2], [2, 3]]}
     )  # fmt: skip
     (row,) = analyses.exposure(lists, items).to_dict("records")
-    assert row["seeds"] == 2
+    assert row["seeds"] == 2 and row["lists"] == 2
     assert row["distinct_first"] == 1.5  # 1 and 2, where both runs together have 3
     assert row["coverage"] == (0.5 + 0.75) / 2
     assert row["popularity_rank"] == (1.5 + 3.0) / 2
+
+
+def test_exposure_of_all_methods_is_that_of_the_same_examples():
+    items = {"d": pd.DataFrame({"title_group": range(4), "train_count": [8, 4, 2, 1]})}
+    many = {"n_train": 16, "example": [1, 2, 3], "items": [[0, 1], [1, 2], [2, 3]]}
+    few = {"n_train": 0, "example": [1, 3], "items": [[3, 0], [3, 1]]}
+    lists = pd.concat([pd.DataFrame(rows) for rows in (many, few)])
+    rows = analyses.exposure(lists.assign(dataset="d", method="bigrec", seed=0), items)
+    assert rows.lists.tolist() == [2, 2] and rows.set_index("n_train").distinct_first[16] == 2
 
 
 def test_no_seed_is_missing_where_all_ran(whole):
@@ -322,6 +329,16 @@ def test_examples_are_told_apart_by_what_makes_a_hit_easy(whole):
         and row.n["untied"] == 300
         and row.n["warm"] + row.n.get("cold", 0) == 400
     )
+
+
+def test_a_lead_is_told_for_each_kind_of_example(whole):
+    found = table(whole, "overall_performance", "ahead_on_kinds")
+    subsets = table(whole, "overall_performance", "subsets").query("samples == 'few'")
+    means = subsets.set_index(["dataset", "kind", "method"]).ndcg
+    assert {"warm", "tied", "untied"} <= set(found.kind) and set(found.method) == {"bigrec"}
+    for row in found.itertuples():
+        ours, theirs = (means[row.dataset, row.kind, name] for name in ("bigrec", row.against))
+        assert row.difference == pytest.approx(ours - theirs)
 
 
 def test_leaving_the_history_out_is_compared_in_pairs(whole):

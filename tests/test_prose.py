@@ -178,7 +178,7 @@ def test_crossings_say_whether_slopes_are_told_apart():
 
 def test_exposure_is_above_or_below_the_histories():
     rows = pd.DataFrame([{"dataset": "d", "n_train": 128, "method": "bigrec", "seeds": 3,
-                          "distinct_first": 7.0, "coverage": 0.1}])  # fmt: skip
+                          "lists": 50.0, "distinct_first": 7.0, "coverage": 0.1}])  # fmt: skip
     for difference, word in ((0.2, "more than of"), (-0.2, "less than of"), (0.0, "as much as of")):
         shares = {"dataset": "d", "n_train": 128, "method": "bigrec", "k": 20, "group": 4}
         shares |= {"share": 0.5, "difference": difference}

@@ -15,7 +15,7 @@ import toy_site
 from bs4 import BeautifulSoup
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.findings import front, pages, questions, rules, site, worked
+from bigrec_lib.findings import front, pages, questions, rules, site, summary, worked
 from bigrec_lib.method import metrics
 from bigrec_lib.study.parameters import NOTEBOOKS
 
@@ -268,28 +268,39 @@ def test_no_interval_is_printed_where_there_is_no_spread(values, text, arrow):
 
 
 def level(dataset="a", **changes):
-    gain = front.Interval(0.003, -0.004, 0.01)
+    gain = summary.Interval(0.003, -0.004, 0.01)
     plain = {"samples": 128, "seeds": 1, "examples": 150, "bigrec": 0.007, "best": "Item kNN",
              "best_value": 0.012, "random": 0.002, "hits": 4, "lists": 150, "chance": 0.8,
              "gain": gain}  # fmt: skip
-    return front.Level(dataset=dataset, **plain | changes)
+    return summary.Level(dataset=dataset, **plain | changes)
 
 
 def test_the_result_in_short_follows_the_numbers():
-    run, result = front.summary([level()], "tiny-llm")
+    run, result = summary.opening([level()], "tiny-llm")
     assert run.startswith("LLM: tiny-llm. A: 128 samples, 1 seed, 150 test examples.")
     assert "nothing is decided: " in run
     assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere is it shown" in result
     assert result.endswith("below that of the best model without an LLM on a (0.0070 and 0.0120).")
-    better = {"bigrec": 0.02, "gain": front.Interval(0.01, 0.005, 0.015)}
-    run, result = front.summary([level(seeds=3, **better), level("b", seeds=3)], "")
+    better = {"bigrec": 0.02, "gain": summary.Interval(0.01, 0.005, 0.015)}
+    run, result = summary.opening([level(seeds=3, **better), level("b", seeds=3)], "")
     assert run == "Each data set: 128 samples, 3 seeds, 150 test examples."
     assert "better than other users on a: a personal gain." in result
     best = "that of the best model without an LLM on"
     said = f"above {best} a (0.0200 and 0.0120) and below {best} b (0.0070 and 0.0120). C1 below"
     assert said in result
-    run, _ = front.summary([level(), level("b", samples=64, seeds=5)], "x")
+    assert "have the time of the last history item" not in result and "Intervals" not in result
+    run, _ = summary.opening([level(), level("b", samples=64, seeds=5)], "x")
     assert "b: 64 samples" in run and "nothing is decided on a: " in run
+
+
+def test_a_lead_that_rests_on_ties_or_on_few_hits_is_said_to():
+    better = {"bigrec": 0.02, "gain": summary.Interval(0.01, 0.005, 0.015), "hits": 1, "lists": 150}
+    lead = summary.Interval(-0.002, -0.005, 0.001)
+    untied = {"untied": 100, "untied_bigrec": 0.003, "untied_best": 0.005, "lead": lead}
+    _, result = summary.opening([level(**better, **untied), level("b", **untied)], "")
+    assert "On a 50 of 150 targets have the time of the last history item" in result
+    assert "BIGRec has 0.0030 and Item kNN 0.0050, a difference of −0.0020 [−0.0050" in result
+    assert "On b" not in result and "there are fewer on a (0.7%)." in result
 
 
 def test_the_grid_has_every_claim_and_every_data_set():
@@ -340,7 +351,7 @@ def test_levels_are_the_means_of_the_ranks(results):
     plain = scores[scores.run.str.fullmatch(r"n128-s\d") & (scores.dataset == "films")]
     gain = (1 / (plain["rank"] + 2).map(math.log2)).where(plain["rank"] < 20, 0)
     means = gain.groupby(plain.method).mean()
-    films = front.levels(results)[0]
+    films = summary.levels(results)[0]
     assert films.bigrec == pytest.approx(means["bigrec"])
     others = [name for name in means.index if not name.startswith("bigrec") and name != "random"]
     assert films.best_value == pytest.approx(means[others].max())
@@ -348,6 +359,10 @@ def test_levels_are_the_means_of_the_ranks(results):
     hits = plain[(plain.method == "bigrec") & (plain["rank"] < 20)]
     assert (films.hits, films.lists) == (len(hits), 1600)
     assert films.chance == pytest.approx(1600 * 20 / toy_results.ITEMS)
+    clear = gain[plain.example % 4 > 0].groupby(plain.method).mean()  # as toy_results ties them
+    best = max(others, key=means.__getitem__)
+    assert films.untied == 300 and films.untied_bigrec == pytest.approx(clear["bigrec"])
+    assert films.lead.mean == pytest.approx(clear["bigrec"] - clear[best])
     expected = sum(1 / math.log2(place + 2) for place in range(20)) / toy_results.ITEMS
     assert films.random == pytest.approx(expected)
 
@@ -355,12 +370,12 @@ def test_levels_are_the_means_of_the_ranks(results):
 def test_the_personal_gain_and_chance_are_those_of_the_analysis():
     """Of the committed study: 07 wrote them on its own way, over all methods."""
     quick = Path(__file__).parent.parent / "results" / "quick"
-    (found,) = front.levels(quick)
+    (found,) = summary.levels(quick)
     table = pd.read_csv(quick / "tables" / "references.csv")
     (wanted,) = table[(table.method == "bigrec") & (table.samples == "few")].itertuples()
     got = (found.random, found.gain.mean, found.gain.low, found.gain.high)
     assert got == pytest.approx((wanted.random, wanted.gain, wanted.low, wanted.high))
-    assert front.llm_of(quick) == "smollm2-135m-instruct"
+    assert summary.llm_of(quick).startswith("smollm2-135m-instruct, 135 million parameters (the")
 
 
 @pytest.mark.parametrize("lost", ["claims.csv", "lists.parquet", "examples.parquet",

@@ -692,3 +692,22 @@ def test_jobs_that_run_at_once_share_this_machine_but_not_a_cluster(monkeypatch)
     lines = Path("/proc/meminfo").read_text().splitlines()
     assert int(memory.removeprefix("mem_mb=")) == int(lines[0].split()[1]) * 1024 // 10**6
     assert limits[1:] == [["gpu=4"]]
+
+
+@pytest.mark.parametrize("name", ["domains", "cost", "done", "locks"])
+def test_a_data_set_cannot_take_a_folder_of_the_batch(study_file, name):
+    with pytest.raises(StudyError, match=f"{name} is a folder of the batch's own"):
+        studies.check("toy", study_file(datasets={name: {"reader": "ml-100k"}}))
+
+
+def test_a_model_of_the_hub_has_its_revision_before_any_job_begins(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *names: asked.append(names))
+    jobs = {
+        name: parameters.TuneLLM(root=str(tmp_path), dataset="toy", model=name)
+        for name in ("org/llm", str(tmp_path))
+    }
+    batch.fetch_assets(jobs)
+    assert asked == [("org/llm", "config.json")]

@@ -33,6 +33,7 @@ figures_alignment  those of 16
 alts               what each figure shows, in words, for those who do not see it
 
 making             with which code a study was made
+summary            the sentences that open the findings page
 front              what the findings page says
 pages              an executed notebook as a page, made safe
 site               the reader's site of a study: `index.html` and `site`

@@ -286,7 +286,7 @@ def sentences(
         f"{row.Index}: {row.rung} ({row.median:,.0f} before it)" for row in first_rungs.itertuples()
     ]
     text = "; ".join(parts) or "on no rung"
-    lines.append(f"**The first change at which the median title is lost**: {text}.")
+    lines.append(f"**The first change after which another title is nearer to the median**: {text}.")
     misses = shares[shares.outcome != variants.OUTCOMES[0]]
     parts = [
         f"{dataset}: {row.outcome} ({row.share:.0%}"
@@ -294,7 +294,8 @@ def sentences(
         for dataset, group in misses.groupby("dataset", sort=False)
         for row in group.nlargest(1, "share").itertuples()
     ]
-    lines.append(f"**Most misses come from**: {'; '.join(parts) or 'missing'}.")
+    text = "; ".join(parts) or "missing"
+    lines.append(f"**The most frequent miss**, as a share of all examples: {text}.")
     parts = []
     for row in likely[likely.way == WAYS[LIKELY]].itertuples():
         interval = significance.Interval(row.difference, row.low, row.high)

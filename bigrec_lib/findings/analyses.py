@@ -12,7 +12,7 @@ from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, l
 from bigrec_lib.findings.significance import Interval, Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.row_keys import MERGED, SHUFFLED
+from bigrec_lib.study.row_keys import SHUFFLED
 
 
 def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
@@ -128,21 +128,25 @@ def gini(counts: np.ndarray) -> float:
 def exposure(lists: pd.DataFrame, items: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """How recommendations spread over the catalogue: a row a data set, size and method.
 
-    Each measure is one seed's; what is shown is the mean over `seeds`. distinct_first: different
-    first recommendations; of the first 20: coverage (share of titles ever listed), gini over all
-    titles, popularity_rank (mean place among titles, 1 = most popular).
+    All rows of a data set are of the same examples, as many as `lists`, since more lists name more
+    titles. Each measure is one seed's; what is shown is the mean over `seeds`. distinct_first:
+    different first recommendations; of the first 20: coverage (share of titles ever listed), gini
+    over all titles, popularity_rank (mean place among titles, 1 = most popular).
     """
     rows = []
     keys = ["dataset", "n_train", "method"]
-    for (dataset, n_train, method, _), group in lists.groupby([*keys, "seed"], sort=False):
-        if dataset not in items:
-            continue
+    for dataset, of_dataset in lists[lists.dataset.isin(items)].groupby("dataset", sort=False):
         counts = items[dataset].groupby("title_group").train_count.sum()
-        rows.append(
-            {"dataset": dataset, "n_train": n_train, "method": method}
-            | exposed(np.stack(group["items"].to_numpy()), counts)
-        )
-    measures = "distinct_first coverage gini popularity_rank".split()
+        groups = of_dataset.groupby(["n_train", "method", "seed"], sort=False)
+        shared = set.intersection(*(set(group.example) for _, group in groups))
+        for (n_train, method, _), group in groups:
+            same = group[group.example.isin(shared)]
+            if len(same):
+                rows.append(
+                    {"dataset": dataset, "n_train": n_train, "method": method, "lists": len(same)}
+                    | exposed(np.stack(same["items"].to_numpy()), counts)
+                )
+    measures = "lists distinct_first coverage gini popularity_rank".split()
     groups = pd.DataFrame(rows, columns=[*keys, *measures]).groupby(keys, sort=False)
     means = groups[measures].mean()
     return in_order(groups.size().rename("seeds").to_frame().join(means).reset_index())
@@ -296,8 +300,8 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
                 continue
             row |= {"seeds": ranks.seed.nunique(), "gap": ""} | mean_interval(ranks)
             frame = pd.concat([single.assign(of="single"), ranks.assign(of="this")])
-            if name not in (dataset, "untuned"):
-                tables = significance.crossed(frame, "ndcg", by="of")
+            tables = significance.crossed(frame, "ndcg", by="of")
+            if name not in (dataset, "untuned") and tables["this"].size:
                 difference = tables["this"] - tables["single"]
                 contrast = significance.contrast(
                     difference.to_numpy(), significance.users_of(difference)
@@ -316,7 +320,7 @@ def foreign_titles(folder: Path) -> pd.DataFrame:
     rows = [
         job["keys"] | {"titles_of": name, "share": share}
         for job in manifests.published_jobs(folder, "03_generate_titles")
-        if not job["keys"].get("worded") and job["keys"].get("setting") != MERGED
+        if not any(job["keys"].get(key) for key in ("worded", "setting", "lm"))
         for name, share in job["facts"].get("foreign_titles", {}).items()
     ]
     columns = ["dataset", "tuned_on", "n_train", "seed", "titles_of", "share"]

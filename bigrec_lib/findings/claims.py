@@ -32,7 +32,8 @@ COLUMNS = (
     "claim dataset statement metric estimate low high p_own p corrected seeds users n detectable "
     "rule guards verdict where rule_commit reason"
 ).split()
-UNMET = "it rests on a guard that is not above zero for sure: "  # then the guard
+CONSTANT = "nothing varies that an error could be estimated from"
+UNMET = "it rests on a guard that is not shown to be above zero: "  # then the guard
 SHOWN = "claim dataset statement metric estimate low high corrected verdict".split()
 
 # --------------------------------------------------------------------------- rows and verdicts
@@ -178,14 +179,13 @@ def compared(
 ) -> dict:
     """The row of a mean and its guards, or what is missing of them.
 
-    gap: what is missing where there is no mean. Where nothing varies, no error can be estimated.
+    gap: what is missing where there is no mean.
     """
     gaps = [gap] * (mean is None) + [name for name, guard in guards.items() if guard is None]
     if mean is None or gaps:
         return missing(keys, *gaps)
-    if not mean.varies:
-        return missing(keys, "examples that differ, from which an error could be estimated")
-    return row(keys, mean, rule, {name: guard for name, guard in guards.items() if guard})
+    found = row(keys, mean, rule, {name: guard for name, guard in guards.items() if guard})
+    return found if mean.varies else found | {"reason": CONSTANT}
 
 
 def per_dataset(*frames: pd.DataFrame):

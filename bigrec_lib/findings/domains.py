@@ -216,6 +216,7 @@ def points(
 def model(test: pd.DataFrame, valid: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """All traits at once: what one standard deviation more of each adds to the difference.
 
+    Popularity is left out: the new targets are those without any, so "all else equal" would not do.
     Columns dataset, trait, coefficient, low, high, p and corrected (by `holm` over all rows).
     """
     rows = []
@@ -223,7 +224,7 @@ def model(test: pd.DataFrame, valid: pd.DataFrame, tables: dict[str, pd.DataFram
         values = apart(group, evidence.preferred(validation, CONVENTIONAL))
         if values is None or dataset not in tables:
             continue
-        table = tables[str(dataset)]
+        table = tables[str(dataset)].drop(columns="popularity", errors="ignore")
         scaled = (table - table.mean()) / table.std().replace(0, 1)
         for trait, mean in coefficients(values, scaled).items():
             row = {"dataset": dataset, "trait": trait, "coefficient": mean.value}

@@ -57,6 +57,8 @@ def personal_gains(
         dataset = keys[0]
         if dataset not in items or dataset not in examples:
             continue
+        if examples[dataset].user.nunique() < 2:  # no other user's list to compare with
+            continue
         targets = examples[dataset][["example", "user", "target"]]
         group = group.merge(targets, on="example", validate="many_to_one")
         titles = items[dataset].title_group.to_numpy()

@@ -177,35 +177,66 @@ def unseen(ranks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*ROW, "plain", "unseen", "difference", "low", "high"])
 
 
+def kinds(
+    dataset: str, items: dict[str, pd.DataFrame], examples: dict[str, pd.DataFrame]
+) -> dict[str, pd.Series]:
+    """Kinds of a data set's test examples -> which these are.
+
+    warm: the target occurs in training; cold: it does not; tied: it has the time of the last
+    history item, so that their order says nothing; untied: it has not. Empty without the data.
+    """
+    if dataset not in items or dataset not in examples:
+        return {}
+    test = examples[dataset]
+    counts = items[dataset].groupby("title_group").train_count.sum()
+    titles = items[dataset].title_group.to_numpy()[test.target]
+    cold = counts.reindex(titles).to_numpy() == 0
+    masks = {"warm": ~cold, "cold": cold}
+    if "tied" in test:
+        tied = test.tied.to_numpy(bool)
+        masks |= {"untied": ~tied, "tied": tied}
+    return {kind: test.example[mask] for kind, mask in masks.items()}
+
+
+def ahead_on_kinds(
+    ranks: pd.DataFrame,
+    rivals: dict[str, str],
+    items: dict[str, pd.DataFrame],
+    examples: dict[str, pd.DataFrame],
+) -> pd.DataFrame:
+    """BIGRec − a rival of each data set in NDCG@20, on each of `kinds`.
+
+    ranks: scores at one size. Columns dataset, kind and those of `significance.compare`, corrected
+    over all rows.
+    """
+    tables = [
+        significance.compare(
+            group[group.example.isin(chosen)], [("bigrec", rivals[str(dataset)])], "ndcg"
+        ).assign(kind=kind)
+        for dataset, group in ranks.groupby("dataset", sort=False)
+        for kind, chosen in kinds(str(dataset), items, examples).items()
+        if len(chosen)
+    ]
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(corrected=significance.holm(table.p))
+
+
 def subsets(
     ranks: pd.DataFrame, items: dict[str, pd.DataFrame], examples: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
-    """Mean NDCG@20 on kinds of examples: a column a kind, with its number of examples in `n`.
-
-    ranks: as for `levels`. warm: the target occurs in training; cold: it does not; tied: it has
-    the time of the last history item, so that their order says nothing; untied: it has not.
-    """
-    rows = []
+    """Mean NDCG@20 on each of `kinds`, and of how many examples, `n`. ranks: as for `levels`."""
+    rows: list[pd.DataFrame] = []
     for dataset, group in ranks.groupby("dataset", sort=False):
-        if dataset not in items or dataset not in examples:
-            continue
-        counts = items[dataset].groupby("title_group").train_count.sum()
-        titles = items[dataset].title_group.to_numpy()[examples[dataset].target]
-        cold = counts.reindex(titles).to_numpy() == 0
-        kinds = {"warm": ~cold, "cold": cold}
-        if "tied" in examples[dataset]:
-            tied = examples[dataset].tied.to_numpy(bool)
-            kinds |= {"untied": ~tied, "tied": tied}
-        for kind, mask in kinds.items():
-            part = group[group.example.isin(examples[dataset].example[mask])]
-            means = part.groupby(["samples", "n_train", "method"], sort=False).ndcg.mean()
-            rows += [
-                {"dataset": dataset, "samples": samples, "n_train": n_train, "method": method}
-                | {"kind": kind, "n": int(mask.sum()), "ndcg": value}
-                for (samples, n_train, method), value in means.items()
-            ]
+        for kind, chosen in kinds(str(dataset), items, examples).items():
+            part = group[group.example.isin(chosen)]
+            groups = part.groupby(["samples", "n_train", "method"], sort=False)
+            means = groups.agg(n=("example", "nunique"), ndcg=("ndcg", "mean")).reset_index()
+            rows.append(means.assign(dataset=dataset, kind=kind))
     columns = ["dataset", "samples", "n_train", "method", "kind", "n", "ndcg"]
-    return in_order(pd.DataFrame(rows, columns=columns)).drop(columns="n_train")
+    table = pd.concat([pd.DataFrame(columns=columns), *rows], ignore_index=True)
+    return in_order(table[columns]).drop(columns="n_train")
 
 
 def ways(valid: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.findings import significance
-from bigrec_lib.findings.alts import listed
+from bigrec_lib.findings.alts import counted, listed
 from bigrec_lib.findings.methods import label
 from bigrec_lib.findings.significance import Interval
 from bigrec_lib.method import metrics
@@ -322,6 +322,8 @@ def personal(rows: pd.DataFrame) -> str:
         word = gain.verdict(
             "personal", "worse for their own users than for others", "not shown to be personal"
         )
+        if not row.own:
+            word = "without a hit, which tells nothing of users"
         lines.append(
             f"{row.dataset}: the lists of {label(row.method)} are **{word}**: NDCG@20 "
             f"{row.own:.4f}, {row.handed_on:.4f} when they are handed to other users, "
@@ -356,13 +358,14 @@ def exposure(rows: pd.DataFrame, shares: pd.DataFrame) -> str:
     for row in rows.itertuples():
         size = f"{row.n_train:,} samples" if row.n_train else "untuned"
         text = f"{row.distinct_first:,.0f} different titles stand first in BIGRec's lists, and "
-        text += f"{row.coverage:.0%} of the catalogue in some first 20 (mean of {row.seeds} seeds)"
+        text += f"{row.coverage:.0%} of the catalogue in some first 20 ({row.lists:,.0f} lists, "
+        text += f"mean of {counted(row.seeds, 'seed')})"
         top = shares[(shares.dataset == row.dataset) & (shares.n_train == row.n_train)]
         top = top[(top.group == 4) & (top.k == 20)]
         for fifth in top.itertuples():
             word = "more" if fifth.difference > 0 else "less" if fifth.difference < 0 else "as much"
             text += (
-                f"; the most popular fifth takes {fifth.share:.0%} of them, {word} "
+                f"; the most popular fifth takes {fifth.share:.0%} of the first 20, {word} "
                 f"{'as' if word == 'as much' else 'than'} of the histories "
                 f"({fifth.share - fifth.difference:.0%})"
             )
@@ -379,9 +382,11 @@ def settings(rows: pd.DataFrame) -> str:
     for dataset, group in rows.groupby("dataset", sort=False):
         best = group[group.chosen].iloc[0]
         candidates = group[~group.learn_prompt.astype(bool)]
+        if candidates.empty:  # losses of prompts are comparable with each other
+            candidates = group
         lowest = candidates.loc[candidates.valid_loss.idxmin()]
-        note = "it has the lowest loss of answers, too" if lowest.setting == best.setting else (
-            f"the lowest loss of answers has *{lowest.setting}* ({lowest.valid_loss:.3f})"
+        note = "it has the lowest loss, too" if lowest.setting == best.setting else (
+            f"the lowest loss has *{lowest.setting}* ({lowest.valid_loss:.3f})"
         )  # fmt: skip
         lines.append(
             f"{dataset}: of {len(group)} settings, **{best.setting}** has the highest validation "
@@ -398,7 +403,7 @@ def one_setting(ranks: pd.DataFrame) -> str:
     there is one data set, or nothing to choose from.
     """
     wide = ranks.pivot_table("ndcg", ["dataset", "user", "example"], "setting").dropna()
-    names = wide.groupby("dataset").mean().mean().sort_values(ascending=False).index
+    names = wide.mean().sort_values(ascending=False).index  # over what the interval is of
     if ranks.dataset.nunique() < 2 or len(names) < 2:
         return ""
     best, second = names[:2]

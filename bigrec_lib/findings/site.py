@@ -19,7 +19,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bigrec_lib.files import StudyError, atomic, write_text
-from bigrec_lib.findings import front, pages
+from bigrec_lib.findings import front, pages, summary
 from bigrec_lib.study.parameters import NOTEBOOKS, TryIt
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -138,7 +138,7 @@ def environment() -> Environment:
     templates.filters["slug"] = lambda text: re.sub(r"[^\w]+", "-", text.lower()).strip("-")
     templates.filters["address"] = quote
     templates.filters["as_text"] = as_text
-    templates.globals["signed"] = front.signed
+    templates.globals["signed"] = summary.signed
     return templates
 
 
@@ -152,7 +152,7 @@ def as_text(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def overall(results: Path, levels: list[front.Level]) -> dict | None:
+def overall(results: Path, levels: list[summary.Level]) -> dict | None:
     """Size in CSS pixels and description of the figure of all methods; None without it."""
     from PIL import Image
 
@@ -161,7 +161,7 @@ def overall(results: Path, levels: list[front.Level]) -> dict | None:
         return None
     with Image.open(path) as image:
         width, height = (round(pixels * pages.INCH / PRINTED) for pixels in image.size)
-    return {"width": width, "height": height, "alt": front.overall(levels)}
+    return {"width": width, "height": height, "alt": summary.overall(levels)}
 
 
 def reading_order(job: str) -> tuple:
@@ -206,11 +206,16 @@ def in_pages(notebook_pages: list[pages.Page], links: list[dict[str, str]]) -> l
 
 
 def in_front(contents: dict) -> list[dict[str, str]]:
-    """Entries of the search: one a row of evidence, one a worked example."""
+    """Entries of the search: one a row of evidence, one a worked example.
+
+    A claim without a verdict has no rows on the page of evidence, but a line on the front page.
+    """
+    judged = {claim.name for claim in contents["claims"]}
     rows = [
         {"page": "All evidence", "title": f"{row.claim} on {row.dataset}: {row.verdict}",
          "text": f"{row.statement} {row.metric} {row.value} {row.reason}",
-         "href": f"{FOLDER}/evidence.html#row-{row.number}"}
+         "href": f"{FOLDER}/evidence.html#row-{row.number}" if row.claim in judged
+                 else f"index.html#{row.claim}"}
         for row in contents["rows"]
     ]  # fmt: skip
     examples = [

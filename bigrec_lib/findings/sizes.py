@@ -128,6 +128,8 @@ def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
             continue
         cells = significance.crossed(group[group.lm.isin(parameters.index)], "ndcg", by="lm")
         users = significance.users_of(cells[parameters.index[0]])
+        if not cells[parameters.index[0]].size:  # no seed that all LLMs have
+            continue
         values = np.stack([cells[name].to_numpy() for name in parameters.index])  # (LLMs, S, n)
         slope, start, far = (
             mean_of(np.tensordot(weights, values, 1), users)
@@ -167,6 +169,8 @@ def agreement(ranks: pd.DataFrame, lists: pd.DataFrame) -> pd.DataFrame:
         for pair in combinations(group.lm.unique(), 2):
             tables = significance.crossed(places[places.lm.isin(pair)], "place", by="lm")
             a, b = (tables[name].to_numpy().ravel() for name in pair)
+            if not a.size:  # no seed that both have
+                continue
             row = {"dataset": dataset, "lm": pair[0], "against": pair[1]}
             row |= {"rank_correlation": pd.Series(a).rank().corr(pd.Series(b).rank())}
             row |= {"only_lm": ((a < 20) & (b >= 20)).mean()}

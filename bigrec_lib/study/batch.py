@@ -58,13 +58,21 @@ def claims(needs: schema.Resources) -> dict[str, int]:
 
 
 def fetch_assets(planned: dict[str, Parameters]) -> None:
-    """Fetch every default model and data set the jobs need, before any of them starts."""
+    """Fetch every default model and data set the jobs need, before any of them starts.
+
+    Of a model of the Hugging Face hub, the revision: it is part of what a job's work follows from.
+    """
     for job in planned.values():
         asset = getattr(job, "model", None)
         if isinstance(job, PrepareData) and not job.data_path:
             asset = job.reader or job.dataset
         if asset in assets.DATA | assets.MODELS:
             assets.fetch(str(asset))
+        elif asset and not isinstance(job, PrepareData) and not Path(asset).is_dir():
+            from huggingface_hub import hf_hub_download
+
+            with suppress(OSError, ValueError):  # offline, or no such model: the job says so
+                hf_hub_download(asset, "config.json")
 
 
 def checked(name: str) -> dict[str, Parameters]:

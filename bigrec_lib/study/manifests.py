@@ -73,11 +73,15 @@ def substance(manifest: dict) -> str:
 def inputs_of(job: Parameters) -> dict[str, str]:
     """The substance of each finished artefact that a job reads, by the notebook that made it.
 
-    An analysis reads what is published, all of it.
+    An analysis reads what is published, all of it, and how long it took.
     """
     if isinstance(job, Analysis):
         jobs = read_published(job.results)["jobs"]
-        return {name: substance(m) for name, m in jobs.items() if not is_analysis(m)}
+        return {
+            name: substance(m | {"facts": [m["facts"], m.get("seconds_of")]})
+            for name, m in jobs.items()
+            if not is_analysis(m)
+        }
     return {maker: substance(read(folder)) for maker, folder in job.inputs.items()}
 
 

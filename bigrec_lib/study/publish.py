@@ -76,7 +76,8 @@ def why_collect(planned: dict[str, Parameters]) -> str:
             return f"{key} is not published"
     if surplus := set(manifest_of) - set(steps):
         return f"{min(surplus)} is published and no longer asked for"
-    gaps = [name for name in TABLES if name in published["files"] and not (results / name).exists()]
+    names = [*TABLES, *(f"notebooks/{key}.ipynb" for key in shown_jobs(manifest_of))]
+    gaps = [name for name in names if name in published["files"] and not (results / name).exists()]
     return f"{gaps[0]} is gone" if gaps else ""
 
 
@@ -231,7 +232,11 @@ def finish(results: Path, analyses: list[Analysis]) -> None:
     files = [results / name for name in TABLES if (results / name).exists()]
     files += [results / "notebooks" / f"{key}.ipynb" for key in shown_jobs(steps)]
     files += [results / name for name in kept_adapters(published)]
-    files = [path for path in files if path.relative_to(results).as_posix() in published["files"]]
+    files = [
+        path
+        for path in files
+        if path.exists() and path.relative_to(results).as_posix() in published["files"]
+    ]
     for job in analyses:
         files.append(keep_notebook(job, results))
         for path in sorted([*job.tables.glob("*"), *job.figures.glob("*")]):

@@ -147,7 +147,8 @@ def read(results: Path, name: str, **values: object) -> pd.DataFrame:
     if not path.exists():
         raise StudyError(f"no {name} in {results}: run the study first")
     if path.suffix == ".csv":
-        frame = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+        words = {key: str for key, default in KEYS.items() if default == ""}
+        frame = pd.read_csv(path, keep_default_na=False, na_values=["nan"], dtype=words)
         for column, value in values.items():
             frame = frame[frame[column] == value]
         frame = frame.reset_index(drop=True)

@@ -19,11 +19,17 @@ from bigrec_lib.study.parameters import (
     TrainBaselines,
     TuneLLM,
 )
+from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters, explain
 from bigrec_lib.study.row_keys import MATCHED, MERGED, OWN, PICKED, SHUFFLED
 from bigrec_lib.study.schema import Study
 
 ROOT = Path(__file__).parent.parent.parent
+FOLDERS = {"accepted", "begun", "done", "executed", "locks", "logs", "vectors"}
+FOLDERS |= {
+    cls.notebook.partition("_")[2] for cls in NOTEBOOKS.values() if issubclass(cls, Analysis)
+}
+"""What lies beside the data sets in `runs/<study>`: the batch's records, the analyses' work."""
 NAME = r"[A-Za-z][\w.-]*"  # of a study: it names folders, and is a word on command lines
 
 
@@ -82,6 +88,8 @@ def check(name: str, study: Study) -> None:
     for key in study.later:
         if key not in Study.model_fields or Study.model_fields[key].is_required():
             raise StudyError(f"later: {key} is no key that a study can do without")
+    for dataset in FOLDERS & set(study.datasets):
+        raise StudyError(f"datasets: {dataset} is a folder of the batch's own: take another name")
     check_settings(study)
     check_llms(study)
     mentions = {

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from toy_llms import (
     ALIBI,
     FAST,
@@ -326,3 +327,35 @@ def test_what_generations_are_by_hand():
         "most frequent": 0.5,
         "repeats": 0.5,
     }
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"use_dora": True}, {"lora_bias": True}, {"use_rslora": True}]
+)
+def test_every_kind_of_adapter_is_the_model_that_writes(tiny_llm, kind):
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], **kind)
+    model = get_peft_model(load(tiny_llm).model, config).eval()
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    ids = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        wanted = model(ids).logits
+        with generation.plain(model) as plain:
+            torch.testing.assert_close(plain(ids).logits, wanted, atol=1e-4, rtol=1e-4)
+        assert torch.equal(model(ids).logits, wanted)
+
+
+def test_more_beams_than_there_are_tokens_for_are_refused(tiny):
+    with pytest.raises(GenerationError, match="beams is 201: 200 at most"):
+        generation.generate(tiny, TEXTS[:1], search_of(3, beams=201))
+
+
+def test_a_title_in_which_the_end_of_sequence_stands_is_written_whole(tiny):
+    odd = f"Tom {tiny.tokenizer.eos_token} Jerry"
+    answers = answer_tokens(tiny.tokenizer, [odd, "Heat"])
+    assert all(answer.index(tiny.tokenizer.eos_token_id) == len(answer) - 1 for answer in answers)
+    trie = Trie(answers)
+    (beams,) = generation.generate(tiny, TEXTS[:1], search_of(trie.depth, beams=2), trie)
+    assert {prompts.title_of(beam.text) for beam in beams} == {odd, "Heat"}

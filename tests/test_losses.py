@@ -12,7 +12,7 @@ from transformers import (
     MptConfig,
 )
 
-from bigrec_lib.method import losses, samples
+from bigrec_lib.method import answers, losses, samples
 from bigrec_lib.method.llm import LLM, load_llm
 
 
@@ -100,6 +100,20 @@ def test_the_loss_is_that_of_the_model_itself(make, tiny_llm):
     tuned = fresh_adapter(llm, target_modules=("all-linear",)).eval()
     expected = reference_loss(tuned, data.encoded).item()
     assert losses.loss_sum(tuned, data.batch(range(5), llm)).item() == pytest.approx(expected, 1e-5)
+
+
+@pytest.mark.parametrize("more", [-20, 0, 1, 8, 40])
+def test_padding_takes_no_place_in_a_window(tiny_llm, more):
+    tokenizer = load_llm(str(tiny_llm)).tokenizer
+    told = toy_samples(5)
+    longest = max(len(samples.encode(tokenizer, each).ids) for each in told)
+    torch.manual_seed(0)
+    config = MistralConfig(**LLAMA_LIKE, sliding_window=longest + more, vocab_size=400)
+    llm = LLM("windowed", AutoModelForCausalLM.from_config(config).eval(), tokenizer)
+    together, _ = answers.log_likelihoods(llm, told, 5)
+    for sample, found in zip(told, together, strict=True):
+        alone = reference_loss(llm.model, [samples.encode(tokenizer, sample)])
+        assert found == pytest.approx(-alone.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

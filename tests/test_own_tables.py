@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import shutil
+import struct
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -27,7 +29,8 @@ from toy_datasets import (
 )
 
 from bigrec_lib.method import readers, tables
-from bigrec_lib.method.sources import text_of
+from bigrec_lib.method.pickles import pickled_frame
+from bigrec_lib.method.sources import Source, text_of
 from bigrec_lib.method.values import DataError
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252"]
@@ -247,3 +250,49 @@ def test_a_home_is_found(tmp_path, monkeypatch):
         readers.load("ml-100k", "~/films.zip")
     with pytest.raises(DataError, match="~nobody-here/films.zip cannot be read as ml-100k"):
         readers.load("ml-100k", "~nobody-here/films.zip")
+
+
+def table_of(folder, text):
+    (folder / "shop.csv").write_text("user,item,time,title" + text)
+    return str(folder / "shop.csv")
+
+
+def test_a_title_counts_wherever_it_stands(tmp_path):
+    rows = "\nu1,i1,1,\nu1,i2,2,Fargo\nu2,i1,3,Heat\nu2,i2,4,Fargo\nu1,i1,5,Heat\n"
+    corpus = readers.load("table", table_of(tmp_path, rows))
+    assert corpus.items.title.tolist() == ["Heat", "Fargo"] and len(corpus.interactions) == 5
+
+
+@pytest.mark.parametrize("time", ["-9223372036854775808", "today", "now"])
+def test_what_is_no_time_is_named(tmp_path, time):
+    first = "1600000000" if time[0] == "-" else "2020-01-01"
+    rows = f"\nu1,i1,{first},Heat\nu1,i2,{time},Fargo\n"
+    with pytest.raises(DataError, match=f"row 2 has time '{time}'"):
+        readers.load("table", table_of(tmp_path, rows))
+
+
+def test_a_very_long_value_leaves_quotes_what_they_are(tmp_path):
+    rows = ',review\nu1,i1,1,"Heat","ok"\nu1,i2,2,"Good, Bad","' + "x " * 70_000 + '"\n'
+    columns = {name: name for name in ("user", "item", "time", "title")}
+    found = tables.any_table(Path(table_of(tmp_path, rows)), columns)
+    assert found.title.tolist() == ["Heat", "Good, Bad"]
+
+
+def test_a_file_in_two_folders_is_not_guessed(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path / name / "u.data", "1")
+    with pytest.raises(DataError, match="several folders in .* have a u.data"):
+        Source(tmp_path).open("u.data")
+    put(tmp_path / "u.data", "2")
+    assert Source(tmp_path).open("u.data").read() == b"2"
+
+
+def test_a_pickle_gets_no_more_memory_than_it_has_bytes(tmp_path):
+    import resource
+
+    claimed = 3_000_000_000
+    (tmp_path / "t.pkl").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", claimed) + b".")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="t.pkl is not the table"):
+        pickled_frame(Source(tmp_path), "t.pkl", ["ItemID"])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < claimed / 1024 / 4

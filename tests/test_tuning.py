@@ -123,6 +123,7 @@ def test_a_second_stage_begins_where_the_first_ended(llm, tmp_path):
     with pytest.raises(StudyError, match="first has another rank or other target_modules"):
         other = replace(settings, rank=4)
         tune(llm, toy_samples(4), toy_samples(2), other, tmp_path / "x", tmp_path / "first")
+    assert not any("lora" in name for name, _ in llm.model.named_modules())
 
 
 def test_it_stops_early_and_keeps_the_best(llm, tiny_llm, tmp_path, monkeypatch):

@@ -67,7 +67,11 @@ def add_adapter(
         if weight.requires_grad:
             weight.data = weight.data.to(llm.model.dtype)
     if start is not None:
-        load_adapter(model, start)
+        try:
+            load_adapter(model, start)
+        except BaseException:
+            model.unload()
+            raise
     return model
 
 

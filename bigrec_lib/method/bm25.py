@@ -6,6 +6,7 @@ It stands beside the grounding by distance, for the same generations.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     import bm25s
 
 UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+SIGNS = "".join(c for c in map(chr, range(0x110000)) if unicodedata.category(c)[0] == "M")
+"""What stands on or beside a letter: accents, and the vowels of some scripts."""
+WORD = re.compile(rf"[{UNSPACED}]|(?:[^\W{UNSPACED}][{SIGNS}]*)+")
 
 
 def words(text: str) -> list[str]:
@@ -24,8 +27,10 @@ def words(text: str) -> list[str]:
 
     >>> words("FIFA 7: 日本語版 (It's)")
     ['fifa', '7', '日', '本', '語', '版', 'it', 's']
+    >>> words("Ame\u0301lie, दिल") == ["am\u00e9lie", "दिल"]
+    True
     """
-    return WORD.findall(text.lower())
+    return WORD.findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def index_of(titles: Sequence[str]) -> bm25s.BM25 | None:

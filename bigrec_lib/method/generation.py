@@ -113,6 +113,11 @@ class Work:
                 f"max_new_tokens is {search.max_new_tokens}, but the longest title needs "
                 f"{trie.depth}"
             )
+        size = llm.model.config.get_text_config().vocab_size
+        if 2 * search.beams > size:
+            raise GenerationError(
+                f"beams is {search.beams}: {size // 2} at most, half of the {size} tokens"
+            )
         tokens = llm.tokenizer(list(texts))["input_ids"] if len(texts) else []
         check_lengths(llm, tokens, search.max_new_tokens)
         order = sorted(range(len(tokens)), key=lambda number: (-len(tokens[number]), number))
@@ -188,9 +193,12 @@ def plain(model) -> Iterator[PreTrainedModel]:
         return
     base, originals = model.get_base_model(), {}
     for name, layer in list(base.named_modules()):
-        if isinstance(layer, Linear) and type(layer.base_layer) is torch.nn.Linear:
-            originals[name] = layer
-            base.set_submodule(name, merged(layer))
+        if not isinstance(layer, Linear) or type(layer.base_layer) is not torch.nn.Linear:
+            continue
+        if layer.lora_variant or any(layer.lora_bias.values()):  # DoRA and the like: more than B·A
+            continue
+        originals[name] = layer
+        base.set_submodule(name, merged(layer))
     try:
         yield base
     finally:

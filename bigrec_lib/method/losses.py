@@ -140,7 +140,8 @@ def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: 
     """Encode samples, and find out how many first tokens they share, if they may."""
     encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
     longest = max(len(sample.ids) for sample in encoded)
-    share = may_share and not cache_problem(llm.model, longest)
+    padded = longest + BUCKET - 1  # padding stands in the cache, and a window counts it
+    share = may_share and not cache_problem(llm.model, padded)
     return Data(encoded, shared_tokens(encoded) if share else 0)
 
 

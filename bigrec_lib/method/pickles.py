@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+import struct
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,19 @@ class InertUnpickler(pickle._Unpickler):  # the one in C allocates any memory a 
     def __init__(self, content: bytes, file: str):
         super().__init__(io.BytesIO(content))
         self.file = file
+
+    read: Callable[[int], bytes]  # set by `load`, as is `append`
+    append: Callable[[object], None]
+
+    def load_bytearray8(self) -> None:
+        """A bytearray of as many bytes as there are, not of as many as the pickle claims."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        content = self.read(size)
+        if len(content) < size:
+            raise EOFError
+        self.append(bytearray(content))
+
+    dispatch: ClassVar[dict] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
 
     def find_class(self, module: str, name: str) -> type[Inert]:
         if f"{module}.{name}" not in self.allowed:

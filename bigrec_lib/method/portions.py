@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bigrec_lib.method.generation import Work
     from bigrec_lib.method.llm import LLM
 
+MOST_BEAMS = 128  # numbered by int8
+
 
 def generate_file(
     llm: LLM,
@@ -50,6 +52,8 @@ def generate_file(
     """
     if not 1 <= shard[0] <= shard[1]:
         raise GenerationError(f"shard {shard[0]}/{shard[1]}: give (i, n) with i from 1 to n")
+    if search.beams > MOST_BEAMS:
+        raise GenerationError(f"beams is {search.beams}: a file numbers {MOST_BEAMS} at most")
     record, folder = path.with_suffix(".work.json"), path.with_suffix(".parts")
     description = identity(llm, prompts, search, trie)
     if path.exists() and record.exists() and claim(record, description):

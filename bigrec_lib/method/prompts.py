@@ -94,6 +94,9 @@ def encode_answers(tokenizer, answers: Sequence[str]) -> list[list[int]]:
             ids = ids[len(start) :]
         else:
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.eos_token_id in ids:  # a title in which its name stands
+            plain = {"add_special_tokens": False, "split_special_tokens": True}
+            ids = tokenizer(text, **plain)["input_ids"]
         encoded.append([*ids, tokenizer.eos_token_id])
     return encoded
 

@@ -268,7 +268,8 @@ def read_table(path: Path, titles_path: Path, columns: dict[str, str]) -> Raw:
     title_names = {"item": names["item"], "title": title}
     if path == titles_path:
         events = any_table(path, names | {"title": title})
-        titles = events[["item", "title"]].drop_duplicates("item")
+        titles = events[["item", "title"]].sort_values("title", key=pd.isna, kind="stable")
+        titles = titles.drop_duplicates("item")  # its first title, wherever that stands
         return Raw("items", titles, events, path.name, path.name)
     titles, events = any_table(titles_path, title_names), any_table(path, names)
     return Raw("items", titles, events, titles_path.name, path.name)

@@ -12,6 +12,7 @@ import lzma
 import re
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 from bigrec_lib.method.values import DataError
@@ -36,9 +37,14 @@ class Source:
 
     def __init__(self, path: Path):
         self.path = path
+        self.twice: set[str] = set()
         if path.is_dir():
-            paths = [*path.glob("*/*"), *path.glob("*")]  # of two with one name, the upper one
-            self.files = {file.name: file for file in paths if file.is_file()}
+            below = [file for file in path.glob("*/*") if file.is_file()]
+            above = [file for file in path.glob("*") if file.is_file()]
+            self.files = {file.name: file for file in below + above}  # of two, the upper one
+            counts = Counter(file.name for file in below)
+            self.twice = {name for name, count in counts.items() if count > 1}
+            self.twice -= {file.name for file in above}
         elif path.is_file() and zipfile.is_zipfile(path):
             self.archive = zipfile.ZipFile(path)
             members = [member for member in self.archive.infolist() if not member.is_dir()]
@@ -56,6 +62,8 @@ class Source:
         """A file's decompressed bytes. Raises DataError if there is none, or far too many."""
         if name not in self.files:
             raise DataError(f"no file {self.path / name}: is this the right folder?")
+        if name in self.twice:
+            raise DataError(f"several folders in {self.path} have a {name}: name one of them")
         file = self.files[name]
         if isinstance(file, Path):
             return opened(file)

@@ -144,6 +144,7 @@ def quoted_records(content: bytes, name: str, sep: str) -> int | None:
     quoting would fail in places or swallow whole lines. Raises DataError that names the line if
     neither reading gives every record as many columns.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
     counts = (line.count(sep.encode()) for line in io.BytesIO(content) if line != b"\n")
     width = next(counts, 0)
     literal = all(count == width for count in counts)

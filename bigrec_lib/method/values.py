@@ -66,6 +66,7 @@ def times(column: pd.Series, name: str) -> tuple[np.ndarray, str]:
 
 def of_texts(texts: pd.Series) -> pd.Series:
     """ISO texts as dates in UTC, NaT for what is none."""
+    texts = texts.mask(texts.isin(["now", "today"]))  # which pandas takes for this very moment
     return pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
 
 
@@ -121,7 +122,7 @@ def numeric(column: pd.Series) -> np.ndarray | None:
     for kind in (pa.int64(), pa.float64()):
         with suppress(pa.ArrowException):
             values = array.cast(kind).to_numpy(zero_copy_only=False)
-            if (np.abs(values) < 2.0**62).all():
+            if (np.abs(values.astype(np.float64)) < 2.0**62).all():
                 return values
     return None
 
@@ -129,7 +130,7 @@ def numeric(column: pd.Series) -> np.ndarray | None:
 def are_numbers(column: pd.Series) -> np.ndarray:
     """Which rows `numeric` could read, (n,) bool."""
     values = pd.to_numeric(column.map(str), errors="coerce")
-    return values.abs().lt(2.0**62).to_numpy(dtype=bool)
+    return values.astype(np.float64).abs().lt(2.0**62).to_numpy(dtype=bool)
 
 
 def of_dates(dates: pd.Series) -> tuple[np.ndarray, str]:

@@ -137,7 +137,8 @@ def llm_of(folder: Path) -> str:
 
 
 def opening(results: list[Level], llm: str) -> list[str]:
-    """What a reader should know before the grid: what was run, and what came of it."""
+    """What a reader should know before the grid: what was run, what came of it, and what to keep
+    in mind, if anything."""
     if not results:
         return []
     sizes = {level.dataset: f"{level.samples:,} samples, {counted(level.seeds, 'seed')}, "
@@ -160,8 +161,9 @@ def opening(results: list[Level], llm: str) -> list[str]:
         for level in results
     ]
     sentence = f"BIGRec has the truth among its first 20 in {listed(hits)}."
-    sentences = [sentence, fit_of_lists(results), beside_the_best(results), *without_ties(results)]
-    return [*lines, " ".join(filter(None, sentences))]
+    result = " ".join(filter(None, [sentence, fit_of_lists(results), beside_the_best(results)]))
+    doubts = " ".join(filter(None, [*without_ties(results), rivals(results), few_hits(results)]))
+    return [*lines, result, *[doubts] * bool(doubts)]
 
 
 def fit_of_lists(results: list[Level]) -> str:
@@ -172,15 +174,29 @@ def fit_of_lists(results: list[Level]) -> str:
         return ""
     if not names:
         return "Nowhere is it shown that a list fits its own user better than other users."
-    text = f"A list fits its own user better than other users on {listed(names)}: a personal gain."
-    rare = [level for level in measured if level.hits < RARE * level.lists]
-    if rare:
-        shares = [f"{level.dataset} ({level.hits / level.lists:.1%})" for level in rare]
-        text += (
-            f" Intervals were tried on simulated hits in 2 to 5 % of the lists; there are fewer on "
-            f"{listed(shares)}."
-        )
-    return text
+    return f"A list fits its own user better than other users on {listed(names)}: a personal gain."
+
+
+def few_hits(results: list[Level]) -> str:
+    """Where hits are too rare for intervals to have been tried on the like; '' for nowhere."""
+    shares = [
+        f"{level.dataset} ({level.hits / level.lists:.1%})"
+        for level in results
+        if level.hits < RARE * level.lists
+    ]
+    if not shares:
+        return ""
+    return (
+        "Intervals were tried on simulated studies with hits in 2 to 5 % of the lists; there are "
+        f"fewer on {listed(shares)}."
+    )
+
+
+def rivals(results: list[Level]) -> str:
+    """With whom C1 compares, where BIGRec is above the best model without an LLM."""
+    if not any(level.bigrec > level.best_value for level in results):
+        return ""
+    return "C1 below compares with the model that validation prefers, which may be another."
 
 
 def without_ties(results: list[Level]) -> list[str]:
@@ -209,12 +225,7 @@ def beside_the_best(results: list[Level]) -> str:
         for word, side in sides.items()
         if side
     ]
-    doubt = ""
-    if sides["above"]:
-        doubt = (
-            " C1 below tests it against the model that validation prefers, which may be another."
-        )
-    return f"Its mean NDCG@20 is {listed(clauses)}.{doubt}" if clauses else ""
+    return f"Its mean NDCG@20 is {listed(clauses)}." if clauses else ""
 
 
 def overall(results: list[Level]) -> str:

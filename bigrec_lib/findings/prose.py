@@ -381,12 +381,12 @@ def settings(rows: pd.DataFrame) -> str:
     lines = []
     for dataset, group in rows.groupby("dataset", sort=False):
         best = group[group.chosen].iloc[0]
-        candidates = group[~group.learn_prompt.astype(bool)]
+        candidates, loss = group[~group.learn_prompt.astype(bool)], "loss of answers"
         if candidates.empty:  # losses of prompts are comparable with each other
-            candidates = group
+            candidates, loss = group, "loss"
         lowest = candidates.loc[candidates.valid_loss.idxmin()]
-        note = "it has the lowest loss, too" if lowest.setting == best.setting else (
-            f"the lowest loss has *{lowest.setting}* ({lowest.valid_loss:.3f})"
+        note = f"it has the lowest {loss}, too" if lowest.setting == best.setting else (
+            f"the lowest {loss} has *{lowest.setting}* ({lowest.valid_loss:.3f})"
         )  # fmt: skip
         lines.append(
             f"{dataset}: of {len(group)} settings, **{best.setting}** has the highest validation "

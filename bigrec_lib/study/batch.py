@@ -62,17 +62,20 @@ def fetch_assets(planned: dict[str, Parameters]) -> None:
 
     Of a model of the Hugging Face hub, the revision: it is part of what a job's work follows from.
     """
-    for job in planned.values():
-        asset = getattr(job, "model", None)
-        if isinstance(job, PrepareData) and not job.data_path:
-            asset = job.reader or job.dataset
-        if asset in assets.DATA | assets.MODELS:
-            assets.fetch(str(asset))
-        elif asset and not isinstance(job, PrepareData) and not Path(asset).is_dir():
+    models = {str(getattr(job, "model", "")) for job in planned.values()} - {""}
+    data_sets = {
+        job.reader or job.dataset
+        for job in planned.values()
+        if isinstance(job, PrepareData) and not job.data_path
+    }
+    for asset in sorted((models | data_sets) & (assets.DATA | assets.MODELS).keys()):
+        assets.fetch(asset)
+    for model in sorted(models - assets.MODELS.keys()):
+        if not Path(model).is_dir():
             from huggingface_hub import hf_hub_download
 
             with suppress(OSError, ValueError):  # offline, or no such model: the job says so
-                hf_hub_download(asset, "config.json")
+                hf_hub_download(model, "config.json")
 
 
 def checked(name: str) -> dict[str, Parameters]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NOISY = ("bitsandbytes", "transformers")  # loggers
-UNPACKED = 1 / 8  # of a GPU's memory, for weights that need not stay packed
+SMALL = 1 / 8  # of a GPU's memory: a model whose plain weights take no more has room to spare
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,19 @@ def load_llm(
 
 def may_unpack(model: PreTrainedModel, device: str) -> bool:
     """Whether packed weights are to become plain ones: those of a CPU always, those of a GPU where
-    they then take no more than UNPACKED of its memory."""
-    if device == "cpu":
-        return True
+    the model is small for it."""
+    return device == "cpu" or small_for_gpu(model, torch.device(device))
+
+
+def small_for_gpu(model: PreTrainedModel, device: torch.device) -> bool:
+    """Whether a model's plain weights take no more than SMALL of a GPU's memory.
+
+    Such a model's products take less time than starting them does.
+    """
+    if device.type == "cpu":
+        return False
     memory = torch.cuda.get_device_properties(device).total_memory
-    return model.num_parameters() * model.dtype.itemsize <= UNPACKED * memory
+    return model.num_parameters() * model.dtype.itemsize <= SMALL * memory
 
 
 def leave_file(model: PreTrainedModel) -> None:
@@ -290,6 +298,7 @@ class Dropout(nn.Module):
     """Dropout whose mask takes 16 random bits an element.
 
     A CPU makes random numbers one after another: PyTorch's own dropout takes a fifth of a step.
+    On a GPU it is one kernel, and this would be five.
     """
 
     def __init__(self, share: float):
@@ -299,6 +308,8 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.share == 0:
             return x
+        if x.device.type != "cpu":
+            return nn.functional.dropout(x, self.share)
         words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64, device=x.device)
         noise = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
         keep = noise >= round(self.share * 2**16) - 2**15

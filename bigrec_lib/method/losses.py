@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bigrec_lib.method.llm import cache_problem, without_notices
+from bigrec_lib.method.llm import cache_problem, small_for_gpu, without_notices
 from bigrec_lib.method.processes import add_up, process
 from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, shared_tokens
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from bigrec_lib.method.llm import LLM
+
+
+UNKEPT = 4  # times as many samples fit a GPU where no activations are kept for a gradient
 
 
 @dataclass(frozen=True)
@@ -137,17 +140,27 @@ class Data:
 
 
 def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: bool) -> Data:
-    """Encode samples, and find out how many first tokens they share, if they may."""
+    """Encode samples, and find out how many first tokens they share, if they may.
+
+    Where a model is small for its GPU, each sample is read whole: starting a second pass would take
+    longer than the tokens do.
+    """
     encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
     longest = max(len(sample.ids) for sample in encoded)
     padded = longest + BUCKET - 1  # padding stands in the cache, and a window counts it
-    share = may_share and not cache_problem(llm.model, padded)
+    small = small_for_gpu(llm.model, llm.device)
+    share = may_share and not small and not cache_problem(llm.model, padded)
     return Data(encoded, shared_tokens(encoded) if share else 0)
 
 
 def evaluate(llm: LLM, model: PeftModel, data: Data, size: int) -> float:
-    """Mean loss per learnt token, over all processes."""
+    """Mean loss per learnt token, over all processes.
+
+    size: samples of a training batch. A GPU reads several times as many: no activations are kept.
+    """
     rank, processes = process()
+    if llm.device.type != "cpu":
+        size *= UNKEPT
     total = torch.zeros((), device=llm.device)
     model.eval()
     with torch.inference_mode():

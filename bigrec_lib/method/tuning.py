@@ -5,6 +5,8 @@ is fast because of what it leaves out:
 
 - Tokens that open every sample (the instruction) go through the model once a batch; the samples
   share their keys and values. Gradients flow back through them as if each sample had its own.
+  (A GPU reads them with every sample where the model is small for it: starting a second pass
+  would take longer.)
 - Samples of similar length share a batch, padded to a few shapes: a CPU prepares its kernels anew
   for each shape.
 - Only positions that are learnt reach the output layer.

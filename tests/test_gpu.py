@@ -9,11 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import fresh_adapter
+from toy import fresh_adapter, tuning_settings
 from toy_llms import search_of
+from toy_samples import toy_samples
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bigrec_lib.method import adapters, beams, generation, llm, tree_cache
+from bigrec_lib.method import (
+    adapters,
+    answers,
+    beams,
+    generation,
+    llm,
+    losses,
+    tree_cache,
+    tuning,
+)
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -194,6 +204,41 @@ def test_likeliest_tokens_on_a_gpu_are_those_of_a_cpu():
     there = beams.likeliest(logits.as_subclass(Elsewhere), 8, hypotheses, None)
     for one, other in zip(here, there, strict=True):
         assert torch.equal(one, other.as_subclass(torch.Tensor))
+
+
+def test_dropout_on_a_gpu_keeps_the_mean():
+    torch.manual_seed(0)
+    x = torch.ones(200, 500)
+    out = llm.Dropout(0.2)(x.as_subclass(Elsewhere)).as_subclass(torch.Tensor)
+    assert set(out.unique().tolist()) == {0, 1.25}
+    assert float((out == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_model_small_for_its_gpu_reads_every_sample_whole(world, monkeypatch):
+    loaded = llm.load_llm(world[0])
+    samples = toy_samples(3)
+    assert losses.prepare(loaded, samples, False, True).shared
+    monkeypatch.setattr(losses, "small_for_gpu", lambda model, device: True)
+    assert not losses.prepare(loaded, samples, False, True).shared
+
+
+def test_gradients_are_never_those_of_cudnn(world, tmp_path, monkeypatch):
+    """With padding they held NaN: Qwen2.5-0.5B in bfloat16, PyTorch 2.11 on an H200."""
+    allowed = []
+
+    def loss_sum(*arguments):
+        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return real(*arguments)
+
+    real = losses.loss_sum
+    monkeypatch.setattr(tuning, "loss_sum", loss_sum)
+    monkeypatch.setattr(answers, "loss_sum", loss_sum)
+    loaded, samples = llm.load_llm(world[0]), toy_samples(4)
+    tuning.tune(loaded, samples, samples, tuning_settings(), tmp_path / "tuned")
+    steps = len(allowed)
+    answers.efforts(loaded, samples, 2, 4, 0)
+    assert steps and len(allowed) == steps + 4 and not any(allowed)
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 # ------------------------------------------------------------------------------ packed layers

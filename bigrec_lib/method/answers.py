@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bigrec_lib.method.adapters import add_adapter
 from bigrec_lib.method.llm import LLM
-from bigrec_lib.method.losses import learnt_logits, loss_sum, prepare
+from bigrec_lib.method.losses import learnt_logits, loss_sum, prepare, sound_attention
 from bigrec_lib.method.samples import Sample, batches
 
 
@@ -51,10 +51,11 @@ def efforts(llm: LLM, samples: Sequence[Sample], rank: int, alpha: int, seed: in
         parameter.requires_grad_(parameter is weight)
     lengths = []
     try:
-        for number in tqdm(range(len(samples)), desc="effort", unit="sample", leave=False):
-            loss = loss_sum(model, data.batch([number], llm)) / data.tokens([number])
-            (gradient,) = torch.autograd.grad(loss, [weight])
-            lengths.append(float(gradient.float().norm()))
+        with sound_attention():
+            for number in tqdm(range(len(samples)), desc="effort", unit="sample", leave=False):
+                loss = loss_sum(model, data.batch([number], llm)) / data.tokens([number])
+                (gradient,) = torch.autograd.grad(loss, [weight])
+                lengths.append(float(gradient.float().norm()))
     finally:
         model.unload()
     return np.array(lengths)

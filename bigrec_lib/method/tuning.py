@@ -36,7 +36,7 @@ from tqdm import tqdm
 from bigrec_lib.files import StudyError, atomic, claim, remove, sha256, write_json, write_text
 from bigrec_lib.method.adapters import Weights, add_adapter, save_adapter
 from bigrec_lib.method.llm import fingerprint, plain_generate
-from bigrec_lib.method.losses import Data, evaluate, loss_sum, prepare
+from bigrec_lib.method.losses import Data, evaluate, loss_sum, prepare, sound_attention
 from bigrec_lib.method.processes import add_up, process, wait_for_all
 from bigrec_lib.method.prompts import decode
 from bigrec_lib.method.samples import Sample, batches
@@ -281,7 +281,8 @@ def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftMode
     if settings.gradient_checkpointing:
         llm.model.activation_checkpointing_enable()
     try:
-        yield model
+        with sound_attention():
+            yield model
     finally:
         if settings.gradient_checkpointing:
             llm.model.activation_checkpointing_disable()

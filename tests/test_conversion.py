@@ -1,5 +1,7 @@
 """From GGUF to Hugging Face: the weights and tokens of the file, tied where they were tied."""
 
+import re
+
 import gguf
 import numpy as np
 import pytest
@@ -75,4 +77,19 @@ def test_a_file_that_transformers_cannot_read_is_said_in_one_line(tmp_path, opti
     with pytest.raises(ConversionError, match="cannot read toy.gguf .*choose another") as caught:
         convert(tmp_path, **options)
     assert "\n" not in str(caught.value)
+    assert list((tmp_path / "converted").iterdir()) == []
+
+
+def test_an_end_of_text_that_is_not_the_files_is_refused(tmp_path, monkeypatch):
+    """As transformers 5.17 reads one; titles would then never end."""
+
+    def misread(*arguments, **options):
+        tokenizer = read(*arguments, **options)
+        tokenizer.eos_token = PAD
+        return tokenizer
+
+    read = AutoTokenizer.from_pretrained
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", misread)
+    with pytest.raises(ConversionError, match=f"reads {re.escape(PAD)} .*transformers>=5.23"):
+        convert(tmp_path, output=EMBEDDING)
     assert list((tmp_path / "converted").iterdir()) == []

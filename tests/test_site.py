@@ -15,7 +15,8 @@ import toy_site
 from bs4 import BeautifulSoup
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.findings import front, pages, questions, rules, site, summary, worked
+from bigrec_lib.findings import claims, front, pages, questions, rules, site, summary, worked
+from bigrec_lib.findings.significance import Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study.parameters import NOTEBOOKS
 
@@ -224,11 +225,11 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
     assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
 
 
-def written(estimate, low, high, rule="better", metric="NDCG@20"):
+def written(estimate, low, high, rule="better", metric="NDCG@20", guards=""):
     """A row of claims.csv, as pandas reads it."""
     values = {"estimate": estimate, "low": low, "high": high, "rule": rule, "metric": metric}
-    empty = dict.fromkeys(("claim", "dataset", "statement", "guards", "reason", "where"), "")
-    rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0}
+    empty = dict.fromkeys(("claim", "dataset", "statement", "reason", "where"), "")
+    rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0, "guards": guards}
     return next(pd.DataFrame([empty | rest | values]).itertuples())
 
 
@@ -248,6 +249,23 @@ def test_of_equal_verdicts_the_cell_shows_the_worst_estimate_whatever_their_orde
         order = sorted(rows, key=lambda row: row.standing)
         assert [given[row.number] for row in order] == from_worst
         assert given[front.cell(rows, "", "").row.number] == from_worst[0]
+
+
+def test_of_equal_verdicts_the_cell_shows_the_one_with_the_worst_guard():
+    mean = Mean(-0.0024, 0.0006, 1e9, 5, 900, 1000)  # 1.96 errors are half an interval
+    guards = claims.row({}, mean, "better", {"a + b": mean, "gain": mean})["guards"]
+    assert len(front.GUARD.findall(guards)) == 2
+    good = "gain 0.0016 [0.0005, 0.0026], p = 0.0049"
+    given = [(0.008, 0.006, 0.010, good), (0.022, 0.020, 0.024, f"{guards}; {good}")]
+    for order in (given, given[::-1]):
+        rows = [
+            front.row_of(n, written(*values, guards=text))
+            for n, (*values, text) in enumerate(order)
+        ]
+        cell = front.cell(rows, "", "")
+        assert order[cell.row.number] == given[1] and cell.row.standing == pytest.approx(
+            -2, abs=0.1
+        )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ class ConversionError(StudyError):
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Turn a GGUF file into a Hugging Face folder: bf16 safetensors, config and tokenizer.
 
-    Raises ConversionError for an architecture or a tokenizer that transformers cannot read.
+    Raises ConversionError for an architecture or a tokenizer that transformers cannot read, or
+    reads wrongly.
     """
     import torch
     import transformers
@@ -33,6 +34,12 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             f"({str(error).splitlines()[0]}): choose another model, or give the folder or Hugging "
             "Face id of this one in safetensors"
         ) from None
+    if tokenizer.eos_token_id != model.config.eos_token_id:  # as in transformers 5.17
+        raise ConversionError(
+            f"transformers {transformers.__version__} reads {tokenizer.eos_token} from {gguf.name} "
+            "as the end of a text, which the file says is another token: install "
+            "transformers>=5.23, or give the folder or Hugging Face id of this model in safetensors"
+        )
     tie_copies(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -211,14 +212,21 @@ def test_dropout_on_a_gpu_keeps_the_mean():
     x = torch.ones(200, 500)
     out = llm.Dropout(0.2)(x.as_subclass(Elsewhere)).as_subclass(torch.Tensor)
     assert set(out.unique().tolist()) == {0, 1.25}
-    assert float((out == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
+    assert float(out.mean()) == pytest.approx(1, abs=0.01)
 
 
-def test_a_model_small_for_its_gpu_reads_every_sample_whole(world, monkeypatch):
+@pytest.mark.parametrize(("device", "size", "waits"), [("cuda", 1, True), ("cpu", 1, False),
+                                                       ("cuda", 7e9, False)])  # fmt: skip
+def test_only_a_gpu_waits_for_starts_and_only_of_a_small_model(monkeypatch, device, size, waits):
+    monkeypatch.setattr(llm, "n_parameters", lambda llm: size)
+    assert llm.waits_for_starts(SimpleNamespace(device=torch.device(device))) == waits
+
+
+def test_a_gpu_that_waits_for_starts_reads_every_sample_whole(world, monkeypatch):
     loaded = llm.load_llm(world[0])
     samples = toy_samples(3)
     assert losses.prepare(loaded, samples, False, True).shared
-    monkeypatch.setattr(losses, "small_for_gpu", lambda model, device: True)
+    monkeypatch.setattr(losses, "waits_for_starts", lambda llm: True)
     assert not losses.prepare(loaded, samples, False, True).shared
 
 

@@ -225,11 +225,11 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
     assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
 
 
-def written(estimate, low, high, rule="better", metric="NDCG@20", guards=""):
+def written(estimate, low, high, rule="better", metric="NDCG@20", guards="", reason=""):
     """A row of claims.csv, as pandas reads it."""
     values = {"estimate": estimate, "low": low, "high": high, "rule": rule, "metric": metric}
-    empty = dict.fromkeys(("claim", "dataset", "statement", "reason", "where"), "")
-    rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0, "guards": guards}
+    empty = dict.fromkeys(("claim", "dataset", "statement", "where"), "")
+    rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0, "guards": guards, "reason": reason}
     return next(pd.DataFrame([empty | rest | values]).itertuples())
 
 
@@ -251,21 +251,21 @@ def test_of_equal_verdicts_the_cell_shows_the_worst_estimate_whatever_their_orde
         assert given[front.cell(rows, "", "").row.number] == from_worst[0]
 
 
-def test_of_equal_verdicts_the_cell_shows_the_one_with_the_worst_guard():
+@pytest.mark.parametrize("guard", ["a + b", ""])
+def test_a_guard_counts_where_it_keeps_a_row_from_being_decided(guard):
     mean = Mean(-0.0024, 0.0006, 1e9, 5, 900, 1000)  # 1.96 errors are half an interval
-    guards = claims.row({}, mean, "better", {"a + b": mean, "gain": mean})["guards"]
-    assert len(front.GUARD.findall(guards)) == 2
+    bad = claims.row({}, mean, "better", {"a + b": mean, "gain": mean})["guards"]
+    assert len(front.GUARD.findall(bad)) == 2
     good = "gain 0.0016 [0.0005, 0.0026], p = 0.0049"
-    given = [(0.008, 0.006, 0.010, good), (0.022, 0.020, 0.024, f"{guards}; {good}")]
-    for order in (given, given[::-1]):
-        rows = [
-            front.row_of(n, written(*values, guards=text))
-            for n, (*values, text) in enumerate(order)
-        ]
-        cell = front.cell(rows, "", "")
-        assert order[cell.row.number] == given[1] and cell.row.standing == pytest.approx(
-            -2, abs=0.1
-        )
+    unmet = claims.UNMET + guard if guard else ""
+    given = [
+        written(0.008, 0.006, 0.010, guards=good),
+        written(0.022, 0.020, 0.024, guards=f"{bad}; {good}", reason=unmet),
+    ]
+    for order in ([0, 1], [1, 0]):
+        cell = front.cell([front.row_of(n, given[n]) for n in order], "", "")
+        assert (cell.row.number, cell.row.unmet) == ((1, "a + b") if guard else (0, ""))
+        assert cell.row.standing == pytest.approx(-2 if guard else 4, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_the_grid_has_every_claim_and_every_data_set():
 
 
 def test_numbers_of_a_row_are_those_of_the_file(results):
-    frame = pd.read_csv(results / "claims.csv")
+    frame = pd.read_csv(results / "claims.csv").fillna({"reason": ""})
     rows = front.read_rows(results)
     assert [row.number for row in rows] == list(range(1, len(frame) + 1))
     for shown, written in zip(rows, frame.itertuples(), strict=True):

@@ -19,6 +19,7 @@ from bigrec_lib.findings.summary import MINUS, number
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 
+WIDTH = 1e-12  # below it, an interval has none
 GUARD = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\], p = ")  # as `claims.row` writes it
 WEAKEST_FIRST = (
     rules.CONTRADICTED,
@@ -31,15 +32,16 @@ READING = (
     "A claim has several rows a data set. The cell shows the row that is worst for the claim among "
     "those that could be judged, and names its comparison. Contradicted comes before not decided, "
     "not decided before supported, so “supported” means that every judged row is. Of rows with the "
-    "same verdict it is the one whose estimate, or that of one of its guards, lies furthest on the "
-    "wrong side of its bound, or least far on the right side, counted in half intervals. “2 of 4 "
+    "same verdict it is the one whose estimate lies furthest on the wrong side of its rule's "
+    "bound, or least far on the right side, counted in half intervals; where a guard alone keeps a "
+    "row from being decided, the guard counts in the same way, and the cell names it. “2 of 4 "
     "rows”: the data of the others is missing; the cell is “missing” only where no row could be "
     "judged. “2 supported”: so many rows are, although the cell is not. A guard is a second "
-    "difference that must be above zero as well, so that a random or impersonal list cannot pass; "
-    "the cell names one that keeps its row from being decided. The estimate stands with its 95 % "
-    "interval; the arrow says whether that interval lies above zero (↑), below (↓), or holds it "
-    "(↔). An arrow is no verdict: that needs the corrected p-value and the guards as well. Where "
-    "nothing differs, or one side has no hit, there is no interval."
+    "difference that must be above zero as well, so that a random or impersonal list cannot pass. "
+    "The estimate stands with its 95 % interval; the arrow says whether that interval lies above "
+    "zero (↑), below (↓), or holds it (↔). An arrow is no verdict: that needs the corrected "
+    "p-value and the guards as well. Where nothing differs, or one side has no hit, there is no "
+    "interval."
 )
 MEASURES = {
     f"HR@{metrics.HIT}": f"share of lists with the truth among the first {metrics.HIT}",
@@ -167,8 +169,10 @@ def value_of(row) -> str:
 
 
 def standing_of(row) -> float:
-    """How far a row is on its claim's side, in half intervals: the least of its estimate, from the
-    bound of its rule, and of its guards, from zero. NaN if missing.
+    """How far a row is on its claim's side, in half intervals; NaN if missing.
+
+    For a row that a guard keeps from being decided, its estimate or its worst guard, whichever
+    stands worse; for others, the estimate alone.
     """
     if row.estimate != row.estimate:
         return math.nan
@@ -177,20 +181,21 @@ def standing_of(row) -> float:
         "no worse": row.estimate + rules.SAME,
         "flat": rules.FLAT - abs(row.estimate),
     }[row.rule]
-    guards = [map(float, numbers) for numbers in GUARD.findall(row.guards)]
+    texts = GUARD.findall(row.guards) if UNMET in row.reason else []
+    guards = [map(float, numbers) for numbers in texts]
     return min([half_intervals(margin, row.low, row.high), *(half_intervals(*g) for g in guards)])
 
 
 def half_intervals(margin: float, low: float, high: float) -> float:
     """A margin in halves of an interval; infinite without one, unless there is no margin."""
-    if high - low > 1e-12:
+    if high - low > WIDTH:
         return 2 * margin / (high - low)
     return math.copysign(math.inf, margin) if margin else 0.0
 
 
 def spread(row) -> bool:
     """Whether the interval of a row has a width, beyond rounding."""
-    return row.high - row.low > 1e-12
+    return row.high - row.low > WIDTH
 
 
 def grid(rows: list[Row], columns: list[str]) -> list[Claim]:

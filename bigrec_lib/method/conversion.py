@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from bigrec_lib.files import StudyError
 
 ONE_MATRIX = 0.2  # relative difference: 0.04 to 0.08 by quantisation, 1.4 for unrelated matrices
 
 
 class ConversionError(StudyError):
-    """A GGUF file that transformers cannot read."""
+    """A GGUF file that transformers cannot read, or reads wrongly."""
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -34,11 +36,12 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             f"({str(error).splitlines()[0]}): choose another model, or give the folder or Hugging "
             "Face id of this one in safetensors"
         ) from None
-    if tokenizer.eos_token_id != model.config.eos_token_id:  # as in transformers 5.17
+    ends = model.config.eos_token_id  # one, several or None
+    if ends is not None and tokenizer.eos_token_id not in np.atleast_1d(ends):
         raise ConversionError(
             f"transformers {transformers.__version__} reads {tokenizer.eos_token} from {gguf.name} "
-            "as the end of a text, which the file says is another token: install "
-            "transformers>=5.23, or give the folder or Hugging Face id of this model in safetensors"
+            "as the end of a text, and the file names another token (5.17 does so, 5.23 does not): "
+            "update transformers, or give this model's folder or Hugging Face id in safetensors"
         )
     tie_copies(model)
     model.save_pretrained(folder)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 NOISY = ("bitsandbytes", "transformers")  # loggers
-SMALL = 1 / 8  # of a GPU's memory: a model whose plain weights take no more has room to spare
+UNPACKED = 1 / 8  # of a GPU's memory, for weights that need not stay packed
+SMALL = 2e9  # parameters; 0.1 and 1.1 billion were measured (docs/gpu.md)
 
 
 @dataclass(frozen=True)
@@ -103,19 +104,16 @@ def load_llm(
 
 def may_unpack(model: PreTrainedModel, device: str) -> bool:
     """Whether packed weights are to become plain ones: those of a CPU always, those of a GPU where
-    the model is small for it."""
-    return device == "cpu" or small_for_gpu(model, torch.device(device))
-
-
-def small_for_gpu(model: PreTrainedModel, device: torch.device) -> bool:
-    """Whether a model's plain weights take no more than SMALL of a GPU's memory.
-
-    Such a model's products take less time than starting them does.
-    """
-    if device.type == "cpu":
-        return False
+    they then take no more than UNPACKED of its memory."""
+    if device == "cpu":
+        return True
     memory = torch.cuda.get_device_properties(device).total_memory
-    return model.num_parameters() * model.dtype.itemsize <= SMALL * memory
+    return model.num_parameters() * model.dtype.itemsize <= UNPACKED * memory
+
+
+def waits_for_starts(llm: LLM) -> bool:
+    """Whether a GPU computes a model's products faster than they can be started."""
+    return llm.device.type != "cpu" and n_parameters(llm) < SMALL
 
 
 def leave_file(model: PreTrainedModel) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bigrec_lib.method.llm import cache_problem, small_for_gpu, without_notices
+from bigrec_lib.method.llm import cache_problem, waits_for_starts, without_notices
 from bigrec_lib.method.processes import add_up, process
 from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, shared_tokens
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # All of attention but cuDNN's, whose gradients held NaN where samples are padded: seen with
 # Qwen2.5-0.5B in bfloat16, PyTorch 2.11, on an H200.
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-UNKEPT = 4  # times as many samples fit a GPU where no activations are kept for a gradient
 
 
 @dataclass(frozen=True)
@@ -151,25 +150,19 @@ class Data:
 def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: bool) -> Data:
     """Encode samples, and find out how many first tokens they share, if they may.
 
-    Where a model is small for its GPU, each sample is read whole: starting a second pass would take
-    longer than the tokens do.
+    On a GPU that waits for the starts of products, each sample is read whole: a second pass would
+    take longer to start than the tokens take.
     """
     encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
     longest = max(len(sample.ids) for sample in encoded)
     padded = longest + BUCKET - 1  # padding stands in the cache, and a window counts it
-    small = small_for_gpu(llm.model, llm.device)
-    share = may_share and not small and not cache_problem(llm.model, padded)
+    share = may_share and not waits_for_starts(llm) and not cache_problem(llm.model, padded)
     return Data(encoded, shared_tokens(encoded) if share else 0)
 
 
 def evaluate(llm: LLM, model: PeftModel, data: Data, size: int) -> float:
-    """Mean loss per learnt token, over all processes.
-
-    size: samples of a training batch. A GPU reads several times as many: no activations are kept.
-    """
+    """Mean loss per learnt token, over all processes."""
     rank, processes = process()
-    if llm.device.type != "cpu":
-        size *= UNKEPT
     total = torch.zeros((), device=llm.device)
     model.eval()
     with torch.inference_mode():

@@ -50,6 +50,9 @@ def test_shared_words_are_found_and_a_text_without_words_matches_nothing():
         ("Halo 3", ["Halo", "Halo 2", "Halo 3"], 2),
         ("日本", ["中国語", "English", "日本語"], 2),
         ("ゼルダ", ["マリオ", "ゼルダの伝説"], 1),
+        ("ﾏﾘｵ", ["ゼルダの伝説", "スーパーマリオ"], 1),
+        ("ＦＩＦＡ ７", ["FIFA 8", "Sims 7", "FIFA 7"], 2),
+        ("แมว", ["หมา", "แมวดำ"], 1),
     ],
 )
 def test_words_of_one_character_and_scripts_without_spaces_are_found(text, titles, best):

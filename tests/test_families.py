@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 from toy import fresh_adapter, tuning_settings
 from toy_families import FAMILIES, SAMPLES, TITLES, TOKENIZERS, make
 from toy_llms import search_of
-from transformers import GenerationConfig
+from tqdm import tqdm
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.method import adapters, beams, generation, prompts, samples, tuning
+from bigrec_lib.method import adapters, beams, embedding, generation, prompts, samples, tuning
 from bigrec_lib.method.beams import Trie
 from bigrec_lib.method.embedding import EmbeddingError, embed
 from bigrec_lib.method.llm import LLM, load_tokenizer, with_adapter
@@ -360,3 +361,21 @@ def test_a_text_that_the_model_has_no_room_for_is_named_in_a_line():
     with pytest.raises(EmbeddingError, match="has .* tokens, and gpt2 reads 1024 .*max_title") as e:
         embed(llm, ["x", "var a = new Date(); " * 300])
     assert len(str(e.value)) < 200 and "\n" not in str(e.value)
+
+
+def test_padding_takes_no_more_than_the_model_has_room_for():
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=64, n_positions=13, n_embd=8, n_layer=1, n_head=2)
+    )
+    llm = LLM("gpt2", model.eval(), make("gpt2").tokenizer)
+    found = embedding.compute(llm, [[7] * 13, [7] * 3], 2, tqdm(disable=True))
+    alone = model(torch.tensor([[7] * 13]), output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(found[0], alone[0, -1].detach())
+
+
+def test_a_sample_that_the_model_has_no_room_for_is_refused_before_tuning(tmp_path):
+    llm, folder = make("gpt2"), tmp_path / "adapter"
+    sample = Sample(PROMPTS[0], "word " * llm.model.config.n_positions)
+    message = "a sample has .* tokens with its answer, and gpt2 has room for 1024: lower max_tokens"
+    with pytest.raises(StudyError, match=message):
+        tuning.tune(llm, [sample], SAMPLES[:1], tuning_settings(target_modules=("c_attn",)), folder)

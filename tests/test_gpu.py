@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from bigrec_lib.method import (
     adapters,
     answers,
+    attention,
     beams,
     generation,
     llm,
@@ -149,7 +150,7 @@ def nowhere():
 def test_a_step_of_the_search_waits_for_no_value_and_stays_on_the_device(nowhere):
     rules = beams.Rules(search_of(12, batch_size=4), eos=1)
     prefix = tree_cache.prefill(nowhere, [1, 2, 3])
-    with torch.inference_mode(), tree_cache.attention(nowhere):
+    with torch.inference_mode(), attention.attending(nowhere, attention.GROUPED):
         batch = generation.Batch(nowhere, prefix, [[5, 6, 7], [6, 7], [6, 8], [9]], rules)
         for _ in range(3):
             batch.step()
@@ -190,9 +191,9 @@ def test_attention_on_a_gpu_is_that_of_a_cpu(heads):
     key, value = torch.randn(2, 3, heads, 32, 8)
     mask = tree_cache.additive(torch.rand(3, 5, 30) < 0.5, torch.float32)
     mask[..., 0] = 0  # everybody sees something
-    here, _ = tree_cache.grouped_attention(None, query, key, value, mask, 0.3)
+    here, _ = attention.grouped_attention(None, query, key, value, mask, 0.3)
     query = query.as_subclass(Elsewhere)
-    there, _ = tree_cache.grouped_attention(None, query, key, value, mask, 0.3)
+    there, _ = attention.grouped_attention(None, query, key, value, mask, 0.3)
     torch.testing.assert_close(there.as_subclass(torch.Tensor), here)
 
 

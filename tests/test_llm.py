@@ -92,25 +92,27 @@ def test_a_model_that_is_not_causal_is_refused(tmp_path, tiny_llm):
         load_llm(str(folder))
 
 
-def test_a_tokenizer_that_ends_every_text_is_refused(tmp_path, tiny_llm):
+@pytest.mark.parametrize("token", ["</s>", "Red"])
+def test_a_tokenizer_that_ends_every_text_is_refused(tmp_path, tiny_llm, token):
     import json
     import shutil
 
     folder = shutil.copytree(tiny_llm, tmp_path / "ends")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    end = {"id": "</s>", "ids": [1], "tokens": ["</s>"]}
+    number = load_llm(str(tiny_llm)).tokenizer.convert_tokens_to_ids(token)
+    end = {"id": token, "ids": [number], "tokens": [token]}
     template = [
         {"Sequence": {"id": "A", "type_id": 0}},
-        {"SpecialToken": {"id": "</s>", "type_id": 0}},
+        {"SpecialToken": {"id": token, "type_id": 0}},
     ]
     tokenizer["post_processor"] = {
         "type": "TemplateProcessing",
         "single": template,
         "pair": template,
-        "special_tokens": {"</s>": end},
+        "special_tokens": {token: end},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(StudyError, match="ends every text with </s>.* tokenizer.json"):
+    with pytest.raises(StudyError, match=f"ends every text with {token}.* tokenizer.json"):
         load_llm(str(folder))
 
 

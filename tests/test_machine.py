@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.study import batch, parameters, provenance, studies
+from bigrec_lib.study import environment, parameters, provenance, studies
+
+CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR")
 
 
 def repository(folder):
@@ -42,16 +44,40 @@ def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     assert found["commit"] == "" and found["dirty"] is None
 
 
-@pytest.mark.parametrize("name", ["2024", "007", "1_000", "my study", "../quick", ""])
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_a_program_that_does_not_run_is_as_good_as_none(tmp_path, monkeypatch, mode):
+    """Not to be executed, or of another machine's format."""
+    for name in ("git", "nvidia-smi"):
+        (tmp_path / name).write_bytes(b"\x7fELF\x00")
+        (tmp_path / name).chmod(mode)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.environment(tmp_path)["commit"] == "" and provenance.gpus() == []
+
+
+def test_a_commit_is_found_whatever_the_encoding_of_names(tmp_path, monkeypatch):
+    own = repository(tmp_path / "café")
+    code = (
+        "import sys; from bigrec_lib.study import provenance as p; print(p.git(sys.argv[1], 'log'))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, own], env=os.environ | plain, capture_output=True
+    )
+    assert b"Author: a" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["2024", "007", "1_000", "my study", "../quick", "", "nan", "True"]
+)
 def test_a_study_has_a_name_that_every_tool_takes_as_one(name):
     with pytest.raises(StudyError, match="cannot be called"):
         studies.load(name)
 
 
 def test_a_folder_that_cannot_be_written_is_known(tmp_path):
-    assert batch.can_write(tmp_path / "new" / "folder")
+    assert environment.can_write(tmp_path / "new" / "folder")
     (tmp_path / "file").write_text("")
-    assert not batch.can_write(tmp_path / "file" / "below")
+    assert not environment.can_write(tmp_path / "file" / "below")
 
 
 def test_names_of_the_users_own_startup_files_are_no_parameters(tmp_path):
@@ -85,7 +111,8 @@ def test_names_of_the_users_own_startup_files_are_no_parameters(tmp_path):
 
 
 def test_neither_a_terminal_a_home_nor_a_profile_stops_a_study(project, tmp_path):
-    """Latin-1 for a terminal, a file for a cache, a Snakemake profile that runs nothing."""
+    """Latin-1 for a terminal, a file for a home, Snakemake profiles that run nothing, IPython's
+    startup files that end the kernel."""
     folder = tmp_path / "project"
     shutil.copytree(project, folder)
     notebook = folder / "notebooks" / "08_training_size.ipynb"
@@ -93,9 +120,14 @@ def test_neither_a_terminal_a_home_nor_a_profile_stops_a_study(project, tmp_path
     (tmp_path / "file").write_text("")
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "config.yaml").write_text("dry-run: true\n")
-    env = os.environ | {
+    shutil.copytree(tmp_path / "profile", folder / "profiles" / "default")
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "mine.py").write_text("import os; os._exit(1)")
+    env = {name: value for name, value in os.environ.items() if name not in CACHES} | {
         "PYTHONIOENCODING": "latin-1",
-        "XDG_CACHE_HOME": str(tmp_path / "file" / "cache"),
+        "HOME": str(tmp_path / "file"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
         "SNAKEMAKE_PROFILE": str(tmp_path / "profile"),
     }
     command = [sys.executable, "-m", "bigrec_lib.study.batch", "study", "toy"]
@@ -103,4 +135,4 @@ def test_neither_a_terminal_a_home_nor_a_profile_stops_a_study(project, tmp_path
     assert done.returncode == 0, done.stderr.decode("latin-1")
     assert b"site:    results/toy/index.html" in done.stdout
     executed = folder / "results" / "toy" / "notebooks" / "08_training_size.ipynb"
-    assert "# Would more" in executed.read_text()
+    assert "# Would more" in executed.read_text() and "Matplotlib" not in executed.read_text()

@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 from itertools import chain
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 from toy import batch
 
-from bigrec_lib.files import sha256
+from bigrec_lib.files import StudyError, sha256
+from bigrec_lib.study import batch as study_batch
 from bigrec_lib.study import plan, publish
 
 TAKE_UP = """
@@ -97,6 +99,29 @@ def test_what_is_taken_up_is_done_unless_a_job_that_has_to_run_needs_what_it_lac
     failed = batch(clone, "notebook", "toy", "toy.n16-s0.05_reweight_by_statistics", check=False)
     assert failed.returncode == 1
     assert "which is not among the results: run the study again" in failed.stderr
+
+
+@pytest.mark.parametrize("lacking", [True, False])
+def test_the_batch_goes_round_again_where_a_new_job_shows_what_else_is_needed(monkeypatch, lacking):
+    tries = []
+
+    def run_jobs(*_):
+        tries.append(1)
+        if len(tries) == 1:
+            raise StudyError("04 reads vectors, which are not among the results")
+
+    todo = plan.State(job=None, status="stale", why="", seconds=1.0)
+    monkeypatch.setattr(plan, "states", lambda _: {"a": todo})
+    monkeypatch.setattr(plan, "jobs_to_repeat", lambda _: ["b"] * (lacking and bool(tries)))
+    monkeypatch.setattr(study_batch, "remove", lambda _: None)
+    monkeypatch.setattr(study_batch, "run_jobs", run_jobs)
+    jobs = {"b": SimpleNamespace(output=None)}
+    if lacking:
+        study_batch.run_missing("toy", jobs)
+    else:
+        with pytest.raises(StudyError, match="reads vectors"):
+            study_batch.run_missing("toy", jobs)
+    assert len(tries) == 1 + lacking
 
 
 def planned(clone):

@@ -1,6 +1,5 @@
-"""The cache of a tree keeps what is seen, and attention over it is that of torch."""
+"""The cache of a tree keeps what is seen."""
 
-import numpy as np
 import pytest
 import torch
 from toy_llms import TEXTS, load
@@ -46,28 +45,6 @@ def test_a_cache_that_outgrows_its_room_has_only_numbers_after_it():
 
 def test_rounding_up():
     assert [tree_cache.rounded_up(length, 8) for length in (0, 1, 8, 9)] == [0, 8, 8, 16]
-
-
-@pytest.mark.parametrize("queries", [1, 4, 40])
-def test_attention_by_plain_products_is_that_of_torch(queries):
-    random = torch.Generator().manual_seed(0)
-    query = torch.randn(3, 6, queries, 8, generator=random)
-    room = torch.randn(2, 3, 2, 80, 8, generator=random)
-    key, value = room[0, :, :, :64], room[1, :, :, :64]  # parts of larger arrays, as in a cache
-    mask = tree_cache.additive(torch.rand(3, queries, 50, generator=random) < 0.5, query.dtype)
-    assert (mask[:, :, :, 50:] < -1e30).all(), "nobody sees what rounding adds"
-    mixed, _ = tree_cache.grouped_attention(None, query, key, value, mask, 0.3)
-    repeated = [states.repeat_interleave(3, dim=1) for states in (key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        query, *repeated, attn_mask=mask, scale=0.3
-    )
-    np.testing.assert_allclose(mixed, expected.transpose(1, 2), atol=2e-6)
-
-
-def test_attention_with_scores_changed_in_an_unknown_way_is_refused():
-    states = torch.zeros(1, 1, 1, 4)
-    with pytest.raises(NotImplementedError, match="attention with softcap"):
-        tree_cache.grouped_attention(None, states, states, states, None, 0.5, softcap=50.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -127,6 +127,10 @@ def test_whole_seconds_stay_seconds_and_old_dates_are_dates():
         (["13/01/2020", "01/13/2020"], "row 1 .* some rows have the day first, others"),
         (["31.2.2020"], "row 1 has time '31.2.2020', neither a number"),
         ([1, "2020-01-02", "2020-01-03"], "row 1 has time 1, neither"),
+        (
+            [20200102100000, 20210102100000],
+            "row 1 has time 20200102100000, and in ms .* 2200: write",
+        ),
         ([900_000_000, 900_000_001, 900_000_001_000], "row 3 .* after the year 9999 if .* in s "),
         ([1, True, "yes"], "row 2 has time True"),
         ([1, 2, [3]], r"row 3 has time \[3\]"),

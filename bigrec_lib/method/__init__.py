@@ -15,13 +15,14 @@ prepared       what 01 wrote, opened
 samples        prompt + answer, encoded
 cpu            what this machine's processor can do
 llm            load an LLM with its tokenizer, quantised or not
+attention      attention on a CPU: for beams that share a cache, and for gradients
 adapters       LoRA adapters: made, saved, loaded, averaged, compared
 processes      several processes that tune together
 losses         samples as batches, and the loss over what is learnt
 answers        how likely an LLM finds answers, and how hard they pull at it
 tuning         QLoRA instruction tuning, resumable
 beams          beam search: hypotheses, the trie of allowed answers, one step
-tree_cache     one cache for all beams of a prompt: masks and attention
+tree_cache     one cache for all beams of a prompt, and what each sees of it
 generation     step 1: read prompts, search, fall back to `generate`
 likelihood     the exact likelihood of every title: what the LLM itself would rank
 portions       many prompts into a file: cut, stored, resumed

@@ -15,22 +15,28 @@ import numpy as np
 if TYPE_CHECKING:
     import bm25s
 
-UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+UNSPACED = (  # Chinese and Japanese; Thai and Lao; Burmese; Khmer
+    r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
+OTHER_WIDTH = re.compile(r"[\uff00-\uffef]+")  # ＦＩＦＡ for FIFA, ﾏﾘｵ for マリオ
 SIGNS = "".join(c for c in map(chr, range(0x110000)) if unicodedata.category(c)[0] == "M")
 """What stands on or beside a letter: accents, and the vowels of some scripts."""
 WORD = re.compile(rf"[{UNSPACED}]|(?:[^\W{UNSPACED}][{SIGNS}]*)+")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case; Chinese and Japanese have no spaces, so each character is
-    one.
+    """The words of a text in lower case; where writing has no spaces, each character is one.
 
     >>> words("FIFA 7: 日本語版 (It's)")
     ['fifa', '7', '日', '本', '語', '版', 'it', 's']
     >>> words("Ame\u0301lie, दिल") == ["am\u00e9lie", "दिल"]
     True
+    >>> words("ＦＩＦＡ, ﾏﾘｵ")
+    ['fifa', 'マ', 'リ', 'オ']
     """
-    return WORD.findall(unicodedata.normalize("NFC", text.lower()))
+    usual_width = OTHER_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    return WORD.findall(unicodedata.normalize("NFC", usual_width.lower()))
 
 
 def index_of(titles: Sequence[str]) -> bm25s.BM25 | None:

@@ -12,7 +12,6 @@ is the same whatever else is embedded, in whatever order, and whatever the cache
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.files import StudyError, atomic
-from bigrec_lib.method.llm import fingerprint
+from bigrec_lib.method.llm import fingerprint, positions
 
 if TYPE_CHECKING:
     from bigrec_lib.method.llm import LLM
@@ -94,8 +93,7 @@ def tokenise(llm: LLM, texts: list[str]) -> list[list[int]]:
     """Token ids of each text, at least one. Raises EmbeddingError for a text that is too long."""
     if not texts:
         return []
-    config = llm.model.config.get_text_config()
-    room = getattr(config, "max_position_embeddings", math.inf)
+    room = positions(llm.model)
     tokens = llm.tokenizer(texts)["input_ids"]
     for text, ids in zip(texts, tokens, strict=True):
         if len(ids) > room:
@@ -119,17 +117,17 @@ class Batch:
     ids: torch.Tensor
 
 
-def batches(tokens: Sequence[list[int]], batch_size: int, device: torch.device) -> Iterator[Batch]:
+def batches(tokens: Sequence[list[int]], batch_size: int, llm: LLM) -> Iterator[Batch]:
     """All token lists, shortest first."""
     order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
     start = 0
     while start < len(order):
-        width = -(-len(tokens[order[start]]) // WIDTH) * WIDTH
+        width = int(min(-(-len(tokens[order[start]]) // WIDTH) * WIDTH, positions(llm.model)))
         rows = [row for row in order[start : start + batch_size] if len(tokens[row]) <= width]
         padded = [tokens[row] + tokens[row][-1:] * (width - len(tokens[row])) for row in rows]
         padded += padded[-1:] * (batch_size - len(rows))
-        lengths = torch.tensor([len(tokens[row]) for row in rows], device=device)
-        yield Batch(np.array(rows), lengths, torch.tensor(padded, device=device))
+        lengths = torch.tensor([len(tokens[row]) for row in rows], device=llm.device)
+        yield Batch(np.array(rows), lengths, torch.tensor(padded, device=llm.device))
         start += len(rows)
 
 
@@ -138,7 +136,7 @@ def compute(llm: LLM, tokens: Sequence[list[int]], batch_size: int, bar: tqdm) -
     """Last token's last hidden state of each token list, (N, d) in the model's dtype."""
     decoder = llm.model.get_decoder()
     rows, vectors = [], []
-    for batch in batches(tokens, batch_size, llm.device):
+    for batch in batches(tokens, batch_size, llm):
         states = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
         rows.append(batch.rows)
         vectors.append(states[torch.arange(len(batch.rows)), batch.lengths - 1].cpu())

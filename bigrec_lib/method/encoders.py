@@ -114,7 +114,7 @@ def states(llm: LLM, tokens: Sequence[list[int]], places: np.ndarray, batch_size
     width = llm.model.config.get_text_config().hidden_size
     vectors = np.empty((*places.shape, width), dtype=np.float32)
     with tqdm(total=len(tokens), desc="states", unit="example") as bar:
-        for batch in embedding.batches(tokens, batch_size, llm.device):
+        for batch in embedding.batches(tokens, batch_size, llm):
             hidden = decoder(input_ids=batch.ids, use_cache=False).last_hidden_state.cpu()
             index = torch.from_numpy(places[batch.rows])  # (R, m)
             vectors[batch.rows] = hidden[torch.arange(len(index))[:, None], index].float().numpy()

@@ -14,7 +14,6 @@ In shapes, R is the number of prompts, B of beams, S of cache entries, V of the 
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bigrec_lib.method.attention import GROUPED, attending
 from bigrec_lib.method.beams import (
     GenerationError,
     Hypotheses,
@@ -35,12 +35,11 @@ from bigrec_lib.method.beams import (
     advance,
     ended,
 )
-from bigrec_lib.method.llm import plain_generate
+from bigrec_lib.method.llm import plain_generate, positions
 from bigrec_lib.method.prompts import decode, title_of
 from bigrec_lib.method.tree_cache import (
     Prompts,
     Tree,
-    attention,
     left_padded,
     prefill,
     read,
@@ -132,8 +131,7 @@ class Work:
 
 def check_lengths(llm: LLM, tokens: Prompts, new_tokens: int) -> None:
     """Raise GenerationError for a prompt that is empty or leaves no room for `new_tokens` more."""
-    config = llm.model.config.get_text_config()
-    room = getattr(config, "max_position_embeddings", math.inf) - new_tokens
+    room = positions(llm.model) - new_tokens
     for number, prompt in enumerate(tokens):
         if not 0 < len(prompt) <= room:
             raise GenerationError(
@@ -167,7 +165,7 @@ def searcher(
 
     def search_portion(prompts: Prompts) -> list[list[Scored]]:
         rest = [prompt[len(prefix_tokens) :] for prompt in prompts]
-        with attention(model):
+        with attending(model, GROUPED):
             return beam_search(model, prefix, rest, work.rules)
 
     return search_portion

@@ -24,9 +24,10 @@ import torch
 from tqdm import tqdm
 
 from bigrec_lib.files import atomic
+from bigrec_lib.method.attention import GROUPED, attending
 from bigrec_lib.method.beams import GenerationError
 from bigrec_lib.method.generation import check_lengths, plain
-from bigrec_lib.method.tree_cache import additive, attention, cut, prefill, read, tree_problem
+from bigrec_lib.method.tree_cache import additive, cut, prefill, read, tree_problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,7 +159,7 @@ def of_prompt(model: PreTrainedModel, prompt: Sequence[int], parts: Sequence[Blo
     """log p(title | prompt) of every title, (N,) float32. prompt: token ids, one at least."""
     likelihoods = np.empty(sum(len(block.titles) for block in parts), dtype=np.float32)
     prefix = prefill(model, [])
-    with attention(model):
+    with attending(model, GROUPED):
         cache, _, prompt_logits = read(model, prefix, [list(prompt)], prompt[-1])
         for block in tqdm(parts, desc="titles", unit="block", leave=False):
             logits = torch.cat((prompt_logits[0], feed(model, cache, block)))  # (1 + Q, V)

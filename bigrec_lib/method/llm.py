@@ -77,7 +77,7 @@ def load_llm(
             device_map=device,
             quantization_config=quantisation_config(quantisation, dtype),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise StudyError(
             f"cannot load {name!r} as a causal LLM ({str(error).splitlines()[0]}): give one of "
             f"{', '.join(assets.MODELS)}, a Hugging Face id, or a folder"
@@ -89,10 +89,11 @@ def load_llm(
         return_memory()
     if tokenizer.eos_token_id is None:
         raise StudyError(f"the tokenizer of {name!r} has no end-of-sequence token: set one")
-    if tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+    end = appended(tokenizer)
+    if end:
         raise StudyError(
-            f"the tokenizer of {name!r} ends every text with {tokenizer.eos_token}, so no prompt "
-            "can be continued: take it out of the post_processor in tokenizer.json, and set "
+            f"the tokenizer of {name!r} ends every text with {end}, so no prompt can be continued: "
+            "take it out of the post_processor in tokenizer.json, if there is one, and set "
             "add_eos_token to false in tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None:
@@ -154,6 +155,14 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         for part in ("model", "normalizer", "pre_tokenizer", "decoder"):
             setattr(backend, part, getattr(original, part))
     return tokenizer
+
+
+def appended(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that a tokenizer puts after every text; '' for none."""
+    *_, last = tokenizer("a")["input_ids"]
+    *_, last_of_text = tokenizer("a", add_special_tokens=False)["input_ids"]
+    ends = last != last_of_text or last == tokenizer.eos_token_id
+    return tokenizer.convert_ids_to_tokens(last) if ends else ""
 
 
 def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
@@ -242,6 +251,11 @@ def n_parameters(llm: LLM) -> int:
     return base.num_parameters() - adapter_size
 
 
+def positions(model: PreTrainedModel) -> float:
+    """How many tokens a text may have in this model; infinite where its configuration is silent."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", math.inf)
+
+
 @contextmanager
 def plain_generate(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
     """The model, without PEFT around its layers, whose `generate` does only what it is asked.
@@ -310,5 +324,5 @@ class Dropout(nn.Module):
             return nn.functional.dropout(x, self.share)
         words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64, device=x.device)
         noise = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
-        keep = noise >= round(self.share * 2**16) - 2**15
-        return x * keep * (1 / (1 - self.share))
+        keep = noise.ge_(round(self.share * 2**16) - 2**15)  # 1 or 0; a bool takes far longer
+        return x * keep.to(x.dtype) * (1 / (1 - self.share))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bigrec_lib.method.llm import cache_problem, waits_for_starts, without_notices
+from bigrec_lib.files import StudyError
+from bigrec_lib.method.llm import cache_problem, positions, waits_for_starts, without_notices
 from bigrec_lib.method.processes import add_up, process
 from bigrec_lib.method.samples import BUCKET, Encoded, Sample, batches, encode, shared_tokens
 
@@ -152,9 +153,16 @@ def prepare(llm: LLM, samples: Sequence[Sample], learn_prompt: bool, may_share: 
 
     On a GPU that waits for the starts of products, each sample is read whole: a second pass would
     take longer to start than the tokens take.
+    Raises StudyError for a sample that is longer than the model has positions.
     """
     encoded = [encode(llm.tokenizer, sample, learn_prompt) for sample in samples]
     longest = max(len(sample.ids) for sample in encoded)
+    room = positions(llm.model)
+    if longest > room:
+        raise StudyError(
+            f"a sample has {longest} tokens with its answer, and {llm.name} has room for {room}: "
+            "lower max_tokens of the prompts, or max_title of 01_prepare_data"
+        )
     padded = longest + BUCKET - 1  # padding stands in the cache, and a window counts it
     share = may_share and not waits_for_starts(llm) and not cache_problem(llm.model, padded)
     return Data(encoded, shared_tokens(encoded) if share else 0)

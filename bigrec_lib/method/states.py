@@ -49,7 +49,7 @@ def compute(
     decoder = llm.model.get_decoder()
     width = llm.model.config.get_text_config().hidden_size
     vectors = torch.empty(len(tokens), 2 * len(layers), width)
-    for batch in embedding.batches(tokens, batch_size, llm.device):
+    for batch in embedding.batches(tokens, batch_size, llm):
         states = decoder(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
         rows = torch.arange(len(batch.rows), device=llm.device)
         places = torch.arange(batch.ids.shape[1], device=llm.device)

@@ -18,20 +18,20 @@ values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
+from bigrec_lib.method.attention import GROUPED, attending
 from bigrec_lib.method.beams import pick
 from bigrec_lib.method.llm import cache_problem, without_notices
 
 with without_notices():
-    from transformers import AttentionInterface, Cache
+    from transformers import Cache
     from transformers.cache_utils import DynamicLayer
 
 if TYPE_CHECKING:
@@ -254,65 +254,6 @@ def left_padded(prompts: Prompts, fill: int, device: torch.device) -> tuple[Tens
     return ids.to(device), real.to(device)
 
 
-# ------------------------------------------------------------------------------------- attention
-
-
-def grouped_attention(
-    module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling, **options
-) -> tuple[Tensor, None]:
-    """Attention in which query heads that share a key head become further queries of that head.
-
-    query: (R, H, Q, d). key, value: (R, K, S, d), H a multiple of K; no key is ever repeated.
-    attention_mask: (R, 1, Q, S), added to the scores. Returns (R, Q, H, d), and no weights.
-    On a CPU this takes half the time of the fused kernel.
-    Raises NotImplementedError for a model that changes attention scores in a way unknown here.
-    """
-    for name in ("softcap", "s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise NotImplementedError(f"attention with {name}")
-    rows, heads, queries, size = query.shape
-    groups = heads // key.shape[1]
-    query = query.reshape(rows, key.shape[1], groups * queries, size)
-    if query.device.type == "cpu":
-        out = plain_attention(query, key, value, attention_mask, scaling)
-    else:
-        mask = attention_mask.repeat(1, 1, groups, 1)
-        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
-    return out.reshape(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
-
-
-def plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float
-) -> Tensor:
-    """query (R, K, G Q, d), key and value (R, K, S, d), mask (R, 1, Q, S) -> (R, K, G Q, d).
-
-    torch copies the right factor of a product if it is transposed and part of a larger array. With
-    the few queries of a step, that would be the keys of the whole cache: so the keys are the left
-    factor. With many queries the copy does not matter.
-    """
-    rows, heads, queries, _ = query.shape
-    query, key, value = (states.flatten(0, 1) for states in (query, key, value))
-    if 4 * queries < key.shape[1]:
-        scores = torch.bmm(key, query.transpose(1, 2)).transpose(1, 2)
-    else:
-        scores = torch.bmm(query, key.transpose(1, 2))
-    scores = scores.reshape(rows, -1, *mask.shape[2:]).float().mul_(scaling).add_(mask)
-    weights = scores.softmax(-1).to(value.dtype).view(rows * heads, queries, -1)
-    return torch.bmm(weights, value).unflatten(0, (rows, heads))
-
-
-@contextmanager
-def attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model use `grouped_attention` within the block."""
-    AttentionInterface.register("grouped", grouped_attention)
-    implementation = model.config._attn_implementation
-    model.set_attn_implementation("grouped")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(implementation)
-
-
 # --------------------------------------------------------------------- whether a model can use it
 
 
@@ -365,7 +306,7 @@ def logits_in_tree(model: PreTrainedModel, prompt: list[int], beams: Tensor) -> 
     lineage = torch.ones(1, len(beams), len(prompt), dtype=torch.bool, device=model.device)
     tree = Tree(copied(prefill(model, prompt), 1), lineage)
     growing = lineage.new_ones(1)
-    with attention(model):
+    with attending(model, GROUPED):
         for tokens in beams.T:
             logits = tree.feed(model, tokens[None], growing)
     return logits[0].float()

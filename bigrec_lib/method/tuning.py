@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from bigrec_lib.files import StudyError, atomic, claim, remove, sha256, write_json, write_text
 from bigrec_lib.method.adapters import Weights, add_adapter, save_adapter
+from bigrec_lib.method.attention import attending, for_gradients
 from bigrec_lib.method.llm import fingerprint, plain_generate
 from bigrec_lib.method.losses import Data, evaluate, loss_sum, prepare, sound_attention
 from bigrec_lib.method.processes import add_up, process, wait_for_all
@@ -274,23 +275,21 @@ def check(settings: Tuning, llm: LLM, train: Sequence[Sample], valid: Sequence[S
 def adapted(llm: LLM, settings: Tuning, start: Path | None) -> Iterator[PeftModel]:
     """The LLM's model with an adapter to tune; afterwards the adapter is taken off again.
 
-    A CPU computes the gradient of plain attention faster than that of fused attention, so there
-    attention is plain.
+    On a CPU, attention is of the kind whose gradient is computed fastest.
     """
-    training, attention = llm.model.training, llm.model.config._attn_implementation
+    training = llm.model.training
+    usual = llm.model.config._attn_implementation
+    way = for_gradients(llm.model) if llm.device.type == "cpu" else usual
     lora = (settings.rank, settings.alpha, settings.dropout, settings.target_modules)
     model = add_adapter(llm, *lora, settings.seed, start)
-    if llm.device.type == "cpu":
-        llm.model.set_attn_implementation("eager")
     if settings.gradient_checkpointing:
         llm.model.activation_checkpointing_enable()
     try:
-        with sound_attention():
+        with attending(llm.model, way), sound_attention():
             yield model
     finally:
         if settings.gradient_checkpointing:
             llm.model.activation_checkpointing_disable()
-        llm.model.set_attn_implementation(attention)
         model.unload()
         llm.model.train(training)
 

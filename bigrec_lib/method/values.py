@@ -12,7 +12,7 @@ from bigrec_lib.files import StudyError
 UNITS = ("s", "ms", "us", "ns")
 ORDER = "order"  # the unit of numbers that are no dates, such as places in a list
 SIZES = {ORDER: 1e8, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # a usual time is below this
-YEAR_10000 = 253_402_300_800  # in seconds since 1970
+YEAR_2200, YEAR_10000 = 7_258_118_400, 253_402_300_800  # in seconds since 1970
 FORMS = (
     "neither a number (seconds, milliseconds, microseconds or nanoseconds since 1970, or an order) "
     "nor a date such as 2020-01-31, 31.1.2020, 31/1/2020, each also with a time of day as in "
@@ -157,6 +157,11 @@ def of_numbers(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         raise DataError(
             f"{name}: row {row + 1} has time {values[row]}, after the year 9999 if it is in {unit} "
             "since 1970, as the others seem to be: give all times in one unit"
+        )
+    if np.median(values) >= YEAR_2200 * scale:
+        raise DataError(
+            f"{name}: row 1 has time {values[0]}, and in {unit} since 1970 half of all times are "
+            "after the year 2200: write dates as 2020-01-31 or 2020-01-31 10:00:00"
         )
     if whole:
         return coarsest(values.astype(np.int64), unit)

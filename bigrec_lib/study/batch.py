@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,11 +97,10 @@ def snakemake(name: str, *options: str) -> bool:
     from snakemake import cli
 
     os.environ.pop("SNAKEMAKE_PROFILE", None)  # the user's own, meant for other workflows
-    if not can_write(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")):
-        os.environ["XDG_CACHE_HOME"] = str(ROOT / "runs" / ".cache")
     place = ["--snakefile", str(SNAKEFILE), "--directory", str(ROOT), "--config", f"study={name}"]
-    manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock"
-    own = [] if "--workflow-profile" in options else ["--quiet", "all"]
+    manner = "--rerun-triggers params --drop-metadata --ignore-incomplete --nolock --keep-going"
+    none = "--workflow-profile none --quiet all"  # nor one that lies in the current folder
+    own = [] if "--workflow-profile" in options else none.split()
     if own and "--resources" not in options:
         own += of_machine()
     try:
@@ -119,16 +117,6 @@ def of_machine() -> list[str]:
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return ["--resources", f"mem_mb={memory // 10**6}", f"gpu={len(provenance.gpus())}"]
-
-
-def can_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, which is made if need be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -190,14 +178,8 @@ def run_study(name: str, *options: str) -> None:
         tidy(name)
         if studies.load(name).from_results:
             take_up(planned)
-        give_up(planned)
         fetch_assets(planned)
-        states = plan.states(planned)
-        todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
-        if todo:
-            run_jobs(name, states, todo, *options)
-        else:
-            print(f"Nothing to be done: all {len(states)} jobs are complete.")
+        run_missing(name, planned, *options)
         analyses = [job for job in planned.values() if isinstance(job, Analysis)]
         if publish.pending(results, analyses):
             publish.finish(results, analyses)
@@ -206,6 +188,25 @@ def run_study(name: str, *options: str) -> None:
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
+
+
+def run_missing(name: str, planned: dict[str, Parameters], *options: str) -> None:
+    """Run every job that is not done; go round again where one made anew shows what else has to be.
+
+    Raises StudyError as `run_jobs` does.
+    """
+    give_up(planned)
+    states = plan.states(planned)
+    todo = {key: s.seconds for key, s in states.items() if s.status != "done"}
+    if not todo:
+        print(f"Nothing to be done: all {len(states)} jobs are complete.")
+        return
+    try:
+        run_jobs(name, states, todo, *options)
+    except StudyError:
+        if not plan.jobs_to_repeat(planned):
+            raise
+        run_missing(name, planned, *options)
 
 
 def take_up(planned: dict[str, Parameters]) -> None:
@@ -368,6 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     environment.settle()
+    environment.stay_apart(ROOT / "runs" / ".cache")
     sys.modules.setdefault(GRAMMAR, None)  # type: ignore[arg-type]
     # kernels and further processes run this library, whichever one is installed
     path = [str(ROOT), os.environ.get("PYTHONPATH")]

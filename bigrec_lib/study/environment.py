@@ -1,8 +1,11 @@
-"""Variables that a batch sets for its processes: threads, how they wait, whether memory is kept."""
+"""Variables that a batch sets for its processes: threads, how they wait, whether memory is kept,
+where libraries keep what they keep."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WAITING = {"GOMP_SPINCOUNT": "2000"}  # instead of 300,000, chosen by benchmarks/busy.py
@@ -27,3 +30,25 @@ def settle() -> None:
         os.environ.update(WAITING)
     if not MEMORY.keys() & os.environ.keys():
         os.environ.update(MEMORY)
+
+
+def stay_apart(folder: Path) -> None:
+    """Keep this process's children from the user's own settings of IPython, and, where the user's
+    caches cannot be written, let libraries keep theirs in `folder`. Matplotlib would warn of a new
+    random folder in every notebook."""
+    os.environ["IPYTHONDIR"] = str(folder / "ipython")
+    home = Path(os.path.expanduser("~"))  # unlike Path.home(), no error for a user without one
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    if not (caches.is_absolute() and can_write(caches)):
+        os.environ["XDG_CACHE_HOME"] = str(folder)
+        os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -117,7 +117,8 @@ def jobs_to_repeat(planned: dict[str, Parameters]) -> list[str]:
 def check_inputs(job: Parameters) -> None:
     """Raise StudyError if a job has to read what the results lack: its maker has to run again.
 
-    `jobs_to_repeat` cannot know this beforehand: what a job makes anew may make others stale.
+    `jobs_to_repeat` cannot know this beforehand: what a job makes anew may make others stale. The
+    batch then goes round again.
     """
     for folder in folders_read(job):
         if missing := resume.withheld(folder):

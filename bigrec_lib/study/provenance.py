@@ -13,10 +13,9 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -309,15 +308,22 @@ def git(project: Path, *words: str) -> str | None:
     command = ["git", "-C", str(project)]
     try:
         top, process = (
-            subprocess.run([*command, *arguments], capture_output=True, text=True, env=variables)
+            answer([*command, *arguments], variables)
             for arguments in (["rev-parse", "--show-toplevel"], words)
         )
-    except FileNotFoundError:  # there is no git
+    except OSError:  # there is no git, or none that may be run
         return None
     success = top.returncode == process.returncode == 0
     if not success or Path(top.stdout.strip()).resolve() != Path(project).resolve():
         return None
     return process.stdout.strip()
+
+
+def answer(command: list[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """A finished process with what it printed, in whatever encoding names of files are."""
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="surrogateescape", env=variables
+    )
 
 
 @cache
@@ -329,10 +335,11 @@ def host() -> str:
 
 
 def gpus() -> list[str]:
-    if not shutil.which("nvidia-smi"):
+    """The names of this machine's NVIDIA GPUs; none where nvidia-smi does not answer."""
+    try:
+        process = answer(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], os.environ)
+    except OSError:
         return []
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    process = subprocess.run(command, capture_output=True, text=True)
     return [] if process.returncode else process.stdout.strip().splitlines()
 
 

@@ -30,7 +30,9 @@ FOLDERS |= {
     cls.notebook.partition("_")[2] for cls in NOTEBOOKS.values() if issubclass(cls, Analysis)
 }
 """What lies beside the data sets in `runs/<study>`: the batch's records, the analyses' work."""
-NAME = r"[A-Za-z][\w.-]*"  # of a study: it names folders, and is a word on command lines
+NAME = r"(?!(?i:inf|infinity|nan|true|false)$)[A-Za-z][\w.-]*"
+"""Of a study: it names folders, and is a word on command lines, where Snakemake reads some words as
+numbers or as truth values."""
 
 
 class OnceEach(yaml.SafeLoader):
@@ -55,12 +57,13 @@ def load(name: str) -> Study:
     if not re.fullmatch(NAME, name):
         raise StudyError(
             f"a study cannot be called {name!r}: begin with a letter, and go on with letters, "
-            "digits, '.', '-' and '_'"
+            "digits, '.', '-' and '_'; inf, nan, true and false mean something else"
         )
     path = ROOT / "studies" / f"{name}.yaml"
     if not path.exists():
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise StudyError(f"no study {name!r} in {path.parent.name}/: choose one of {names}")
+        advice = f"choose one of {names}" if names else "this folder has none"
+        raise StudyError(f"no study {name!r} in {path.parent.name}/: {advice}")
     place = path.relative_to(ROOT)
     try:
         document = OnceEach(path.read_text(encoding="utf-8")).get_single_data() or {}

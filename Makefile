@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: study new plan accept verify report adapter try lab test fast faults cluster lint bench gpu rehearse calibrate lock
+.PHONY: study new plan accept verify report adapter try lab api test fast faults cluster lint bench gpu rehearse calibrate lock
 
 study: .venv/ready  ## run what is missing of studies/$(STUDY).yaml
 	@python -m bigrec_lib.study.batch study $(STUDY) $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE))
@@ -36,6 +36,10 @@ try: .venv/ready  ## type a history of your own: opens a copy of 00_try_it; then
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@jupyter lab --notebook-dir=. notebooks/
+
+api: .venv/ready  ## the library's reference from its docstrings, in runs/api/index.html
+	@python -m pdoc --output-directory runs/api bigrec_lib
+	@echo "reference: runs/api/index.html"
 
 test: lint  ## lint, then every test and doctest, with the branch coverage of bigrec_lib/method
 	@HF_HUB_OFFLINE=1 python -m pytest -n 2 --cov --cov-report=term

@@ -93,7 +93,7 @@ def test_wrong_arrows_and_circles_are_found():
 def rooms_listed(wing):
     """The rooms that the docstring of a wing names, in its order."""
     text = ast.get_docstring(ast.parse((LIBRARY / wing / "__init__.py").read_text())) or ""
-    return re.findall(r"^(\w+)  +\S", text, re.MULTILINE)
+    return re.findall(r"^ {4}(\w+)  +\S", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("wing", ["method", "study", "findings"])

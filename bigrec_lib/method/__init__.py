@@ -17,7 +17,7 @@ Rooms in the order the data goes; each imports only from those above it:
     samples        prompt + answer, encoded
     cpu            what this machine's processor can do
     llm            load an LLM with its tokenizer, quantised or not
-    attention      attention on a CPU: for beams that share a cache, and for gradients
+    attention      attention that repeats no key: for beams, and for gradients on a CPU
     adapters       LoRA adapters: made, saved, loaded, averaged, compared
     processes      several processes that tune together
     losses         samples as batches, and the loss over what is learnt

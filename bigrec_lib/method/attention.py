@@ -1,4 +1,4 @@
-"""Attention on a CPU: for beams that share a cache, and for gradients.
+"""Attention that repeats no key: for beams that share a cache, and for gradients on a CPU.
 
 Where query heads share a key head (grouped-query attention), transformers repeats the keys for
 each of them. Here they become further queries of that head, and nothing is repeated.

@@ -306,8 +306,12 @@ def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):
     assert set(found.values()) == {(0, 0), (5, 9)}
 
 
-def test_keys_may_wait(study_file):
-    asked = {"constrained": True, "ladder": [{"n_train": [4], "seeds": [0]}], "baselines": {}}
+def test_keys_and_steps_of_the_ladder_may_wait(study_file):
+    small, large = ({"n_train": [n], "seeds": [0]} for n in (4, 32))
+    one = expansion.jobs("toy", study_file(ladder=[small], matched=True))
+    waits = expansion.jobs("toy", study_file(ladder=[small, large | {"later": True}], matched=True))
+    assert one == waits
+    asked = {"constrained": True, "ladder": [small], "baselines": {}}
     whole = expansion.jobs("toy", study_file(**asked))
     part = expansion.jobs("toy", study_file(**asked, later=["ladder", "baselines"]))
     assert part == expansion.jobs("toy", study_file(constrained=True))

@@ -51,9 +51,11 @@ def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[
 
 
 def current(study: Study) -> Study:
-    """The study without the keys that it takes up later."""
+    """The study without the keys and the steps of its ladder that it takes up later."""
     fields = Study.model_fields
-    return study.model_copy(update={key: fields[key].get_default() for key in study.later})
+    now = {"ladder": [step for step in study.ladder if not step.later]}
+    now |= {key: fields[key].get_default() for key in study.later}
+    return study.model_copy(update=now)
 
 
 def adapters(name: str, study: Study) -> list[parameters.TuneLLM]:

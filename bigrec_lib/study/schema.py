@@ -24,6 +24,12 @@ class Sizes(Part):
     seeds: list[int] = Field(min_length=1)
 
 
+class Step(Sizes):
+    """Sizes of the ladder."""
+
+    later: bool = Field(default=False, description="they wait, as keys in the study's `later` do")
+
+
 class Joint(Part):
     """Adapters that learn several data sets; n_train is the number of samples of each."""
 
@@ -129,7 +135,7 @@ class Study(Part):
         default=False,
         description="what each LLM of main runs writes also grounded by every other one",
     )
-    ladder: list[Sizes] = Field(default=[], description="further sizes, on every data set")
+    ladder: list[Step] = Field(default=[], description="further sizes, on every data set")
     zero_shot: bool = Field(default=False, description="the LLM as it is, too")
     constrained: bool = Field(
         default=False, description="main runs also with only titles of the catalogue generated"

@@ -71,9 +71,8 @@ def load(name: str) -> Study:
             raise StudyError(f"it holds {document!r:.40}, not keys with their values")
         study = Study.model_validate(document)
         check(name, study)
-        if study.later:
-            study = expansion.current(study)
-            check(name, study)
+        study = expansion.current(study)
+        check(name, study)
     except ValidationError as error:
         raise StudyError(f"{place}: {explain(error)}") from None
     except yaml.YAMLError as error:

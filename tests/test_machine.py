@@ -80,6 +80,21 @@ def test_a_folder_that_cannot_be_written_is_known(tmp_path):
     assert not environment.can_write(tmp_path / "file" / "below")
 
 
+def test_ipython_warns_of_no_folder_that_is_not_there(tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from bigrec_lib.study import environment\n"
+        "environment.stay_apart(Path(r'{}') / 'runs' / '.cache')\n"
+        "import subprocess, sys\n"
+        "own = 'from IPython.paths import get_ipython_dir; print(get_ipython_dir())'\n"
+        "subprocess.run([sys.executable, '-c', own], check=True)"
+    )
+    command = [sys.executable, "-c", code.format(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "runs" / ".cache" / "ipython")
+    assert done.stderr == ""
+
+
 def test_names_of_the_users_own_startup_files_are_no_parameters(tmp_path):
     """In a kernel of its own, as papermill starts it."""
     import nbformat

@@ -29,6 +29,8 @@ def measured(world):
         kind = rng.choice(variants.OUTCOMES, N, p=[0.4, 0.3, 0.2, 0.1])
         columns = {(alignment.OUTCOME + k, "bigrec"): kind == k for k in variants.OUTCOMES}
         columns |= {(alignment.OWN, "bigrec"): own, (alignment.OTHERS, "bigrec"): others}
+        columns[alignment.NAMES_TARGET, "bigrec"] = kind == "hit"
+        columns[alignment.NAMES_SEEN, "bigrec"] = np.isin(np.arange(N), range(0, N, 2))
         frames.append(alignment.example_rows(np.arange(N), columns).assign(**keys))
         if seed == 0:
             few = {(alignment.RANK, alignment.LIKELY): np.zeros(5)}
@@ -112,6 +114,8 @@ def test_outcomes_are_shares_that_sum_to_one(worlds):
     assert shares.share.sum() == pytest.approx(1)
     assert ((shares.low <= shares.share) & (shares.share <= shares.high)).all()
     assert shares.share[0] == pytest.approx(0.4, abs=0.03)
+    assert shares[alignment.NAMES_TARGET].tolist() == [1, 0, 0, 0]
+    assert shares[alignment.NAMES_SEEN].tolist() == pytest.approx([0.5] * 4, abs=0.1)
 
 
 def test_likelihoods_on_the_ranked_examples_alone(worlds):
@@ -132,6 +136,22 @@ def test_variants_by_validation(worlds):
     assert found.variant.tolist() == [space.name for space in SPACES[::-1]]
     assert found.preferred.tolist() == [4, 0, 0, 0] and (found.seeds == 4).all()
     assert found.test.tolist() == pytest.approx([0.16, 0.14, 0.12, 0.1])
+
+
+def test_what_each_seed_prefers_like_with_like(worlds):
+    scores, _, _, measures = worlds["planted"]
+    left_out = scores[scores.method == alignment.CHOSEN].assign(method=alignment.CHOSEN_UNSEEN)
+    left_out = left_out.assign(ndcg=left_out.ndcg / 2)
+    scores = pd.concat([scores, left_out])
+    found = alignment.preferred(measures, scores, scores)
+    assert found.seed.tolist() == list(SEEDS) and set(found.variant) == {SPACES[-1].name}
+    means = evidence.plain_runs(scores).groupby(["method", "seed"]).ndcg.mean()
+    for method in alignment.COMPARED:
+        assert found[method].tolist() == pytest.approx(means[method].tolist())
+    assert found[alignment.CHOSEN_UNSEEN].tolist() == (found[alignment.CHOSEN] / 2).tolist()
+    chosen = evidence.plain_runs(scores[scores.method == alignment.CHOSEN])
+    hits = chosen.groupby("seed").hr.sum()
+    assert found.valid_hits.tolist() == hits.tolist() and found.valid_hits.dtype == int
 
 
 def test_geometry_and_what_it_predicts(worlds):
@@ -177,7 +197,7 @@ def test_sentences_and_figures(worlds):
     rho, shares = alignment.predicting(points), alignment.outcomes(values)
     likely = alignment.likelihoods(values, scores)
     said = alignment.sentences(rungs, shares, likely, judged(worlds["planted"]), rho)
-    assert len(said.splitlines()) == 5 and "films: typo (1 before it)" in said
+    assert len(said.splitlines()) == 5 and "films: typo (in the median 1 titles before it)" in said
     assert "films: wrong text (" in said and "better than BIGRec" in said and "nan" not in said
     nothing = alignment.sentences(
         rungs.iloc[:0], shares.iloc[:0], likely.iloc[:0],

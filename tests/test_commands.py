@@ -33,6 +33,7 @@ def test_the_notebook_named_writes_the_method():
         "bigrec-reference": "04", "bigrec-bm25": "04", "bigrec+both-unseen": "05",
         "markov-last-unseen": "06", "sasrec-llm": "06", "random": "06", "p5": "06",
         "bigrec-union-few": "14b", "bigrec-hnsw": "15a", alignment.CHOSEN: "16a",
+        alignment.CHOSEN_UNSEEN: "16a",
     }.items():  # fmt: skip
         notebook = commands.notebook_of(method)
         assert notebook in NOTEBOOKS and notebook.partition("_")[0] == wanted

@@ -68,7 +68,9 @@ def test_beams_and_history_by_definition(beams, history):
 def test_every_space_once_and_the_published_first():
     found = variants.spaces(["base", "tuned"], [0.5, 1.0])
     assert found[0] == PUBLISHED and len(set(found)) == len(found) == 2 * 2 * 2 * 7
-    assert len(variants.further(PUBLISHED)) == 5 and PUBLISHED not in variants.further(PUBLISHED)
+    others = variants.further(PUBLISHED)
+    assert [variant.beams for variant in others] == [variants.NEAREST, variants.WEIGHTED]
+    assert {variant.history for variant in [*found, *others]} == {variants.WITH}
     assert [Variant.of(variant.name) for variant in found] == found
 
 

@@ -19,10 +19,14 @@ from bigrec_lib.study.row_keys import KEYS
 
 CHOSEN = "bigrec-corrected+"
 """The grounding that validation prefers, as 16a writes it."""
+CHOSEN_UNSEEN = f"{CHOSEN}-unseen"
+"""The same without the titles of the history."""
 
 OWN, OTHERS = "distance to the own target", "distance to others' targets"
 OUTCOME, LADDER = "outcome: ", "ladder: "
+NAMES_TARGET, NAMES_SEEN = "names the target", "names a title of the history"
 LIKELY, LIKELY_SUM, BEST_TITLE = "llm-likelihood", "llm-likelihood-sum", "bigrec-likeliest-title"
+COMPARED = [CHOSEN, "bigrec", CHOSEN_UNSEEN, "bigrec-unseen"]
 RANK, FOUND = "rank", "beam search found the likeliest title"
 VALID, TEST, PREFERRED = "valid NDCG@20", "test NDCG@20", "preferred"
 PUBLISHED = variants.PUBLISHED.name
@@ -112,9 +116,19 @@ def ladder(rows: pd.DataFrame) -> pd.DataFrame:
 
 def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     """Share of test examples with each outcome, with its interval: columns dataset, outcome, share,
-    low, high, NaN where all have it or none. values: `evidence.read_values`."""
+    low, high, NaN where all have it or none. values: `evidence.read_values`.
+
+    Then, of the examples with this outcome, the shares whose text names the target, and a title of
+    the history: columns NAMES_TARGET, NAMES_SEEN.
+    """
     rows = []
-    outcome_rows = plain_runs(values[values.what.str.startswith(OUTCOME)])
+    values = plain_runs(values)
+    example = ["dataset", "run", "example"]
+    named = {
+        what: values[(values.what == what) & (values.value == 1)].set_index(example).index
+        for what in (NAMES_TARGET, NAMES_SEEN)
+    }
+    outcome_rows = values[values.what.str.startswith(OUTCOME)]
     for (dataset, what), group in outcome_rows.groupby(["dataset", "what"], sort=False):
         table = crossed(group, "value")["bigrec"]
         mean = mean_of(table.to_numpy(), users_of(table))
@@ -122,8 +136,11 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
         if mean.value in (0.0, 1.0):  # nothing varies
             ends = dict.fromkeys(ends, np.nan)
         row = {"dataset": dataset, "outcome": what.removeprefix(OUTCOME), "share": mean.value}
+        these = group[group.value == 1].set_index(example).index
+        row |= {what: these.isin(those).mean() for what, those in named.items()}
         rows.append(row | ends)
-    return pd.DataFrame(rows, columns=["dataset", "outcome", "share", "low", "high"])
+    columns = ["dataset", "outcome", "share", "low", "high", NAMES_TARGET, NAMES_SEEN]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def tried(measures: pd.DataFrame) -> pd.DataFrame:
@@ -150,6 +167,24 @@ def tried(measures: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(names=["dataset", "variant"])
     order = ["dataset", "seeds", "valid"]
     return table.sort_values(order, ascending=[True, False, False], ignore_index=True)
+
+
+def preferred(measures: pd.DataFrame, valid: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """What each seed's validation prefers, beside BIGRec's own: columns dataset, seed, variant,
+    valid_hits (of CHOSEN among the first 20), and NDCG@20 on test of COMPARED.
+
+    The history is in the ranking of the first two of COMPARED, and left out of the others'.
+    measures: `evidence.read_measures`; valid, test: `evidence.read_scores`.
+    """
+    best = plain_runs(measures[measures.what == PREFERRED])
+    best = best[["dataset", "seed", "method"]].rename(columns={"method": "variant"})
+    keys = ["dataset", "seed"]
+    chosen = plain_runs(valid[valid.method == CHOSEN])
+    hits = chosen.groupby(keys).hr.sum().astype(int).rename("valid_hits")
+    compared = plain_runs(test[test.method.isin(COMPARED)])
+    means = compared.pivot_table(index=keys, columns="method", values="ndcg", aggfunc="mean")
+    means = means.reindex(columns=COMPARED)
+    return best.merge(hits.reset_index(), on=keys).merge(means.reset_index(), on=keys)
 
 
 def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -280,19 +315,21 @@ def sentences(
     rungs: `ladder`; shares: `outcomes`; likely: `likelihoods`; judged: claims; rho: `predicting`.
     """
     lines = []
-    losses = rungs[(rungs.method == "bigrec") & (rungs["median"] > 0) & (rungs.rung != "random")]
-    first_rungs = losses.groupby("dataset", sort=False).first()
+    changes = rungs[(rungs.method == "bigrec") & (rungs.rung != "random")]
     parts = [
-        f"{row.Index}: {row.rung} ({row.median:,.0f} before it)" for row in first_rungs.itertuples()
+        f"{dataset}: {row.rung} (in the median {row.median:,.0f} titles before it)"
+        for dataset, group in changes.groupby("dataset", sort=False)
+        for row in group.nlargest(1, "median").itertuples()
     ]
-    text = "; ".join(parts) or "on no rung"
-    lines.append(f"**The first change after which another title is nearer to the median**: {text}.")
+    lines.append(f"**The change that hides a title most**: {'; '.join(parts) or 'missing'}.")
     misses = shares[shares.outcome != variants.OUTCOMES[0]]
     parts = [
         f"{dataset}: {row.outcome} ({row.share:.0%}"
-        + (f" [{row.low:.0%}, {row.high:.0%}])" if row.low == row.low else ")")
+        + (f" [{row.low:.0%}, {row.high:.0%}]" if row.low == row.low else "")
+        + f"; of these texts {row[NAMES_TARGET]:.1%} name the target, "
+        f"{row[NAMES_SEEN]:.0%} a title of the history)"
         for dataset, group in misses.groupby("dataset", sort=False)
-        for row in group.nlargest(1, "share").itertuples()
+        for _, row in group.nlargest(1, "share").iterrows()
     ]
     text = "; ".join(parts) or "missing"
     lines.append(f"**The most frequent miss**, as a share of all examples: {text}.")
@@ -315,7 +352,10 @@ def sentences(
         for dataset, group in rho.dropna().groupby("dataset", sort=False)
         for row in group.loc[[group.rho.abs().idxmax()]].itertuples()
     ]
-    lines.append(f"**The geometry that goes with NDCG@20 most**: {'; '.join(parts) or 'missing'}.")
+    lines.append(
+        f"**The geometry that goes with NDCG@20 most**, of {len(geometry.MEASURES)} measures: "
+        f"{'; '.join(parts) or 'missing'}."
+    )
     return "\n".join(f"- {line}" for line in lines)
 
 

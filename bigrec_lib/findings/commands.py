@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bigrec_lib.findings.alignment import CHOSEN
+from bigrec_lib.findings.alignment import CHOSEN, CHOSEN_UNSEEN
 from bigrec_lib.findings.methods import of
 from bigrec_lib.study import manifests
 from bigrec_lib.study.parameters import NOTEBOOKS
@@ -23,7 +23,8 @@ WRITERS = {
     "cheaper": "15a_measure_grounders",
 }
 """The notebook that writes the ranks of a kind of method; 06 writes all others."""
-EXCEPTIONS = {"bigrec-bm25": GROUND, CHOSEN: "16a_measure_alignment"}
+ALIGNMENT = "16a_measure_alignment"
+EXCEPTIONS = {"bigrec-bm25": GROUND, CHOSEN: ALIGNMENT, CHOSEN_UNSEEN: ALIGNMENT}
 
 
 def behind(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

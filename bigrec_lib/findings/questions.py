@@ -12,7 +12,7 @@ QUESTIONS = {
     "Q1": "Chosen training samples beat random ones",
     "Q2": "Domains can share one catalogue and one model",
     "Q3": "A cheaper way from text to items loses nothing",
-    "V1": "Texts lie nearest to what their own user takes next",
+    "V1": "Texts lie nearer to their user's next item, and another distance ranks better",
     "V2": "BIGRec beats what trains in no more time",
     "V3": "BIGRec gains where titles carry on and items are new",
 }

@@ -18,7 +18,8 @@ SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two sa
 
 RULE = f"""\
 A claim gets one row a data set and comparison. Its rule was fixed before its numbers; that of C1 to
-C5 when the first edition's were known, and before any later ones:
+C5 when the first edition's were known, and before any later ones; that of V1's second row was
+mended when its numbers were known, and before they were published (docs/protocol.md):
 
 * **Better** ("A is better than B"): the mean paired difference is above zero.
 * **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
@@ -63,7 +64,7 @@ that of its lists shuffled among users.
   identical ranks, not tested.
 * V1: how much nearer, in normalised distance, a generated text is to its target than to the targets
   of other users (better). Guard: the personal gain. The grounding that validation prefers −
-  BIGRec's own (better). Guard: the personal gain of the first.
+  BIGRec's own, the history in the ranking of both (better). Guard: the personal gain of the first.
 * V2: BIGRec − the conventional model that validation prefers among all that were trained, on
   whatever samples, in no more time than BIGRec was tuned (better). Guard: BIGRec's personal gain.
 * V3: slope of BIGRec − the conventional model that validation prefers, per example, over the share

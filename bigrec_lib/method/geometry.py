@@ -26,7 +26,7 @@ TAIL = re.compile(r"\s*(\([^()]*\)|\[[^\[\]]*\]| - [^-]+)$")  # a year, a platfo
 
 
 def ladder(title: str, other: str, rng: np.random.Generator) -> dict[str, str]:
-    """A title, changed ever more: rung -> text, in the order of RUNGS.
+    """A title, changed in several ways: rung -> text, in the order of RUNGS.
 
     plain: no case, no punctuation. tail dropped: without the year or platform at the end. edition:
     another edition, which the catalogue may not have. random: `other`, another title. A later

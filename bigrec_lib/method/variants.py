@@ -65,10 +65,8 @@ def spaces(llms: Sequence[str], layers: Sequence[float]) -> list[Variant]:
 
 
 def further(space: Variant) -> list[Variant]:
-    """The same space with other beams, and with or without the history."""
-    combinations = product((FIRST, NEAREST, WEIGHTED), (WITH, WITHOUT))
-    variants = [replace(space, beams=beams, history=history) for beams, history in combinations]
-    return [variant for variant in variants if variant != space]
+    """The same space with other beams than the first."""
+    return [replace(space, beams=beams) for beams in (NEAREST, WEIGHTED)]
 
 
 @dataclass(frozen=True)

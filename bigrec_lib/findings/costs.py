@@ -54,14 +54,20 @@ def levels(ranks: pd.DataFrame) -> pd.DataFrame:
 def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
     """Seconds of training, every point of a grid included, mean of seeds: KEY and seconds.
 
-    Of BIGRec the tuning of each LLM: as 17a timed it, on the machine of everything else, or else as
-    02 recorded it.
+    Of BIGRec the tuning of each LLM: as 17a timed it, or else as 02 recorded it. Of conventional
+    models what 06 recorded, perhaps beside other jobs; where 17a measured a data set, and they were
+    trained under its seed, only under that one: further seeds may have run on other machines.
     """
     main = evidence.main_sizes(ranks)
     rows = evidence.training_seconds(folder)
     full = rows.run.str.startswith("full")
     timings = rows[full | (rows.n_train == rows.dataset.map(main))]
     timings = timings.assign(samples=np.where(full[timings.index], "all", "few"), lm="")
+    keys = (job["keys"] for job in manifests.published_jobs(folder, JOB))
+    seeds = {key["dataset"]: key["seed"] for key in keys if not key.get("lm")}
+    measured = timings.seed == timings.dataset.map(seeds)
+    other = ~measured.groupby([timings[name] for name in KEY]).transform("any")
+    timings = timings[measured | other]
     other_llms = [
         job["keys"]
         | {"samples": "few", "method": "bigrec", "seconds": evidence.tuning_seconds(job)}
@@ -77,20 +83,24 @@ def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(costs: pd.DataFrame, quality: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
-    """Quality beside cost: the rows of `quality` that were measured, or whose training was timed.
+    """Quality beside cost: the rows of `quality` that were measured, and models on all samples
+    whose training was timed; without a measurement, every row whose training was timed.
 
-    costs: `published`; quality: `levels`; seconds: `trained`. A request costs the same whatever the
-    samples were. The cached and the constrained BIGRec were tuned as BIGRec is. Rows of a data set
-    stand together.
+    costs: `published`; quality: `levels`; seconds: `trained`. Requests were measured of models on
+    the few samples. The cached and the constrained BIGRec were tuned as BIGRec is, and the ranks of
+    the cached one are BIGRec's. Rows of a data set stand together.
     """
+    quality = quality[quality.method != "bigrec-cached"]
     tuned = seconds[seconds.method == "bigrec"]
     variants = [tuned.assign(method=name) for name in ("bigrec-cached", "bigrec-constrained")]
     cached = quality[quality.method == "bigrec"].assign(method="bigrec-cached")
-    datasets = quality.dataset[quality.method == "bigrec-cached"]
-    frame = pd.concat([quality, cached[~cached.dataset.isin(datasets)]])
+    frame = pd.concat([quality, cached])
     frame = frame.merge(pd.concat([seconds, *variants]), "left", on=KEY)
-    frame = frame.merge(costs, "left", on=["dataset", "lm", "method"])
-    measured = frame.p50.notna() if "p50" in frame else frame.seconds.notna()
+    frame = frame.merge(costs.assign(samples="few"), "left", on=KEY)
+    measured = frame.seconds.notna()
+    if "p50" in frame:
+        learn_all = (frame.samples == "all") & frame.dataset.isin(costs.dataset)
+        measured = frame.p50.notna() | (measured & learn_all)
     order = {name: place for place, name in enumerate(quality.dataset.unique())}
     places = frame.dataset.map(order)[measured].sort_values(kind="stable")
     return frame.loc[places.index].reset_index(drop=True)
@@ -133,9 +143,8 @@ def front(rows: pd.DataFrame, cost: str) -> pd.Series:
 
 
 def pays_off(training: float, request: float, other_training: float, other_request: float) -> float:
-    """Requests until cheaper requests make up for dearer training; inf for never.
-
-    0 where neither training nor request costs more.
+    """Requests until cheaper requests make up for dearer training; inf for never, 0 where training
+    costs no more.
 
     >>> pays_off(100, 1, 20, 3), pays_off(20, 3, 100, 1), pays_off(100, 3, 20, 1)
     (40.0, 0.0, inf)
@@ -146,29 +155,41 @@ def pays_off(training: float, request: float, other_training: float, other_reque
     return (training - other_training) / saving if saving > 0 else float("inf")
 
 
-def within(folder: Path, valid: pd.DataFrame, dataset: str, size: int) -> tuple[str, str]:
-    """The conventional model that validation prefers among those trained in no more time than
-    BIGRec was tuned: its name and its samples, 'few' or 'all'; '' and '' for none.
+def rivals(folder: Path, valid: pd.DataFrame) -> pd.DataFrame:
+    """Every conventional model whose training was timed, the best on validation first: columns
+    dataset, method, samples, valid (NDCG@20, mean of seeds), seconds (`trained`), of_tuning (their
+    share of BIGRec's) and allowed (whether that is no more than 1).
 
-    valid: `scored` ranks of validation, of all data sets. Training is the whole search for
-    settings, BIGRec's a single tuning; means over seeds.
+    valid: `scored` ranks of validation. Training is the whole search for settings, BIGRec's a
+    single tuning.
     """
     seconds = trained(folder, valid)
-    seconds = seconds[(seconds.dataset == dataset) & (seconds.lm == "")]
-    tunings = seconds.seconds[seconds.method == "bigrec"]
-    affordable = seconds[seconds.method.isin(CONVENTIONAL) & (seconds.seconds <= tunings.max())]
-    ranks = evidence.few_and_all(valid[valid.dataset == dataset], {dataset: size})
-    means = ranks.groupby(["method", "samples"]).ndcg.mean()
-    pairs = [pair for pair in zip(affordable.method, affordable.samples, strict=True)
-             if pair in means.index]  # fmt: skip
-    return max(pairs, key=lambda pair: means[pair]) if pairs else ("", "")
+    seconds = seconds[seconds.lm == ""]
+    tuned = seconds[seconds.method == "bigrec"].groupby("dataset").seconds.max()
+    models = seconds[seconds.method.isin(CONVENTIONAL)]
+    keys = ["dataset", "method", "samples"]
+    ranks = evidence.few_and_all(valid, evidence.main_sizes(valid))
+    means = ranks.groupby(keys).ndcg.mean().rename("valid").reset_index()
+    table = models.merge(means, on=keys)
+    table["of_tuning"] = table.seconds / table.dataset.map(tuned)
+    table = table.assign(allowed=table.of_tuning <= 1)
+    table = table.sort_values(["dataset", "valid"], ascending=[True, False], kind="stable")
+    return table[[*keys, "valid", "seconds", "of_tuning", "allowed"]].reset_index(drop=True)
+
+
+def within(folder: Path, valid: pd.DataFrame, dataset: str) -> tuple[str, str]:
+    """The conventional model that validation prefers among those trained in no more time than
+    BIGRec was tuned (`rivals`): its name and its samples, 'few' or 'all'; '' and '' for none."""
+    table = rivals(folder, valid)
+    table = table[table.allowed & (table.dataset == dataset)]
+    return (table.method.iloc[0], table.samples.iloc[0]) if len(table) else ("", "")
 
 
 def v2(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
     """V2 on every data set. test, valid: `scored` ranks; gains: `personal_gains`."""
     rows = []
     for dataset, size, _, gain in claims.per_dataset(test, gains):
-        rival, samples = within(folder, valid, str(dataset), size)
+        rival, samples = within(folder, valid, str(dataset))
         words = f"{minus('bigrec', rival or 'conventional')}, trained on {samples or 'any'} samples"
         keys = {"claim": "V2", "dataset": dataset, "metric": "NDCG@20"}
         keys |= {"statement": f"{words} in no more time"}
@@ -191,12 +212,12 @@ def sentences(costs: pd.DataFrame) -> list[str]:
             continue
         bigrec, rival = next(rows.itertuples()), next(rivals.nlargest(1, "ndcg").itertuples())
         ratio = bigrec.p50 / rival.p50
-        name = f"{label(rival.method)} ({rival.samples} samples)"
+        name = label(rival.method)
         level = Interval(bigrec.ndcg, bigrec.low, bigrec.high)
         lines.append(
             f"- {dataset}: a request of BIGRec takes {bigrec.p50:.2f} s at the median, "
-            f"**{ratio:,.0f} times** as long as one of {name}, the conventional model with the "
-            f"highest NDCG@20 of those timed ({rival.ndcg:.4f}; BIGRec {level})."
+            f"**{ratio:,.0f} times** as long as one of {name}, the conventional model on the same "
+            f"samples with the highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {level})."
         )
         for cost, expense in {"seconds": "training", "p50": "a request"}.items():
             on_front = front(group, cost)

@@ -282,25 +282,25 @@ def draw_trend(axis: plt.Axes, trend, largest: float, colour) -> None:
 def cheaper(rows: pd.DataFrame) -> plt.Figure:
     """NDCG@20 that each way loses, over the seconds of its request: of grounding alone, and of all.
 
-    rows: columns dataset, method, difference, low, high; writing and request (seconds). A row of
-    panels a data set.
+    rows: columns dataset, method, difference, low, high; grounding and request (seconds), the
+    latter as far as it was timed. A row of panels a data set.
     """
     panels = list(rows.groupby("dataset", sort=False))
-    size = (plots.WIDTH * 1.5, 0.6 + 3.2 * len(panels))
+    costs = {"grounding": "grounding alone", "request": "with writing the text"}
+    costs = {name: words for name, words in costs.items() if name in rows and rows[name].any()}
     figure, axes = plt.subplots(
-        len(panels), 2, figsize=size, sharex=True, sharey="row", squeeze=False
-    )
-    for (left, right), (dataset, group) in zip(axes, panels, strict=True):
-        lost_over(left, group, group.request - group.writing)
-        lost_over(right, group, group.request)
-        left.set(
-            title=f"{dataset}: grounding alone", ylabel="difference in NDCG@20\nto the exact way"
-        )
-        right.set(title=f"{dataset}: with writing the text")
+        len(panels), len(costs), sharex=True, sharey="row", squeeze=False,
+        figsize=(plots.WIDTH * (0.5 + 0.5 * len(costs)), 0.6 + 3.2 * len(panels)),
+    )  # fmt: skip
+    for line, (dataset, group) in zip(axes, panels, strict=True):
+        for axis, (name, words) in zip(line, costs.items(), strict=True):
+            lost_over(axis, group, group[name])
+            axis.set(title=f"{dataset}: {words}")
+        line[0].set(ylabel="difference in NDCG@20\nto the exact way")
     for axis in axes[-1]:
         axis.set(xlabel="seconds of a request")
     figure.tight_layout()
-    beside(figure, *axes[0, 1].get_legend_handles_labels())
+    beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 

@@ -79,16 +79,13 @@ def verdict(row) -> str:
     return differences.word(interval, row.p_apart, "better", "worse", OPEN)
 
 
-def requests(
-    served: dict[str, Served], embedding: dict[str, np.ndarray], writing: dict[str, float]
-) -> pd.DataFrame:
-    """What each way takes for one request, in seconds, a row a way.
+def requests(served: dict[str, Served], embedding: dict[str, np.ndarray]) -> pd.DataFrame:
+    """What each way takes to ground the text of one request, in seconds, a row a way.
 
-    embedding: way -> (m,) seconds to embed the text of each of the first m requests; writing: way
-    -> seconds to write a text. Columns method; embedded (share of requests whose text is);
-    search_p50, search_p95 (without embedding); p50, p95 (with it, over the first m); writing,
-    embedding and search, typical of a stage (`typical`); request, their sum; per_second (how many
-    requests one process grounds at that pace).
+    embedding: way -> (m,) seconds to embed the text of each of the first m requests. Columns
+    method; embedded (share of requests whose text is); search_p50, search_p95 (without embedding);
+    p50, p95 (with it, over the first m); embedding and search, typical of a stage (`typical`);
+    grounding, their sum; per_second (how many requests one process grounds at that pace).
     """
     rows = []
     for name, record in served.items():
@@ -99,9 +96,9 @@ def requests(
             row |= {f"{stage}p50": np.median(seconds), f"{stage}p95": np.quantile(seconds, 0.95)}
         embed_seconds = row["embedded"] * np.median(embedding[name])
         search = typical(record.seconds, record.embedded)
-        row |= {"writing": writing[name], "embedding": embed_seconds, "search": search}
-        row |= {"request": writing[name] + embed_seconds + search}
-        rows.append(row | {"per_second": 1 / (embed_seconds + search)})
+        grounding = embed_seconds + search
+        row |= {"embedding": embed_seconds, "search": search, "grounding": grounding}
+        rows.append(row | {"per_second": 1 / grounding})
     return pd.DataFrame(rows)
 
 
@@ -112,17 +109,6 @@ def typical(seconds: np.ndarray, embedded: np.ndarray) -> float:
     """
     kinds = (seconds[embedded], seconds[~embedded])
     return sum(np.median(kind) * len(kind) for kind in kinds if len(kind)) / len(seconds)
-
-
-def stages(table: pd.DataFrame) -> pd.DataFrame:
-    """Each stage's seconds of a request of the exact way and their share, the largest first.
-
-    table: `requests`. Columns stage, seconds, share.
-    """
-    seconds = table.set_index("method").loc[EXACT, ["writing", "embedding", "search"]]
-    frame = pd.DataFrame({"stage": seconds.index, "seconds": seconds.to_numpy(np.float64)})
-    frame = frame.assign(share=frame.seconds / frame.seconds.sum())
-    return frame.sort_values("seconds", ascending=False, ignore_index=True)
 
 
 def costs(
@@ -216,13 +202,21 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
 
     test: `variants` of scored ranks; seconds: `published_seconds`; measures: `read_measures`.
     Columns dataset, method, seeds, n, recall, embedded, ndcg, difference with low, high and gap
-    (`differences.ends`), identical_ranks, writing, grounding and request (seconds, medians of the
-    seeds).
+    (`differences.ends`), identical_ranks (of targets among the first 20; further ones count alike),
+    grounding (seconds, median of the seeds) and ratio (to the exact way's under the same seed,
+    median).
     """
     rows = []
+    test = test.assign(place=np.minimum(metrics.effective_rank(test), 20))
+    of_seeds = seconds[seconds.what == "grounding"].pivot_table(
+        index=["dataset", "n_train", "seed"], columns="method", values="seconds"
+    )
+    of_seeds = of_seeds.reindex(columns=list(dict.fromkeys([EXACT, *test.method])))
+    timings = {"grounding": of_seeds, "ratio": of_seeds.div(of_seeds[EXACT], axis=0)}
+    timings = {name: frame.groupby("dataset").median() for name, frame in timings.items()}
     for (dataset, method), group in test.groupby(["dataset", "method"], sort=False):
         pair = test[(test.dataset == dataset) & test.method.isin((method, EXACT))]
-        tables = {name: significance.crossed(pair, name) for name in ("ndcg", "rank", "ties")}
+        tables = {name: significance.crossed(pair, name) for name in ("ndcg", "place")}
         difference = tables["ndcg"][method] - tables["ndcg"][EXACT]
         if not difference.size:
             continue
@@ -233,34 +227,27 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
         values = (tables["ndcg"][name].to_numpy() for name in (method, EXACT))
         row |= differences.ends(mean, differences.gap(*values))
         row |= {"ndcg": group.ndcg.mean()}
-        row["identical_ranks"] = all(
-            tables[name][method].equals(tables[name][EXACT]) for name in ("rank", "ties")
-        )
+        row["identical_ranks"] = tables["place"][method].equals(tables["place"][EXACT])
         counts = measures[(measures.dataset == dataset) & (measures.method == method)]
         row |= {what: counts.value[counts.what == what].mean() for what in ("recall", "embedded")}
-        way_seconds = seconds[(seconds.dataset == dataset) & (seconds.method == method)]
-        medians = way_seconds.groupby("what").seconds.median()
-        row |= {name: medians.get(name, np.nan) for name in ("writing", "request")}
-        rows.append(row | {"grounding": row["request"] - row["writing"]})
+        row |= {name: frame[method].get(dataset, np.nan) for name, frame in timings.items()}
+        rows.append(row)
     columns = "dataset method seeds n recall embedded ndcg difference low high gap".split()
-    rest = "identical_ranks writing grounding request".split()
-    return pd.DataFrame(rows, columns=[*columns, *rest])
+    return pd.DataFrame(rows, columns=[*columns, "identical_ranks", "grounding", "ratio"])
 
 
-def alone(table: pd.DataFrame, request_costs: pd.DataFrame) -> pd.DataFrame:
-    """`over_runs` with the writing of requests one by one, where 17a timed it.
+def written(table: pd.DataFrame, request_costs: pd.DataFrame) -> pd.DataFrame:
+    """`over_runs` with writing and request, its sum with grounding: seconds of requests one by one
+    as 17a timed them, NaN where it did not.
 
-    request_costs: `costs.published`. 15a knows only what an example took in 03, in batches and
-    perhaps partly from kept work; so writing and request are replaced; batched says where not.
+    request_costs: `costs.published`.
     """
     rows = request_costs[request_costs.lm == ""].reindex(columns=["dataset", "method", "writing"])
     lookup = rows.set_index(["dataset", "method"]).writing
     methods = table.method.where(table.method == CONSTRAINED, EXACT)
-    single = lookup.reindex(pd.MultiIndex.from_arrays([table.dataset, methods])).to_numpy()
-    single = np.where(table.writing == 0, 0.0, single)  # ways that write nothing
-    batched = np.isnan(single)
-    writing = np.where(batched, table.writing, single)
-    return table.assign(writing=writing, request=writing + table.grounding, batched=batched)
+    writing = lookup.reindex(pd.MultiIndex.from_arrays([table.dataset, methods])).to_numpy()
+    writing = np.where(table.method == SILENT, 0.0, writing)
+    return table.assign(writing=writing, request=writing + table.grounding)
 
 
 def half(table: pd.DataFrame) -> dict[str, list[str]]:
@@ -268,12 +255,8 @@ def half(table: pd.DataFrame) -> dict[str, list[str]]:
 
     table: `over_runs`. Ways with identical ranks, which lose nothing, are not among them.
     """
-    ways = {}
-    for dataset, group in table.groupby("dataset", sort=False):
-        limit = group.grounding[group.method == EXACT].max() / 2
-        quick = group[(group.grounding <= limit) & ~group.identical_ranks]
-        ways[str(dataset)] = quick.method.tolist()
-    return ways
+    quick = table[(table.ratio <= 0.5) & ~table.identical_ranks]
+    return {str(dataset): rows.method.tolist() for dataset, rows in quick.groupby("dataset")}
 
 
 def q3(test: pd.DataFrame, gains: pd.DataFrame, table: pd.DataFrame) -> list[dict]:
@@ -297,20 +280,26 @@ def q3(test: pd.DataFrame, gains: pd.DataFrame, table: pd.DataFrame) -> list[dic
 def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame) -> list[str]:
     """What 15 shows, as Markdown list items, data set after data set.
 
-    table: `alone`; decided: claims of `q3`; largest: columns dataset, method, items, seconds of
+    table: `written`; decided: claims of `q3`; largest: columns dataset, method, items, seconds of
     a search among as many invented titles.
     """
     lines = []
     for dataset, group in table.groupby("dataset", sort=False):
         ways = group.set_index("method")
-        share = ways.writing[EXACT] / ways.request[EXACT]
-        stage = "writing the text" if share > 0.5 else "grounding it"
-        unit = "an example of a batch" if ways.batched[EXACT] else "a request"
-        lines.append(
-            f"- {dataset}: {unit} takes {ways.request[EXACT]:.3f} s, and **{stage} dominates**: "
-            f"writing is {share:.1%} of it, so that a cheaper way to ground the same text saves "
-            f"{1 - share:.1%} at most."
-        )
+        timed = ways.writing[EXACT] > 0
+        if timed:
+            share = ways.writing[EXACT] / ways.request[EXACT]
+            stage = "writing the text" if share > 0.5 else "grounding it"
+            lines.append(
+                f"- {dataset}: a request takes {ways.request[EXACT]:.3f} s, and **{stage} "
+                f"dominates**: writing is {share:.1%} of it, so that a cheaper way to ground the "
+                f"same text saves {1 - share:.1%} at most."
+            )
+        else:
+            lines.append(
+                f"- {dataset}: to ground a text takes {ways.grounding[EXACT]:.3f} s; missing: "
+                "writing it (`cost` in the study file)."
+            )
         lossless = group[group.identical_ranks & (group.method != EXACT)]
         for row in lossless.itertuples():
             lines.append(
@@ -335,19 +324,19 @@ def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame)
                 f"{ways.request[SILENT]:.3f} s in all; Q3, which leaves writing aside, does not "
                 "judge what that saves."
             )
-        comparable = ways.batched.get(CONSTRAINED) == ways.batched[EXACT]
-        if comparable and ways.writing[CONSTRAINED] > ways.writing[EXACT]:
+        if timed and ways.writing.get(CONSTRAINED, np.nan) > 0:
             lines.append(
-                f"- {dataset}: {label(CONSTRAINED)} **moves the cost into writing**, which takes "
-                f"{ways.writing[CONSTRAINED]:.3f} s instead of {ways.writing[EXACT]:.3f} s; all in "
-                f"all {ways.request[CONSTRAINED]:.3f} s."
+                f"- {dataset}: {label(CONSTRAINED)} takes {ways.writing[CONSTRAINED]:.3f} s to "
+                f"write, free decoding {ways.writing[EXACT]:.3f} s; grounded, "
+                f"{ways.request[CONSTRAINED]:.3f} and {ways.request[EXACT]:.3f} s."
             )
         exact = largest[(largest.dataset == dataset) & (largest.method == EXACT)]
         for row in exact.itertuples():
             lines.append(
                 f"- {dataset}: among {row.items:,} titles the exact search takes "
-                f"{row.seconds * 1000:.1f} ms, {row.seconds / ways.request[EXACT]:.1%} of "
-                "a request."
+                f"{row.seconds * 1000:.1f} ms"
+                + f", {row.seconds / ways.request[EXACT]:.1%} of a request" * timed
+                + "."
             )
     return lines
 

@@ -3,7 +3,7 @@
     python -m bigrec_lib.study.cost_job '<parameters of 17a as JSON>' <contestant>
 
 prints a `services.Cost` as JSON in its last line, with the most memory that the process took;
-for TUNING, the seconds of the run's tuning.
+for TUNING, the seconds of the run's tuning (`tuning_seconds`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
 import pandas as pd
 
 from bigrec_lib.files import StudyError
@@ -125,29 +125,34 @@ def bigrec(p: MeasureCost, contestant: str) -> Iterator[Service]:
         )
 
 
-def tuning_seconds(p: MeasureCost) -> float:
-    """Seconds that the run's tuning takes on this machine, from STEPS of its steps.
+def tuning_seconds(p: MeasureCost) -> dict[str, float]:
+    """Seconds that the run's tuning takes on this machine: of a step, of a validation, and of all
+    steps and validations (training).
 
-    02 may have run on another machine, or beside other jobs. As 02's own seconds, these include
-    all validations but the last, and no general stage (`instructions`) before.
+    From STEPS of its steps and as many batches of validation: 02 may have run on another machine,
+    or beside other jobs. No general stage (`instructions`) before is counted.
     """
-    from bigrec_lib.method import llm, tuning
+    from bigrec_lib.method import llm, losses, tuning
     from bigrec_lib.study import steps
 
     job = TuneLLM.model_validate(manifests.read(p.tuning)["parameters"] | {"root": p.root})
-    base = llm.load_llm(p.model, p.quantisation, p.dtype, p.device)
+    load = partial(llm.load_llm, p.model, p.quantisation, p.dtype, p.device)
+    base, tuned = load(), load(adapter=p.adapter)
     train, valid = steps.tuning_samples(job, base.tokenizer)
-    limit = job.batch_size * STEPS // 2
-    subset, valid_batch = train[:: max(1, len(train) // limit)][:limit], valid[: job.batch_size]
-    settings = tuning.Tuning(**job.settings | {"epochs": 2, "patience": 0})
+    limit = job.batch_size * STEPS
+    some, some_valid = (part[:: max(1, len(part) // limit)][:limit] for part in (train, valid))
+    settings = tuning.Tuning(**job.settings | {"epochs": 1, "patience": 0})
     with tempfile.TemporaryDirectory() as folder:
-        log = tuning.tune(base, subset, valid_batch, settings, Path(folder))
-    durations = np.diff(log.seconds, prepend=0)
-    middle = len(log) // 2  # the step after the validation
-    step = np.delete(durations, [0, middle]).mean() if len(log) > 2 else durations[0]
-    validation = max(0.0, durations[middle] - step) * len(valid) / len(valid_batch)
+        log = tuning.tune(base, some, some_valid[:1], settings, Path(folder))
+    step = float(log.seconds.diff().iloc[1:].mean()) if len(log) > 1 else float(log.seconds[0])
+    sharing = not settings.gradient_checkpointing
+    data = losses.prepare(tuned, some_valid, settings.learn_prompt, sharing)
+    begun = time.perf_counter()
+    losses.evaluate(tuned, tuned.model, data, settings.at_once)
+    validation = (time.perf_counter() - begun) * len(valid) / len(some_valid)
     all_steps = step * len(train) / job.batch_size * job.epochs
-    return float(all_steps + validation * (math.ceil(job.epochs) - 1))
+    training = all_steps + validation * math.ceil(job.epochs)
+    return {"step": step, "validation": validation, "training": training}
 
 
 def training(p: MeasureCost) -> dict[str, float]:
@@ -158,10 +163,10 @@ def training(p: MeasureCost) -> dict[str, float]:
     from bigrec_lib.method import baselines
 
     seconds: dict[str, float] = {}
-    llm_seconds = measured(p, TUNING)["seconds"]
+    tuning = measured(p, TUNING)
     for name in contestants(p):
         if name in BIGREC:
-            seconds[f"{name}, training"] = llm_seconds
+            seconds |= {f"{name}, {what}": value for what, value in tuning.items()}
         elif name != "popularity":
             points = baselines.tried(p.baselines / "networks" / name)
             seconds[f"{name}, training"] = points[baselines.best_of(name, points)]["seconds"]
@@ -207,7 +212,7 @@ def main(parameters: str, contestant: str) -> None:
     p = MeasureCost.model_validate(json.loads(parameters))
     torch.set_num_threads(p.threads)
     if contestant == TUNING:
-        print(json.dumps({"seconds": tuning_seconds(p)}))
+        print(json.dumps(tuning_seconds(p)))
         return
     context = (bigrec if contestant in BIGREC else conventional)(p, contestant)
     cost = services.measure(context, p.requests, p.batches)

@@ -34,7 +34,7 @@ COLUMNS = (
 ).split()
 CONSTANT = "nothing varies that an error could be estimated from"
 UNMET = "it rests on a guard that is not shown to be above zero: "  # then the guard
-SHOWN = "claim dataset statement metric estimate low high corrected verdict".split()
+SHOWN = "claim dataset statement metric estimate low high corrected n verdict".split()
 
 # --------------------------------------------------------------------------- rows and verdicts
 

@@ -163,10 +163,10 @@ def training(p: MeasureCost) -> dict[str, float]:
     from bigrec_lib.method import baselines
 
     seconds: dict[str, float] = {}
-    tuning = measured(p, TUNING)
+    timed = measured(p, TUNING)
     for name in contestants(p):
         if name in BIGREC:
-            seconds |= {f"{name}, {what}": value for what, value in tuning.items()}
+            seconds |= {f"{name}, {what}": value for what, value in timed.items()}
         elif name != "popularity":
             points = baselines.tried(p.baselines / "networks" / name)
             seconds[f"{name}, training"] = points[baselines.best_of(name, points)]["seconds"]

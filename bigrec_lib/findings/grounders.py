@@ -286,7 +286,7 @@ def sentences(table: pd.DataFrame, decided: pd.DataFrame, largest: pd.DataFrame)
     lines = []
     for dataset, group in table.groupby("dataset", sort=False):
         ways = group.set_index("method")
-        timed = ways.writing[EXACT] > 0
+        timed = bool(ways.writing[EXACT] > 0)
         if timed:
             share = ways.writing[EXACT] / ways.request[EXACT]
             stage = "writing the text" if share > 0.5 else "grounding it"

@@ -119,7 +119,7 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     low, high, NaN where all have it or none. values: `evidence.read_values`.
 
     Then, of the examples with this outcome, the shares whose text names the target, and a title of
-    the history: columns NAMES_TARGET, NAMES_SEEN.
+    the history: columns NAMES_TARGET, NAMES_SEEN; NaN without any.
     """
     rows = []
     values = plain_runs(values)
@@ -137,7 +137,7 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
             ends = dict.fromkeys(ends, np.nan)
         row = {"dataset": dataset, "outcome": what.removeprefix(OUTCOME), "share": mean.value}
         these = group[group.value == 1].set_index(example).index
-        row |= {what: these.isin(those).mean() for what, those in named.items()}
+        row |= {what: pd.Series(these.isin(those)).mean() for what, those in named.items()}
         rows.append(row | ends)
     columns = ["dataset", "outcome", "share", "low", "high", NAMES_TARGET, NAMES_SEEN]
     return pd.DataFrame(rows, columns=columns)
@@ -322,7 +322,7 @@ def sentences(
         for row in group.nlargest(1, "median").itertuples()
     ]
     lines.append(f"**The change that hides a title most**: {'; '.join(parts) or 'missing'}.")
-    misses = shares[shares.outcome != variants.OUTCOMES[0]]
+    misses = shares[(shares.outcome != variants.OUTCOMES[0]) & (shares.share > 0)]
     parts = [
         f"{dataset}: {row.outcome} ({row.share:.0%}"
         + (f" [{row.low:.0%}, {row.high:.0%}]" if row.low == row.low else "")

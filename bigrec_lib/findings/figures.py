@@ -287,7 +287,8 @@ def cheaper(rows: pd.DataFrame) -> plt.Figure:
     """
     panels = list(rows.groupby("dataset", sort=False))
     costs = {"grounding": "grounding alone", "request": "with writing the text"}
-    costs = {name: words for name, words in costs.items() if name in rows and rows[name].any()}
+    if "request" not in rows or rows.request.isna().all():
+        del costs["request"]
     figure, axes = plt.subplots(
         len(panels), len(costs), sharex=True, sharey="row", squeeze=False,
         figsize=(plots.WIDTH * (0.5 + 0.5 * len(costs)), 0.6 + 3.2 * len(panels)),

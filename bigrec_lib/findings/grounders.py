@@ -203,13 +203,13 @@ def over_runs(test: pd.DataFrame, seconds: pd.DataFrame, measures: pd.DataFrame)
     test: `variants` of scored ranks; seconds: `published_seconds`; measures: `read_measures`.
     Columns dataset, method, seeds, n, recall, embedded, ndcg, difference with low, high and gap
     (`differences.ends`), identical_ranks (of targets among the first 20; further ones count alike),
-    grounding (seconds, median of the seeds) and ratio (to the exact way's under the same seed,
-    median).
+    grounding (seconds of embedding and search, median of the seeds) and ratio (to the exact way's
+    under the same seed, median).
     """
     rows = []
     test = test.assign(place=np.minimum(metrics.effective_rank(test), 20))
-    of_seeds = seconds[seconds.what == "grounding"].pivot_table(
-        index=["dataset", "n_train", "seed"], columns="method", values="seconds"
+    of_seeds = seconds[seconds.what.isin(("embedding", "search"))].pivot_table(
+        "seconds", ["dataset", "n_train", "seed"], "method", aggfunc="sum"
     )
     of_seeds = of_seeds.reindex(columns=list(dict.fromkeys([EXACT, *test.method])))
     timings = {"grounding": of_seeds, "ratio": of_seeds.div(of_seeds[EXACT], axis=0)}

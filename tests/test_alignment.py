@@ -116,6 +116,9 @@ def test_outcomes_are_shares_that_sum_to_one(worlds):
     assert shares.share[0] == pytest.approx(0.4, abs=0.03)
     assert shares[alignment.NAMES_TARGET].tolist() == [1, 0, 0, 0]
     assert shares[alignment.NAMES_SEEN].tolist() == pytest.approx([0.5] * 4, abs=0.1)
+    values = worlds["planted"][2]
+    unknown = alignment.outcomes(values[~values.what.str.startswith("names")])
+    assert unknown[[alignment.NAMES_TARGET, alignment.NAMES_SEEN]].isna().all(axis=None)
 
 
 def test_likelihoods_on_the_ranked_examples_alone(worlds):

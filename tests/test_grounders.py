@@ -223,13 +223,13 @@ def test_a_way_that_keeps_its_hits_is_no_worse_and_one_that_loses_half_is():
 
 
 def test_a_ratio_is_that_of_each_seed():
-    """One seed's machine was ten times as slow; only there did the way take the longer time."""
+    """The exact way takes 1, 2 and 3 s, the other 0.9, 1.8 and 0.9: 0.45 times by the medians."""
     ranks, _, seconds, measures = study({"bigrec-grams": 0.97})
     way = (seconds.method == "bigrec-grams") & (seconds.what == "embedding")
-    seconds.loc[way, "seconds"] = seconds.seconds[way].where(seconds.seed[way] != 2, 100.0)
+    seconds.loc[way, "seconds"] = seconds.seed[way].map({0: 0.8, 1: 1.7, 2: 0.8})
     found = grounders.over_runs(ranks, seconds, measures).set_index("method")
-    assert found.ratio["bigrec-grams"] == pytest.approx(0.4)
-    assert grounders.half(found.reset_index()) == {"d": ["bigrec-grams"]}
+    assert found.ratio["bigrec-grams"] == pytest.approx(0.9)
+    assert grounders.half(found.reset_index()) == {}
 
 
 def test_a_request_takes_what_17a_timed():

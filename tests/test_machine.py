@@ -80,18 +80,19 @@ def test_a_folder_that_cannot_be_written_is_known(tmp_path):
     assert not environment.can_write(tmp_path / "file" / "below")
 
 
-def test_ipython_warns_of_no_folder_that_is_not_there(tmp_path):
+def test_ipython_takes_its_folder_beside_the_records_without_a_warning(tmp_path):
+    (tmp_path / "runs").mkdir()
     code = (
         "from pathlib import Path\n"
         "from bigrec_lib.study import environment\n"
-        "environment.stay_apart(Path(r'{}') / 'runs' / '.cache')\n"
+        "environment.stay_apart(Path(r'{}') / 'runs')\n"
         "import subprocess, sys\n"
         "own = 'from IPython.paths import get_ipython_dir; print(get_ipython_dir())'\n"
         "subprocess.run([sys.executable, '-c', own], check=True)"
     )
     command = [sys.executable, "-c", code.format(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.strip() == str(tmp_path / "runs" / ".cache" / "ipython")
+    assert done.stdout.strip() == str(tmp_path / "runs" / ".ipython")
     assert done.stderr == ""
 
 

@@ -119,13 +119,13 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     low, high, NaN where all have it or none. values: `evidence.read_values`.
 
     Then, of the examples with this outcome, the shares whose text names the target, and a title of
-    the history: columns NAMES_TARGET, NAMES_SEEN; NaN without any.
+    the history: columns NAMES_TARGET, NAMES_SEEN; NaN without any, or where it was not measured.
     """
     rows = []
     values = plain_runs(values)
     example = ["dataset", "run", "example"]
     named = {
-        what: values[(values.what == what) & (values.value == 1)].set_index(example).index
+        what: values[values.what == what].set_index(example).value
         for what in (NAMES_TARGET, NAMES_SEEN)
     }
     outcome_rows = values[values.what.str.startswith(OUTCOME)]
@@ -137,7 +137,7 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
             ends = dict.fromkeys(ends, np.nan)
         row = {"dataset": dataset, "outcome": what.removeprefix(OUTCOME), "share": mean.value}
         these = group[group.value == 1].set_index(example).index
-        row |= {what: pd.Series(these.isin(those)).mean() for what, those in named.items()}
+        row |= {what: names_one.reindex(these).mean() for what, names_one in named.items()}
         rows.append(row | ends)
     columns = ["dataset", "outcome", "share", "low", "high", NAMES_TARGET, NAMES_SEEN]
     return pd.DataFrame(rows, columns=columns)
@@ -326,8 +326,12 @@ def sentences(
     parts = [
         f"{dataset}: {row.outcome} ({row.share:.0%}"
         + (f" [{row.low:.0%}, {row.high:.0%}]" if row.low == row.low else "")
-        + f"; of these texts {row[NAMES_TARGET]:.1%} name the target, "
-        f"{row[NAMES_SEEN]:.0%} a title of the history)"
+        + (
+            f"; of these texts {row[NAMES_TARGET]:.1%} name the target, "
+            f"{row[NAMES_SEEN]:.0%} a title of the history)"
+            if row[NAMES_SEEN] == row[NAMES_SEEN]
+            else ")"
+        )
         for dataset, group in misses.groupby("dataset", sort=False)
         for _, row in group.nlargest(1, "share").iterrows()
     ]

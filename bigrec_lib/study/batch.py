@@ -369,7 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     environment.settle()
-    environment.stay_apart(ROOT / "runs" / ".cache")
+    environment.stay_apart(ROOT / "runs")
     sys.modules.setdefault(GRAMMAR, None)  # type: ignore[arg-type]
     # kernels and further processes run this library, whichever one is installed
     path = [str(ROOT), os.environ.get("PYTHONPATH")]

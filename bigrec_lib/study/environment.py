@@ -32,13 +32,12 @@ def settle() -> None:
         os.environ.update(MEMORY)
 
 
-def stay_apart(folder: Path) -> None:
+def stay_apart(runs: Path) -> None:
     """Keep this process's children from the user's own settings of IPython, and, where the user's
-    caches cannot be written, let libraries keep theirs in `folder`. Matplotlib would warn of a new
+    caches cannot be written, let libraries keep theirs in `runs`. Matplotlib would warn of a new
     random folder in every notebook."""
-    ipython = folder / "ipython"
-    can_write(ipython)  # made here: IPython warns of a folder in a folder that is not there
-    os.environ["IPYTHONDIR"] = str(ipython)
+    os.environ["IPYTHONDIR"] = str(runs / ".ipython")  # IPython warns if its parent is missing
+    folder = runs / ".cache"
     home = Path(os.path.expanduser("~"))  # unlike Path.home(), no error for a user without one
     caches = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     if not (caches.is_absolute() and can_write(caches)):

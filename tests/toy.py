@@ -189,7 +189,9 @@ def results_of(project) -> dict[str, object]:
         shown = [*results.glob(f"notebooks/{job}"), *results.glob(f"site/**/{job}")]
         timed |= {path.relative_to(results).as_posix() for path in shown}
     timed |= {f"figures/{name}.png" for name in ("cheaper_grounding", "cost", "sample_selection")}
-    timed |= {f"tables/{name}.csv" for name in ("grounders", "searches", "training_seconds")}
+    timed |= {
+        f"tables/{name}.csv" for name in ("grounders", "rivals", "searches", "training_seconds")
+    }
     timed |= {f"tables/cost{suffix}" for suffix in (".csv", ".md", ".tex")}
     timed |= {f"tables/sample_selection{suffix}" for suffix in (".csv", ".md", ".tex")}
     files = [path for path in sorted(results.rglob("*")) if path.is_file()]

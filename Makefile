@@ -44,7 +44,7 @@ api: .venv/ready  ## the library's reference from its docstrings, in runs/api/in
 test: lint  ## lint, then every test and doctest, with the branch coverage of bigrec_lib/method
 	@HF_HUB_OFFLINE=1 python -m pytest -n 2 --cov --cov-report=term
 
-fast: lint  ## lint, then the tests that take no more than some seconds each
+fast: lint  ## lint, then the tests that take no more than a few seconds each
 	@HF_HUB_OFFLINE=1 python -m pytest -m "not slow"
 
 faults: .venv/ready  ## kill, starve and block the toy study at FAULTS random moments (minutes)

@@ -11,7 +11,7 @@ import pytest
 import toy_results
 from PIL import Image
 
-from bigrec_lib.findings import analyses, evidence, methods, worked
+from bigrec_lib.findings import analyses, evidence, methods, sizes, worked
 from bigrec_lib.study import results
 from bigrec_lib.study.parameters import NOTEBOOKS
 from bigrec_lib.study.parameters_analyses import Analysis
@@ -295,6 +295,12 @@ def test_a_larger_llm_that_hits_more_is_found_to(whole, bare):
     across = table(whole, "llm_size", "llm_spaces").set_index(["lm", "space"])
     assert across.ndcg.loc["large", "large"] == pytest.approx(ndcg, abs=2e-9)
     assert set(across.index) == {(a, b) for a in ("study", "large") for b in ("study", "large")}
+    scores = evidence.read_scores(whole / "results" / "toy")
+    main = evidence.main_sizes(scores)
+    smaller = scores[scores.embedded_by != ""].assign(n_train=64)
+    pd.testing.assert_frame_equal(
+        sizes.spaces(pd.concat([scores, smaller]), main), sizes.spaces(scores, main)
+    )
     pair = table(whole, "llm_size", "llm_agreement").iloc[0]
     assert {pair.lm, pair.against} == {"study", "large"} and 0 < pair.overlap < 1
     assert table(bare, "llm_size", "llms").tuned.tolist() == [True]

@@ -252,6 +252,8 @@ def test_table_figure_and_sentences(worlds):
     assert (few.n_likelihood == 7).all() and (few.n == N).all()
     bands = choices.bands(ranks, likely)
     assert (bands.draws == 10).all() and (bands.low < bands.high).all()
+    single = choices.bands(ranks[ranks.draw == 0], likely[likely.draw == 0])
+    assert (single.draws == 1).all() and (single.low == single.high).all()
     figure = figures_selection.quality(found, bands)
     assert len(figure.axes) == 2
     figures_selection.overlap(choices.overlaps(chosen()))

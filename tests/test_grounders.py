@@ -6,12 +6,28 @@ import pytest
 
 from bigrec_lib.findings import claims, grounders, methods, rules, significance, sizes
 from bigrec_lib.method import cheaper, finders
+from bigrec_lib.study import row_keys
 from bigrec_lib.study.row_keys import KEYS
 
 TARGETS = np.array([0, 1, 2, 3])
 USERS = np.arange(4)
 EXACT = np.array([[0, 9], [8, 1], [2, 9], [8, 9]])  # NDCG 1, 1 / log2(3), 1, 0
 SECOND = 1 / np.log2(3)
+
+
+def test_ways_are_those_of_the_tuned_llm():
+    run = KEYS | {"dataset": "d", "run": "n16-s0", "n_train": 16, "example": 0}
+    rows = [
+        run | {"method": "bigrec"},
+        run | {"method": "bigrec-grams"},
+        run | {"method": "popularity"},
+        run | {"method": "bigrec", "constrained": True},
+        run | {"method": "bigrec", "n_train": 0, "run": "n0-s0"},
+        run | {"method": "bigrec", "setting": row_keys.SHUFFLED},
+    ]
+    found = grounders.variants(pd.DataFrame(rows))
+    assert sorted(found.method) == ["bigrec", "bigrec-constrained", "bigrec-grams"]
+    assert set(found.method.cat.categories) == set(found.method)
 
 
 def test_quality_by_hand():

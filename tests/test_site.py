@@ -228,7 +228,7 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
 def written(estimate, low, high, rule="better", metric="NDCG@20", guards="", reason=""):
     """A row of claims.csv, as pandas reads it."""
     values = {"estimate": estimate, "low": low, "high": high, "rule": rule, "metric": metric}
-    empty = dict.fromkeys(("claim", "dataset", "statement", "where"), "")
+    empty = dict.fromkeys(("claim", "dataset", "statement", "where"), "") | {"seeds": 3, "n": 90}
     rest = {"verdict": rules.DEMONSTRATION, "corrected": 1.0, "guards": guards, "reason": reason}
     return next(pd.DataFrame([empty | rest | values]).itertuples())
 
@@ -264,7 +264,8 @@ def test_a_guard_counts_where_it_keeps_a_row_from_being_decided(guard):
     ]
     for order in ([0, 1], [1, 0]):
         cell = front.cell([front.row_of(n, given[n]) for n in order], "", "")
-        assert (cell.row.number, cell.row.unmet) == ((1, "a + b") if guard else (0, ""))
+        failing = bad.partition(", p = ")[0].replace("-", "−")
+        assert (cell.row.number, cell.row.unmet) == ((1, failing) if guard else (0, ""))
         assert cell.row.standing == pytest.approx(-2 if guard else 4, abs=0.1)
 
 
@@ -295,7 +296,7 @@ def level(dataset="a", **changes):
 
 def test_the_result_in_short_follows_the_numbers():
     run, result = summary.opening([level()], "tiny-llm")
-    assert run.startswith("LLM: tiny-llm. A: 128 samples, 1 seed, 150 test examples.")
+    assert run.startswith("LLM: tiny-llm. a: 128 samples, 1 seed, 150 test examples.")
     assert "nothing is decided: " in run
     assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere is it shown" in result
     assert result.endswith("below that of the best model without an LLM on a (0.0070 and 0.0120).")
@@ -305,31 +306,65 @@ def test_the_result_in_short_follows_the_numbers():
     assert "better than other users on a: a personal gain." in result
     best = "that of the best model without an LLM on"
     said = f"above {best} a (0.0200 and 0.0120) and below {best} b (0.0070 and 0.0120)."
-    assert result.endswith(said) and doubts.startswith("C1 below compares with")
-    assert "have the time of the last history item" not in doubts and "Intervals" not in doubts
+    assert result.endswith(said) and doubts.startswith("C1 compares with")
+    assert "which came first" not in doubts and "Intervals" not in doubts
     run, _ = summary.opening([level(), level("b", samples=64, seeds=5)], "x")
     assert "b: 64 samples" in run and "nothing is decided on a: " in run
 
 
-def test_a_lead_that_rests_on_ties_or_on_few_hits_is_said_to():
+def test_a_lead_that_rests_on_some_targets_or_on_few_hits_is_said_to():
     better = {"bigrec": 0.02, "gain": summary.Interval(0.01, 0.005, 0.015), "hits": 1, "lists": 150}
-    lead = summary.Interval(-0.002, -0.005, 0.001)
-    untied = {"untied": 100, "untied_bigrec": 0.003, "untied_best": 0.005, "lead": lead}
-    _, _, doubts = summary.opening([level(**better, **untied), level("b", **untied)], "")
-    assert "On a 50 of 150 targets have the time of the last history item" in doubts
+    some = {"bigrec": 0.003, "best": 0.005, "lead": summary.Interval(-0.002, -0.005, 0.001)}
+    parts = {
+        "untied": summary.Part(examples=100, **some),
+        "cold": summary.Part(30, 0.01, 0.0, summary.Interval(0.01, 0.004, 0.016)),
+        "warm": summary.Part(examples=120, **some),
+    }
+    _, _, doubts = summary.opening([level(**better, parts=parts), level("b", parts=parts)], "")
+    assert "On a 50 of 150 targets have the same time as the last history item" in doubts
     assert "BIGRec has 0.0030 and Item kNN 0.0050, a difference of −0.0020 [−0.0050" in doubts
-    assert "On b" not in doubts and "there are fewer on a (0.7%)." in doubts
+    assert "On the 30 targets of a that do not occur in training the difference is +0.01" in doubts
+    assert "on those that do −0.0020 [−0.0050, +0.0010]." in doubts
+    assert "n b" not in doubts.partition("Intervals")[0] and "far fewer on a (0.7%)." in doubts
 
 
 def test_the_grid_has_every_claim_and_every_data_set():
-    claims = front.grid(
-        [row(rules.SUPPORTED), row(rules.OPEN, claim="X9", dataset="b")], ["a", "b"]
-    )
+    rows = [row(rules.SUPPORTED), row(rules.OPEN, claim="X9", dataset="b")]
+    claims = front.grid(rows, {"a": "", "b": ""})
     assert [claim.name for claim in claims] == [*questions.QUESTIONS, "X9"]
-    assert front.counts(claims) == {
-        rules.SUPPORTED: 1, rules.CONTRADICTED: 0, rules.OPEN: 1, rules.DEMONSTRATION: 0,
-        rules.MISSING: 2 * len(claims) - 2,
-    }  # fmt: skip
+    there = {(claim.name, name) for claim in claims for name, cell in claim.cells.items() if cell}
+    assert there == {("C1", "a"), ("X9", "b")}
+
+
+def test_what_was_found_is_listed_by_verdict_the_worst_first():
+    rows = [
+        *(row(rules.SUPPORTED, dataset=dataset) for dataset in "ab"),
+        row(rules.OPEN, dataset="b"),
+        row(rules.OPEN, dataset="c"),
+        *(row(verdict, claim="X9") for verdict in (rules.SUPPORTED, rules.CONTRADICTED)),
+        row(rules.MISSING, claim="X9", dataset="b"),
+        row(rules.DEMONSTRATION, claim="X9", dataset="c"),
+    ]
+    title = questions.QUESTIONS["C1"]
+    assert list(front.found(front.grid(rows, dict.fromkeys("abc", ""))).items()) == [
+        (rules.CONTRADICTED, ["X9 X9 (a)"]),
+        (rules.SUPPORTED, [f"C1 {title} (a)"]),
+        (front.IN_PART, [f"C1 {title} (b: 1 of 2 rows)"]),
+        (rules.OPEN, [f"C1 {title} (c)"]),
+    ]
+
+
+def test_a_cell_says_its_bound_its_size_if_unusual_and_the_guard_that_fails():
+    guards = "gain 0.0016 [0.0005, 0.0026], p = 0.0049; a − b -0.0023 [-0.0035, -0.0012], p = 0.2"
+    plain = written(0.1, 0.0, 0.2, guards=guards)._replace(statement="x − y")
+    shown = front.row_of(1, plain)
+    assert shown.compares("3 seeds, 90 examples") == "x − y, NDCG@20"
+    assert shown.compares("5 seeds, 90 examples") == "x − y, NDCG@20; 3 seeds, 90 examples"
+    failing = plain._replace(rule="no worse", reason=f"{claims.UNMET}a − b")
+    assert front.row_of(1, failing).compares("3 seeds, 90 examples") == (
+        "x − y, NDCG@20; no worse: above −30 %; "
+        "not shown to be above zero: a − b −0.0023 [−0.0035, −0.0012]"
+    )
 
 
 def test_numbers_of_a_row_are_those_of_the_file(results):
@@ -379,8 +414,10 @@ def test_levels_are_the_means_of_the_ranks(results):
     assert films.chance == pytest.approx(1600 * 20 / toy_results.ITEMS)
     clear = gain[plain.example % 4 > 0].groupby(plain.method).mean()  # as toy_results ties them
     best = max(others, key=means.__getitem__)
-    assert films.untied == 300 and films.untied_bigrec == pytest.approx(clear["bigrec"])
-    assert films.lead.mean == pytest.approx(clear["bigrec"] - clear[best])
+    untied = films.parts["untied"]
+    assert untied.examples == 300 and untied.bigrec == pytest.approx(clear["bigrec"])
+    assert untied.lead.mean == pytest.approx(clear["bigrec"] - clear[best])
+    assert films.parts["cold"].examples + films.parts["warm"].examples == films.examples
     expected = sum(1 / math.log2(place + 2) for place in range(20)) / toy_results.ITEMS
     assert films.random == pytest.approx(expected)
 

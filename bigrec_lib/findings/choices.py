@@ -325,7 +325,8 @@ def bands(ranks: pd.DataFrame, likely: pd.DataFrame) -> pd.DataFrame:
     for metric, frame in {NDCG: ranks, LIKELIHOOD: likely}.items():
         random_rows = frame[frame.arm == RANDOM]
         for (dataset, budget), group in random_rows.groupby(["dataset", "budget"], sort=False):
-            means = units(group, metric).mean(axis=1)
+            draws = group.pivot_table(metric, "draw", ["user", "example"]).dropna(axis=1)
+            means = draws.mean(axis=1)
             row = {"dataset": dataset, "budget": budget, "metric": metric, "draws": len(means)}
             rows.append(row | {"low": means.min(), "mean": means.mean(), "high": means.max()})
     return pd.DataFrame(rows, columns="dataset budget metric draws low mean high".split())
@@ -405,7 +406,7 @@ def sentences(rows: pd.DataFrame, arms: pd.DataFrame, spread: pd.DataFrame) -> l
 def counted(rows: pd.DataFrame) -> str:
     """How many comparisons were decided, and how."""
     if not len(rows):
-        return "There is no arm beside random, so nothing is compared."
+        return "There is no arm besides random, so nothing is compared."
     verdicts = rows.verdict.value_counts()
     if set(verdicts.index) <= {rules.DEMONSTRATION, rules.MISSING}:
         return (

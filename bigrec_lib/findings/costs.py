@@ -219,12 +219,14 @@ def sentences(costs: pd.DataFrame) -> list[str]:
             f"**{ratio:,.0f} times** as long as one of {name}, the conventional model on the same "
             f"samples with the highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {level})."
         )
-        for cost, expense in {"seconds": "training", "p50": "a request"}.items():
+        for cost, expense in {"seconds": "training time", "p50": "request time"}.items():
             on_front = front(group, cost)
             word = "lies" if on_front[rows.index[0]] else "does not lie"
-            lines.append(f"- {dataset}: BIGRec **{word}** on the front of NDCG@20 over {expense}.")
+            lines.append(
+                f"- {dataset}: BIGRec **{word}** on the front of NDCG@20 against {expense}."
+            )
         if rival.seconds == rival.seconds and bigrec.seconds == bigrec.seconds:
-            lines.append(f"- {dataset}: beside BIGRec, {name} {break_even(rival, bigrec)}.")
+            lines.append(f"- {dataset}: compared with BIGRec, {name} {break_even(rival, bigrec)}.")
     return lines
 
 

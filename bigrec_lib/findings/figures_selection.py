@@ -36,7 +36,7 @@ def look(arm: str) -> tuple[Colour, str]:
 def quality(table: pd.DataFrame, bands: pd.DataFrame) -> plt.Figure:
     """Each endpoint over the seconds of choosing and tuning, a row a data set.
 
-    table: `choices.table`; bands: `selection.bands`. A budget's markers are filled or hollow; its
+    table: `choices.table`; bands: `choices.bands`. A budget's markers are filled or hollow; its
     band is where single random draws lie. Bars are 95 % intervals of the difference to random
     samples, about the arm's mean.
     """

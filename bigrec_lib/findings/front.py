@@ -11,6 +11,7 @@ import pandas as pd
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence, making, rules, summary, worked
+from bigrec_lib.findings.alts import counted, listed
 from bigrec_lib.findings.claims import UNMET
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.questions import QUESTIONS
@@ -28,21 +29,28 @@ WEAKEST_FIRST = (
     rules.SUPPORTED,
     rules.MISSING,
 )
+IN_PART = "supported in part"
+FOUND = (rules.CONTRADICTED, rules.SUPPORTED, IN_PART, rules.OPEN)
 READING = (
-    "A claim has several rows a data set. The cell shows the row that is worst for the claim among "
-    "those that could be judged, and names its comparison. Contradicted comes before not decided, "
-    "not decided before supported, so “supported” means that every judged row is. Of rows with the "
-    "same verdict it is the one whose estimate lies furthest on the wrong side of its rule's "
-    "bound, or least far on the right side, counted in half intervals; where a guard alone keeps a "
-    "row from being decided, the guard counts in the same way, and the cell names it. “2 of 4 "
-    "rows”: the data of the others is missing; the cell is “missing” only where no row could be "
-    "judged. “2 supported”: so many rows are, although the cell is not. A guard is a second "
-    "difference that must be above zero as well, so that a random or impersonal list cannot pass. "
-    "The estimate stands with its 95 % interval; the arrow says whether that interval lies above "
-    "zero (↑), below (↓), or holds it (↔). An arrow is no verdict: that needs the corrected "
-    "p-value and the guards as well. Where nothing differs, or one side has no hit, there is no "
-    "interval."
+    "A claim is tried by several comparisons on each data set, its rows. A cell shows the row that "
+    "is worst for the claim, with a 95 % interval over seeds and users and an arrow: the interval "
+    "lies above zero (↑), below (↓), or holds it (↔). A verdict takes more than an arrow: p-values "
+    "are corrected for all rows of a claim, and guards, differences that must be above zero as "
+    "well, keep random or impersonal lists from passing."
 )
+CHOICE = (
+    "The worst row: contradicted comes before not decided, not decided before supported, so "
+    "“supported” means that every judged row is. Of rows with the same verdict it is the one whose "
+    "estimate, or failing guard, lies furthest on the wrong side of its bound, or least far on the "
+    "right side, counted in half intervals. “2 of 4 rows”: the others lack data. “2 supported”: so "
+    "many rows are, although the cell is not. Where nothing differs, or one side has no hit, there "
+    "is no interval."
+)
+BOUNDS = {
+    "no worse": f"no worse: above {MINUS}{rules.SAME:.0%}".replace("%", " %"),
+    "flat": f"flat: within ±{rules.FLAT:.0%}".replace("%", " %"),
+}
+"""Rule -> what a row by it has to reach; the others have to be above zero."""
 MEASURES = {
     f"HR@{metrics.HIT}": f"share of lists with the truth among the first {metrics.HIT}",
     f"NDCG@{metrics.HIT}": "1 for a list with the truth at its top, less the further down it "
@@ -63,14 +71,17 @@ NO_HIT = "too few hits: one side has none"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of claims.csv as a reader sees it. where: 'page#cell' of its evidence; standing: how
-    far the estimate and its guards are on the claim's side of their bounds (`standing_of`)."""
+    """One row of claims.csv as a reader sees it. size: its seeds and test examples; where:
+    'page#cell' of its evidence; standing: how far the estimate and its guards are on the claim's
+    side of their bounds (`standing_of`)."""
 
     number: int
     claim: str
     dataset: str
     statement: str
     metric: str
+    rule: str
+    size: str
     verdict: str
     arrow: str
     value: str
@@ -82,16 +93,27 @@ class Row:
 
     @property
     def unmet(self) -> str:
-        """The guard that keeps a row from being decided; '' where none does."""
-        return self.reason.partition(UNMET)[2]
+        """The guard that keeps a row from being decided, with its interval; '' where none does."""
+        name = self.reason.partition(UNMET)[2]
+        guards = [text.partition(", p = ")[0] for text in self.guards.split("; ")]
+        return next((guard for guard in guards if name and guard.startswith(name)), name)
+
+    def compares(self, usual: str) -> str:
+        """What a row compares, by which measure and bound, on what if it is not as `usual`, and the
+        guard that fails."""
+        parts = [f"{self.statement}, {self.metric}", BOUNDS.get(self.rule, "")]
+        parts += [self.size] * (self.size != usual)
+        parts += [f"not shown to be above zero: {self.unmet}"] * bool(self.unmet)
+        return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A claim on a data set: the row that stands for all, and how many rows there are, could not
-    be judged, and are supported."""
+    """A claim on a data set: the row that stands for all, what it compares, and how many rows there
+    are, could not be judged, and are supported."""
 
     row: Row
+    compares: str
     rows: int
     missing: int
     supported: int
@@ -141,6 +163,8 @@ def row_of(n: int, row) -> Row:
         dataset=row.dataset,
         statement=row.statement,
         metric=row.metric,
+        rule=row.rule,
+        size=size_of(row.seeds, row.n) if row.n == row.n else "",
         verdict=row.verdict,
         arrow=arrow,
         value=value_of(row),
@@ -150,6 +174,11 @@ def row_of(n: int, row) -> Row:
         where=row._asdict()["where"],
         standing=standing_of(row),
     )
+
+
+def size_of(seeds: float, examples: float) -> str:
+    """On how much a row rests, in words."""
+    return f"{counted(int(seeds), 'seed')}, {examples:,.0f} examples"
 
 
 def value_of(row) -> str:
@@ -198,23 +227,34 @@ def spread(row) -> bool:
     return row.high - row.low > WIDTH
 
 
-def grid(rows: list[Row], columns: list[str]) -> list[Claim]:
-    """Every claim of QUESTIONS, then any other that has rows; columns: the data sets."""
+def grid(rows: list[Row], columns: dict[str, str]) -> list[Claim]:
+    """Every claim of QUESTIONS, then any other that has rows; columns: data set -> its usual size,
+    as `size_of` words it, or ''."""
     names = [*QUESTIONS, *dict.fromkeys(row.claim for row in rows if row.claim not in QUESTIONS)]
     return [
-        Claim(name, QUESTIONS.get(name, name), {d: cell(rows, name, d) for d in columns})
+        Claim(
+            name,
+            QUESTIONS.get(name, name),
+            {dataset: cell(rows, name, dataset, usual) for dataset, usual in columns.items()},
+        )
         for name in names
     ]
 
 
-def cell(rows: list[Row], claim: str, dataset: str) -> Cell | None:
-    """The cell of a claim on a data set, as READING says; None without a row."""
+def cell(rows: list[Row], claim: str, dataset: str, usual: str = "") -> Cell | None:
+    """The cell of a claim on a data set, as CHOICE says; None without a row."""
     group = [row for row in rows if (row.claim, row.dataset) == (claim, dataset)]
     if not group:
         return None
     worst = min(group, key=lambda row: (WEAKEST_FIRST.index(row.verdict), row.standing))
     verdicts = [row.verdict for row in group]
-    return Cell(worst, len(group), verdicts.count(rules.MISSING), verdicts.count(rules.SUPPORTED))
+    return Cell(
+        row=worst,
+        compares=worst.compares(usual),
+        rows=len(group),
+        missing=verdicts.count(rules.MISSING),
+        supported=verdicts.count(rules.SUPPORTED),
+    )
 
 
 def judged(claim: Claim) -> bool:
@@ -222,14 +262,32 @@ def judged(claim: Claim) -> bool:
     return any(entry and entry.row.verdict != rules.MISSING for entry in claim.cells.values())
 
 
-def counts(claims: list[Claim]) -> dict[str, int]:
-    """Verdict -> cells of the grid; a cell without a row is missing."""
-    cells = [entry for claim in claims for entry in claim.cells.values()]
-    verdicts = [entry.row.verdict if entry else rules.MISSING for entry in cells]
-    return {verdict: verdicts.count(verdict) for verdict in ORDER}
+def found(claims: list[Claim]) -> dict[str, list[str]]:
+    """Each of FOUND -> the claims that have this verdict, and where; without those that none has.
+
+    What is not decided though some of its rows are supported is supported in part.
+    """
+    said: dict[str, list[str]] = {}
+    for verdict in FOUND:
+        for claim in claims:
+            cells = [(name, entry) for name, entry in claim.cells.items() if entry]
+            where = [place(name, entry) for name, entry in cells if in_short(entry) == verdict]
+            if where:
+                said.setdefault(verdict, []).append(f"{claim.name} {claim.title} ({listed(where)})")
+    return said
 
 
-ORDER = (rules.SUPPORTED, rules.CONTRADICTED, rules.OPEN, rules.DEMONSTRATION, rules.MISSING)
+def in_short(entry: Cell) -> str:
+    """The verdict of a cell, one of FOUND where it is decided or open."""
+    in_part = entry.row.verdict == rules.OPEN and entry.better
+    return IN_PART if in_part else entry.row.verdict
+
+
+def place(dataset: str, entry: Cell) -> str:
+    """A data set, with how many rows are supported if only some are."""
+    if in_short(entry) != IN_PART:
+        return dataset
+    return f"{dataset}: {entry.better} of {counted(entry.rows, 'row')}"
 
 
 def datasets(folder: Path, rows: list[Row]) -> dict[str, str]:
@@ -257,18 +315,20 @@ def contents(folder: Path) -> dict:
         gaps += [f"a {kind}" for kind in ("hit", "near miss", "failure") if kind not in kinds]
     if not (folder / "figures" / "overall.png").exists():
         gaps.append("the figure of all methods (07_overall_performance)")
-    claims = grid(rows, list(domains))
+    sizes = {each.dataset: size_of(each.seeds, each.examples) for each in page["levels"]}
+    claims = grid(rows, {dataset: sizes.get(dataset, "") for dataset in domains})
     judged_claims = [claim for claim in claims if judged(claim)]
     return page | {
         "rows": rows,
         "domains": domains,
         "claims": judged_claims,
         "waiting": [claim for claim in claims if claim not in judged_claims],
-        "counts": counts(judged_claims),
+        "found": found(judged_claims),
         "code": making.code_of(folder),
         "lacks": gaps,
         "measures": MEASURES,
         "reading": READING,
+        "choice": CHOICE,
         "meanings": MEANINGS,
         "hit": metrics.HIT,
         "near": metrics.NEAR,

@@ -180,8 +180,9 @@ def variants(rows: pd.DataFrame) -> pd.DataFrame:
     rows: with the columns of `row_keys.KEYS` and method, such as ranks.
     """
     sizes = evidence.main_sizes(rows)
-    ways = rows[rows.method.isin((EXACT, *CHEAPER)) | rows.constrained]
-    return evidence.variants(ways, sizes)
+    ways = evidence.variants(rows[rows.method.isin((EXACT, *CHEAPER)) | rows.constrained], sizes)
+    ways = ways[ways.method.isin((EXACT, *CHEAPER, CONSTRAINED))]
+    return ways.assign(method=ways.method.cat.remove_unused_categories())
 
 
 def published_seconds(folder: Path) -> pd.DataFrame:

@@ -194,6 +194,7 @@ def spaces(ranks: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     plain = spoken(ranks, sizes)
     native = plain[plain.tuned].assign(space=lambda frame: frame.lm)
     foreign = ranks[(ranks.embedded_by != "") & (ranks.method == "bigrec")]
+    foreign = foreign[foreign.n_train == foreign.dataset.map(sizes)]
     foreign = foreign.assign(lm=foreign.lm.replace("", OWN), space=foreign.embedded_by)
     rows = []
     for (dataset, writer), group in foreign.groupby(["dataset", "lm"], sort=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -27,14 +27,24 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
+class Part:
+    """BIGRec beside the best model without an LLM on some of a data set's test examples: how many,
+    mean NDCG@20 of both, and their difference."""
+
+    examples: int
+    bigrec: float
+    best: float
+    lead: Interval
+
+
+@dataclass(frozen=True)
 class Level:
     """What BIGRec reached on a data set, beside other values; NaN where one is missing.
 
     bigrec, best_value, random: mean NDCG@20 of BIGRec, of the best model without an LLM, and as
     expected of a random order. hits: how many of `lists` have the truth among the first 20; chance:
-    how many would by chance. gain: personal, in NDCG@20, with its 95 % interval. untied: how many
-    targets do not have the time of the last history item; on those `untied_bigrec`,
-    `untied_best` and their difference `lead`.
+    how many would by chance. gain: personal, in NDCG@20, with its 95 % interval. parts: what both
+    have on each of `leaderboard.kinds`.
     """
 
     dataset: str
@@ -49,10 +59,7 @@ class Level:
     lists: int
     chance: float
     gain: Interval
-    untied: int = 0
-    untied_bigrec: float = math.nan
-    untied_best: float = math.nan
-    lead: Interval = NO_GAIN
+    parts: dict[str, Part] = field(default_factory=dict)
 
 
 def number(value: float, relative: bool = False) -> str:
@@ -87,10 +94,7 @@ def levels(folder: Path) -> list[Level]:
         best = str(others.idxmax()) if len(others) else ""
         bigrec = group[group.method == "bigrec"]
         gain = gains[(gains.dataset == dataset) & (gains.n_train == size)]
-        untied = leaderboard.kinds(str(dataset), items, examples).get("untied", [])
-        clear = group[group.example.isin(untied)]
-        clear_means = clear.groupby("method").ndcg.mean()
-        lead = difference(clear, "bigrec", best)
+        kinds = leaderboard.kinds(str(dataset), items, examples)
         results.append(
             Level(
                 dataset=str(dataset),
@@ -105,13 +109,25 @@ def levels(folder: Path) -> list[Level]:
                 lists=len(bigrec),
                 chance=len(bigrec) * by_chance(metrics.hr, items, str(dataset)),
                 gain=analyses.mean_of_rows(gain, "gain").interval if len(gain) else NO_GAIN,
-                untied=len(untied),
-                untied_bigrec=float(clear_means.get("bigrec", math.nan)),
-                untied_best=float(clear_means.get(best, math.nan)),
-                lead=lead.interval if lead else NO_GAIN,
+                parts={
+                    kind: part_of(group[group.example.isin(chosen)], best)
+                    for kind, chosen in kinds.items()
+                },
             )
         )
     return results
+
+
+def part_of(scores: pd.DataFrame, best: str) -> Part:
+    """What BIGRec and the best model without an LLM have on some examples; NaN where one lacks."""
+    means = scores.groupby("method").ndcg.mean()
+    lead = difference(scores, "bigrec", best)
+    return Part(
+        examples=scores.example.nunique(),
+        bigrec=float(means.get("bigrec", math.nan)),
+        best=float(means.get(best, math.nan)),
+        lead=lead.interval if lead else NO_GAIN,
+    )
 
 
 def by_chance(metric, items: dict[str, pd.DataFrame], dataset: str) -> float:
@@ -143,11 +159,10 @@ def opening(results: list[Level], llm: str) -> list[str]:
         return []
     sizes = {level.dataset: f"{level.samples:,} samples, {counted(level.seeds, 'seed')}, "
              f"{level.examples:,} test examples" for level in results}  # fmt: skip
-    same = len(set(sizes.values())) == 1
-    run = f"{results[0].dataset if len(results) == 1 else 'each data set'}: {min(sizes.values())}"
-    if not same:
-        run = "; ".join(f"{name}: {size}" for name, size in sizes.items())
-    lines = [f"LLM: {llm}. {run[0].upper()}{run[1:]}." if llm else f"{run[0].upper()}{run[1:]}."]
+    run = "; ".join(f"{name}: {size}" for name, size in sizes.items())
+    if len(results) > 1 and len(set(sizes.values())) == 1:
+        run = f"Each data set: {min(sizes.values())}"
+    lines = [f"LLM: {llm}. {run}." if llm else f"{run}."]
     undecided = [level.dataset for level in results if level.seeds < rules.SEEDS]
     if undecided:
         where = "" if len(undecided) == len(results) else f" on {listed(undecided)}"
@@ -162,7 +177,8 @@ def opening(results: list[Level], llm: str) -> list[str]:
     ]
     sentence = f"BIGRec has the truth among its first 20 in {listed(hits)}."
     result = " ".join(filter(None, [sentence, fit_of_lists(results), beside_the_best(results)]))
-    doubts = " ".join(filter(None, [*without_ties(results), rivals(results), few_hits(results)]))
+    leads = [level for level in results if level.bigrec > level.best_value]
+    doubts = " ".join(filter(None, [*map(where_it_leads, leads), rivals(leads), few_hits(results)]))
     return [*lines, result, *[doubts] * bool(doubts)]
 
 
@@ -188,27 +204,33 @@ def few_hits(results: list[Level]) -> str:
         return ""
     return (
         "Intervals were tried on simulated studies with hits in 2 to 5 % of the lists; there are "
-        f"fewer on {listed(shares)}."
+        f"far fewer on {listed(shares)}."
     )
 
 
-def rivals(results: list[Level]) -> str:
-    """With whom C1 compares, where BIGRec is above the best model without an LLM."""
-    if not any(level.bigrec > level.best_value for level in results):
-        return ""
-    return "C1 below compares with the model that validation prefers, which may be another."
+def rivals(leads: list[Level]) -> str:
+    """With whom C1 compares; '' if BIGRec is nowhere above the best model without an LLM."""
+    return "C1 compares with the model that validation prefers; its cells name it." * bool(leads)
 
 
-def without_ties(results: list[Level]) -> list[str]:
-    """What is left where the order of target and history says something, if BIGRec leads."""
-    return [
-        f"On {level.dataset} {level.examples - level.untied:,} of {level.examples:,} targets have "
-        "the time of the last history item, so that their order says nothing. On the others BIGRec "
-        f"has {level.untied_bigrec:.4f} and {level.best} {level.untied_best:.4f}, a difference of "
-        f"{signed(level.lead)}."
-        for level in results
-        if level.bigrec > level.best_value and 0 < level.untied < level.examples
-    ]
+def where_it_leads(level: Level) -> str:
+    """On which targets BIGRec is above the best model without an LLM, if it is on the whole."""
+    sentences = []
+    clear = level.parts.get("untied")
+    if clear and 0 < clear.examples < level.examples:
+        sentences.append(
+            f"On {level.dataset} {level.examples - clear.examples:,} of {level.examples:,} targets "
+            "have the same time as the last history item, so which came first is unknown. On the "
+            f"others BIGRec has {clear.bigrec:.4f} and {level.best} {clear.best:.4f}, a difference "
+            f"of {signed(clear.lead)}."
+        )
+    cold, warm = level.parts.get("cold"), level.parts.get("warm")
+    if cold and warm and 0 < cold.examples < level.examples:
+        sentences.append(
+            f"On the {cold.examples:,} targets of {level.dataset} that do not occur in training "
+            f"the difference is {signed(cold.lead)}, on those that do {signed(warm.lead)}."
+        )
+    return " ".join(sentences)
 
 
 def beside_the_best(results: list[Level]) -> str:

@@ -90,7 +90,7 @@ class Selection(Part):
     An arm that draws gets every draw with the first `seeds_a_draw` seeds, any other all seeds.
     """
 
-    arms: list[Arm] = Field(default=[], description="ways to choose, beside random")
+    arms: list[Arm] = Field(default=[], description="ways to choose, besides random")
     budgets: list[Count] = Field(min_length=1, description="numbers of samples")
     draws: Count = Field(default=3, description="of an arm that draws, but random")
     random_draws: Count = Field(default=10, description="of random: the band of chance")

@@ -29,15 +29,8 @@ def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
 
 def relative_gain(group: pd.DataFrame, method: str, against: str) -> Interval:
     """Mean NDCG@20 of `method` / that of `against` - 1 with its interval; NaN if there is none."""
-    missing = Interval(*[float("nan")] * 3)
-    if not {method, against} <= set(group.method.unique()):
-        return missing
-    tables = significance.crossed(group[group.method.isin((method, against))], "ndcg")
-    base = tables[against].to_numpy()
-    if not base.sum() > 0:
-        return missing
-    parts = np.stack([tables[method].to_numpy() - base, base])
-    return significance.ratio_of(parts, significance.users_of(tables[method])).interval
+    mean = claims.relative(group, method, against)
+    return mean.interval if mean else Interval(*[float("nan")] * 3)
 
 
 def points(test: pd.DataFrame) -> pd.DataFrame:

@@ -84,9 +84,9 @@ def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
 
 def table(costs: pd.DataFrame, quality: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     """Quality beside cost: the rows of `quality` that were measured, and models on all samples
-    whose training was timed; without a measurement, every row whose training was timed.
+    whose training was timed.
 
-    costs: `published`; quality: `levels`; seconds: `trained`. Requests were measured of models on
+    costs: `published`; quality: `levels`; seconds: `trained`. Requests were timed only for models on
     the few samples. The cached and the constrained BIGRec were tuned as BIGRec is, and the ranks of
     the cached one are BIGRec's. Rows of a data set stand together.
     """
@@ -97,10 +97,8 @@ def table(costs: pd.DataFrame, quality: pd.DataFrame, seconds: pd.DataFrame) -> 
     frame = pd.concat([quality, cached])
     frame = frame.merge(pd.concat([seconds, *variants]), "left", on=KEY)
     frame = frame.merge(costs.assign(samples="few"), "left", on=KEY)
-    measured = frame.seconds.notna()
-    if "p50" in frame:
-        learn_all = (frame.samples == "all") & frame.dataset.isin(costs.dataset)
-        measured = frame.p50.notna() | (measured & learn_all)
+    learn_all = (frame.samples == "all") & frame.dataset.isin(costs.dataset)
+    measured = frame.p50.notna() | (frame.seconds.notna() & learn_all)
     order = {name: place for place, name in enumerate(quality.dataset.unique())}
     places = frame.dataset.map(order)[measured].sort_values(kind="stable")
     return frame.loc[places.index].reset_index(drop=True)
@@ -117,7 +115,7 @@ def fronts(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def said_of(costs: pd.DataFrame) -> list[str]:
-    """What 17 is about and a study has not measured, and how it would. costs: `table`."""
+    """What 17 reports but a study has not measured, and how to get it. costs: `table`."""
     missing = []
     if "joules" not in costs or costs.joules.isna().all():
         missing.append("missing: energy (no counter could be read on this machine)")

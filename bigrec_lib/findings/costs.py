@@ -86,9 +86,9 @@ def table(costs: pd.DataFrame, quality: pd.DataFrame, seconds: pd.DataFrame) -> 
     """Quality beside cost: the rows of `quality` that were measured, and models on all samples
     whose training was timed.
 
-    costs: `published`; quality: `levels`; seconds: `trained`. Requests were timed only for models on
-    the few samples. The cached and the constrained BIGRec were tuned as BIGRec is, and the ranks of
-    the cached one are BIGRec's. Rows of a data set stand together.
+    costs: `published`; quality: `levels`; seconds: `trained`. Requests were timed only for models
+    on the few samples. The cached and the constrained BIGRec were tuned as BIGRec is, and the ranks
+    of the cached one are BIGRec's. Rows of a data set stand together.
     """
     quality = quality[quality.method != "bigrec-cached"]
     tuned = seconds[seconds.method == "bigrec"]

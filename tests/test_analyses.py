@@ -1,5 +1,6 @@
 """The analyses on a whole toy study and on a bare one: verdicts and gaps."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -354,3 +355,23 @@ def test_leaving_the_history_out_is_compared_in_pairs(whole):
         (found.unseen - found.plain).tolist(),
         abs=2e-9,  # tables have nine digits
     )
+
+
+def test_other_settings_of_a_joint_model_are_said(tmp_path):
+    plain = dict.fromkeys(analyses.TUNED_WITH, 2) | {"target_modules": ["q", "v"]}
+    tunings = {
+        "a": plain | {"dataset": "a", "also": [], "learn_prompt": True, "target_modules": ["all"]},
+        "b": plain | {"dataset": "b", "also": []},
+        "joint": plain | {"dataset": "a", "also": ["b"]},
+        "tried": plain | {"dataset": "b", "also": [], "rank": 4},
+    }
+    jobs = {
+        name: {"notebook": "02_tune_llm", "parameters": tuning,
+               "keys": KEYS | {"setting": "tried" * (name == "tried")}}
+        for name, tuning in tunings.items()
+    }  # fmt: skip
+    (tmp_path / "manifests.json").write_text(json.dumps({"jobs": jobs, "files": {}}))
+    assert analyses.joint_settings(tmp_path) == [
+        "The joint model was tuned with other settings than that of a (target modules q v, not "
+        "all; learn prompt 2, not True), so the samples are not all that they differ in."
+    ]

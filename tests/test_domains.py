@@ -129,35 +129,67 @@ def test_a_study_without_conventional_models_says_what_is_missing():
     assert decided.verdict.tolist() == ["supported", "missing"]
 
 
-def test_bins_points_and_words_follow_the_numbers():
-    ranks, valid, _, known = world("planted")
+NO_ORDER = domains.by_order(*world("planted")[:2], {}, {}, {})
+
+
+def said_of(ranks, valid, gains, known, orders=NO_ORDER):
+    points = domains.points(ranks, valid, known)
+    model = domains.model(ranks, valid, gains, known)
     binned = domains.binned(ranks, valid, known)
-    found = binned.set_index(["trait", "bin"])
+    return "\n".join(domains.sentences(points, model, binned, orders))
+
+
+def test_bins_points_and_words_follow_the_numbers():
+    ranks, valid, gains, known = world("planted")
+    found = domains.binned(ranks, valid, known).set_index(["trait", "bin"])
     pairs = ranks.pivot_table(index=["seed", "example"], columns="method", values="ndcg")
     there = pairs.index.get_level_values("example") % 2 == 1
     apart = (pairs["bigrec"] - pairs["item-knn"])[there].mean()
     assert found.difference["continuity", 2] == pytest.approx(apart)
     assert found.n["continuity", 2] == N / 2
-    points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
-    said = "\n".join(domains.sentences(points, model, binned))
+    said = said_of(ranks, valid, gains, known)
     assert said.count("BIGRec **gains** on d") == 2 and "50% of a target's words" in said
-    ranks, valid, _, known = world("random")
-    binned = domains.binned(ranks, valid, known)
-    points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
-    said = "\n".join(domains.sentences(points, model, binned))
+    said = said_of(*world("random"))
     assert "is **behind** Item kNN, by 0." in said and "by -" not in said
 
 
-def test_where_nobody_hits_a_new_target_nothing_is_said_of_them():
+@pytest.mark.parametrize("kind", ["random", "shuffled"])
+def test_a_gain_that_is_not_personal_is_none(kind):
+    ranks, valid, gains, known = world(kind)
+    model = domains.model(ranks, valid, gains, known)
+    assert (model.low > 0).all() and (model.p > 0.05).all()
+    said = said_of(ranks, valid, gains, known)
+    assert "gains" not in said and said.count("is not shown to gain or lose on d") == 2
+
+
+def test_slopes_are_given_for_targets_that_are_known_to_come_later():
+    """Item 0 is warm; ties are where titles carry on and are not new, and two of three others."""
     ranks, valid, _, known = world("planted")
+    tied = (known["d"].continuity == 1).to_numpy() & (np.arange(N) % 3 > 0)
+    items = {"d": pd.DataFrame({"item": [0], "title_group": [0], "train_count": [5]})}
+    examples = {"d": pd.DataFrame({"example": np.arange(N), "target": 0, "tied": tied})}
+    found = domains.by_order(ranks, valid, items, examples, known)
+    values = found.set_index(["trait", "targets"])
+    apart = domains.apart(ranks, "item-knn").to_numpy().mean(0)
+    continuity = known["d"].continuity.to_numpy(float)
+    for targets, mask in {"all": tied | ~tied, "untied": ~tied}.items():
+        wanted = np.polyfit(continuity[mask], apart[mask], 1)[0]
+        assert values.slope["continuity", targets] == pytest.approx(wanted)
+        assert values.n["continuity", targets] == mask.sum()
+    assert ("continuity", "tied") not in values.index  # all of them carry on
+    lines = domains.known_order(found)
+    assert len(lines) == 2 and f"on the {(~tied).sum()} of {N} that are known to come" in lines[0]
+    examples["d"]["tied"] = False
+    assert domains.by_order(ranks, valid, items, examples, known).empty
+
+
+def test_where_nobody_hits_a_new_target_nothing_is_said_of_them():
+    ranks, valid, gains, known = world("planted")
     new = ranks.example.isin(known["d"].index[known["d"].new == 1])
-    ranks = ranks.assign(ndcg=ranks.ndcg.where(~new, 0.0))
-    binned = domains.binned(ranks, valid, known)
+    none = ranks.assign(ndcg=ranks.ndcg.where(~new, 0.0))
+    binned = domains.binned(none, valid, known)
     row = binned[(binned.trait == "new") & (binned["bin"] == 1)].iloc[0]
     assert row.gap == "neither has a hit" and np.isnan(row.low) and row.difference == 0
-    points, model = domains.points(ranks, valid, known), domains.model(ranks, valid, known)
-    said = "\n".join(domains.sentences(points, model, binned))
+    said = said_of(none, valid, gains, known)
     assert "on the 300 new targets neither" in said and "by whether the target is new" not in said
-    assert "whether the target is new" in "\n".join(
-        domains.sentences(points, model, domains.binned(*world("planted")[:2], known))
-    )
+    assert "whether the target is new" in said_of(ranks, valid, gains, known)

@@ -320,6 +320,38 @@ def foreign_titles(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+TUNED_WITH = ("learning_rate", "epochs", "rank", "target_modules", "learn_prompt")
+
+
+def joint_settings(folder: Path) -> list[str]:
+    """Where a joint model was tuned with other settings than a domain's own: a sentence each."""
+    jobs = [
+        job["parameters"]
+        for job in manifests.published_jobs(folder, "02_tune_llm")
+        if not (job["keys"]["setting"] or job["keys"]["lm"])
+    ]
+    own = {tuning["dataset"]: tuning for tuning in jobs if not tuning["also"]}
+    said = {}
+    for joint in (tuning for tuning in jobs if tuning["also"]):
+        for dataset in {joint["dataset"], *joint["also"]} & own.keys():
+            pairs = {name: (joint[name], own[dataset][name]) for name in TUNED_WITH}
+            apart = [
+                f"{name.replace('_', ' ')} {setting_text(ours)}, not {setting_text(theirs)}"
+                for name, (ours, theirs) in pairs.items()
+                if ours != theirs
+            ]
+            said[dataset] = (
+                f"The joint model was tuned with other settings than that of {dataset} "
+                f"({'; '.join(apart)}), so the samples are not all that they differ in."
+            ) * bool(apart)
+    return [said[dataset] for dataset in sorted(said) if said[dataset]]
+
+
+def setting_text(value) -> str:
+    """A tuning setting as text."""
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
 def settings(folder: Path) -> pd.DataFrame:
     """What each tuning setting brings on the validation examples, a row a data set and setting.
 
@@ -328,7 +360,7 @@ def settings(folder: Path) -> pd.DataFrame:
     frequent one), n, ndcg (NDCG@20) with its interval, and chosen: the highest of its data set
     among those that learn the users' own answers.
     """
-    names = ["learning_rate", "epochs", "rank", "target_modules", "learn_prompt", "shuffled"]
+    names = [*TUNED_WITH, "shuffled"]
     jobs = {
         notebook: {
             (job["keys"]["dataset"], job["keys"]["run"]): job
@@ -348,7 +380,7 @@ def settings(folder: Path) -> pd.DataFrame:
         rows.append(
             {"dataset": dataset, "setting": setting}
             | values
-            | {"target_modules": " ".join(values["target_modules"])}
+            | {"target_modules": setting_text(values["target_modules"])}
             | {"minutes": evidence.tuning_seconds(tuning) / 60}
             | {"valid_loss": tuning["facts"]["valid_loss"]}
             | {"real": first_beams["real"], "distinct": int(first_beams["distinct"])}

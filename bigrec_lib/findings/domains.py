@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, differences, evidence, significance
+from bigrec_lib.findings import claims, differences, evidence, leaderboard, rules, significance
 from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, users_of
 from bigrec_lib.method import census
@@ -150,6 +151,37 @@ def v3(
     return rows
 
 
+def by_order(
+    test: pd.DataFrame,
+    valid: pd.DataFrame,
+    items: dict[str, pd.DataFrame],
+    examples: dict[str, pd.DataFrame],
+    tables: dict[str, pd.DataFrame],
+) -> pd.DataFrame:
+    """The slopes of V3 on all targets, on those that are later than the last history item
+    (untied), and on those with its very time (tied), where nobody knows which came first.
+
+    test, valid: `scored` ranks; items, examples: `evidence.read_data`; tables: as for `v3`. Columns
+    dataset, trait, targets (all, untied, tied), n, slope, low, high, p.
+    """
+    rows = []
+    for dataset, _, group, validation in claims.per_dataset(test, valid):
+        values = apart(group, evidence.preferred(validation, CONVENTIONAL))
+        kinds = leaderboard.kinds(str(dataset), items, examples)
+        if values is None or not len(kinds.get("tied", [])):
+            continue
+        numbers = values.columns.get_level_values("example")
+        parts = {"all": numbers, "untied": kinds["untied"], "tied": kinds["tied"]}
+        for trait, (targets, chosen) in product(CLAIMED, parts.items()):
+            part = values.loc[:, numbers.isin(chosen)]
+            mean = slope(part, tables[str(dataset)], trait) if part.size else None
+            if mean:
+                row = {"dataset": dataset, "trait": trait, "targets": targets, "n": mean.n}
+                ends = {"low": mean.interval.low, "high": mean.interval.high, "p": mean.p}
+                rows.append(row | {"slope": mean.value} | ends)
+    return pd.DataFrame(rows, columns="dataset trait targets n slope low high p".split())
+
+
 def bins(values: np.ndarray, trait: str) -> np.ndarray:
     """The bin of each value of a trait, 0, 1, …; equal values are in the same one."""
     edges = BINS.get(trait) or np.unique(np.quantile(values, [1 / 3, 2 / 3]))
@@ -213,31 +245,47 @@ def points(
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def model(test: pd.DataFrame, valid: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def model(
+    test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, tables: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
     """All traits at once: what one standard deviation more of each adds to the difference.
 
     Popularity is left out: the new targets are those without any, so "all else equal" would not do.
-    Columns dataset, trait, coefficient, low, high, p and corrected (by `holm` over all rows).
+    gains: `personal_gains`. Columns dataset, trait, coefficient, low, high; personal, what the same
+    adds to BIGRec's personal gain, with personal_low and personal_high; p, of a coefficient above
+    zero the larger of the two (`rules.guarded`), as on new targets anything is ahead of a model
+    that cannot rank them; corrected (by `holm` over all rows). Without a slope of the personal gain
+    there is no row.
     """
     rows = []
-    for dataset, _, group, validation in claims.per_dataset(test, valid):
+    for dataset, _, group, validation, gain in claims.per_dataset(test, valid, gains):
         values = apart(group, evidence.preferred(validation, CONVENTIONAL))
-        if values is None or dataset not in tables:
+        own = of_gains(gain)
+        if values is None or own is None or dataset not in tables:
             continue
         table = tables[str(dataset)].drop(columns="popularity", errors="ignore")
         scaled = (table - table.mean()) / table.std().replace(0, 1)
+        personal = coefficients(own, scaled)
         for trait, mean in coefficients(values, scaled).items():
+            guard = personal.get(trait)
+            if guard is None:
+                continue
             row = {"dataset": dataset, "trait": trait, "coefficient": mean.value}
-            rows.append(row | {"low": mean.interval.low, "high": mean.interval.high, "p": mean.p})
-    frame = pd.DataFrame(rows, columns="dataset trait coefficient low high p".split())
+            row |= {"low": mean.interval.low, "high": mean.interval.high, "personal": guard.value}
+            row |= {"personal_low": guard.interval.low, "personal_high": guard.interval.high}
+            rows.append(row | {"p": rules.guarded(rules.better(mean), {"personal": guard}).p})
+    columns = "dataset trait coefficient low high personal personal_low personal_high p".split()
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def sentences(datasets: pd.DataFrame, slopes: pd.DataFrame, bin_rows: pd.DataFrame) -> list[str]:
+def sentences(
+    datasets: pd.DataFrame, slopes: pd.DataFrame, bin_rows: pd.DataFrame, orders: pd.DataFrame
+) -> list[str]:
     """What 18 shows, in words that corrected p-values choose: Markdown list items.
 
-    datasets: `points`; slopes: `model`; bin_rows: `binned`. Nothing is said of new targets where
-    neither side hits one.
+    datasets: `points`; slopes: `model`; bin_rows: `binned`; orders: `by_order`. Nothing is said of
+    new targets where neither side hits one.
     """
     lines = []
     for row in datasets.itertuples():
@@ -264,4 +312,20 @@ def sentences(datasets: pd.DataFrame, slopes: pd.DataFrame, bin_rows: pd.DataFra
             answers.setdefault(word, []).append(row.dataset)
         clauses = [f"{word} {', '.join(names)}" for word, names in answers.items()]
         lines.append(f"- All else equal, by {TRAITS[trait]}: BIGRec {'; '.join(clauses)}.")
+    return lines + known_order(orders)
+
+
+def known_order(orders: pd.DataFrame) -> list[str]:
+    """What is left of slopes above zero on targets that are later than the history."""
+    found = orders.set_index(["targets", "dataset", "trait"])
+    lines = []
+    for row in orders[(orders.targets == "all") & (orders.low > 0)].itertuples():
+        if ("untied", row.dataset, row.trait) in found.index:
+            left = found.loc[("untied", row.dataset, row.trait)]
+            lines.append(
+                f"- {row.dataset}, slope over {TRAITS[row.trait]}: "
+                f"{Interval(row.slope, row.low, row.high)} on all targets, "
+                f"**{Interval(left.slope, left.low, left.high)}** on the {left.n:,} of {row.n:,} "
+                "that are known to come after the history."
+            )
     return lines

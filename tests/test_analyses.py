@@ -367,7 +367,8 @@ def test_other_settings_of_a_joint_model_are_said(tmp_path):
     }
     jobs = {
         name: {"notebook": "02_tune_llm", "parameters": tuning,
-               "keys": KEYS | {"setting": "tried" * (name == "tried")}}
+               "keys": KEYS | {"dataset": "a+b" if name == "joint" else tuning["dataset"],
+                               "setting": "tried" * (name == "tried")}}
         for name, tuning in tunings.items()
     }  # fmt: skip
     (tmp_path / "manifests.json").write_text(json.dumps({"jobs": jobs, "files": {}}))

@@ -325,15 +325,15 @@ TUNED_WITH = ("learning_rate", "epochs", "rank", "target_modules", "learn_prompt
 
 def joint_settings(folder: Path) -> list[str]:
     """Where a joint model was tuned with other settings than a domain's own: a sentence each."""
-    jobs = [
-        job["parameters"]
+    tunings = {
+        job["keys"]["dataset"]: job["parameters"]
         for job in manifests.published_jobs(folder, "02_tune_llm")
         if not (job["keys"]["setting"] or job["keys"]["lm"])
-    ]
-    own = {tuning["dataset"]: tuning for tuning in jobs if not tuning["also"]}
+    }
+    own = {name: tuning for name, tuning in tunings.items() if not tuning["also"]}
     said = {}
-    for joint in (tuning for tuning in jobs if tuning["also"]):
-        for dataset in {joint["dataset"], *joint["also"]} & own.keys():
+    for names, joint in tunings.items():
+        for dataset in {*names.split("+")} & own.keys() if joint["also"] else ():
             pairs = {name: (joint[name], own[dataset][name]) for name in TUNED_WITH}
             apart = [
                 f"{name.replace('_', ' ')} {setting_text(ours)}, not {setting_text(theirs)}"

@@ -325,7 +325,7 @@ def known_order(orders: pd.DataFrame) -> list[str]:
             lines.append(
                 f"- {row.dataset}, slope over {TRAITS[row.trait]}: "
                 f"{Interval(row.slope, row.low, row.high)} on all targets, "
-                f"**{Interval(left.slope, left.low, left.high)}** on the {left.n:,} of {row.n:,} "
-                "that are known to come after the history."
+                f"**{Interval(left.slope, left.low, left.high)}** on the {left.n:,.0f} of "
+                f"{row.n:,} that are known to come after the history."
             )
     return lines

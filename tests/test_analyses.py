@@ -292,6 +292,7 @@ def test_a_larger_llm_that_hits_more_is_found_to(whole, bare):
     common = common[common.method == "bigrec"]
     small = np.where(common["rank"] < 20, 1 / np.log2(common["rank"] + 2), 0).mean()
     assert row.slope == pytest.approx(ndcg - small, abs=2e-9)  # LARGE is ten times SMALL
+    assert row.gain_slope_low > 0 and row.p >= row.slope_p and row.corrected < 0.05
     assert row.far == pytest.approx(small + row.slope * np.log10(70), abs=2e-9)
     across = table(whole, "llm_size", "llm_spaces").set_index(["lm", "space"])
     assert across.ndcg.loc["large", "large"] == pytest.approx(ndcg, abs=2e-9)
@@ -355,6 +356,20 @@ def test_leaving_the_history_out_is_compared_in_pairs(whole):
         (found.unseen - found.plain).tolist(),
         abs=2e-9,  # tables have nine digits
     )
+
+
+def test_llms_are_compared_on_the_seeds_and_examples_that_all_have():
+    row = {"dataset": "d", "tuned": True}
+    small = [row | {"lm": "a", "seed": seed, "example": n} for seed in (0, 1) for n in (1, 2, 3)]
+    large = [row | {"lm": "b", "seed": 0, "example": n} for n in (2, 3, 4)]
+    alone = [row | {"dataset": dataset, "lm": "a", "seed": 0, "example": 1} for dataset in "ef"]
+    other = [row | {"dataset": "f", "lm": "b", "seed": 1, "example": 1}]
+    found = sizes.shared(pd.DataFrame([*small, *large, *alone, *other]))
+    cells = found.groupby("dataset")[["lm", "seed", "example"]].apply(
+        lambda rows: rows.values.tolist()
+    )
+    assert sorted(cells["d"]) == [["a", 0, 2], ["a", 0, 3], ["b", 0, 2], ["b", 0, 3]]
+    assert len(cells["e"]) == 1 and len(cells["f"]) == 2  # nothing in common: as they are
 
 
 def test_other_settings_of_a_joint_model_are_said(tmp_path):

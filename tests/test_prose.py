@@ -186,7 +186,7 @@ def test_exposure_is_above_or_below_the_histories():
 
 
 def test_sizes_of_llms():
-    trend = {"dataset": "d", "tuned": True, "llms": 2, "seeds": 2, "n": 10}
+    trend = {"dataset": "d", "tuned": True, "llms": 2, "seeds": 3, "n": 10, "corrected": 0.01}
     found = pd.DataFrame({"dataset": "d", "lm": ["a", "b"], "tuned": True, "gain": [0.1, 0.0],
                           "gain_low": [0.05, -0.1], "gain_high": [0.2, 0.1]})  # fmt: skip
     across = pd.DataFrame([{"dataset": "d", "lm": "a", "space": "b", "difference": 0.1,
@@ -195,6 +195,10 @@ def test_sizes_of_llms():
         ends = {"slope": slope, "slope_low": slope - 0.05, "slope_high": slope + 0.05}
         said = sizes.sentences(pd.DataFrame([trend | ends]), found, across)
         assert f"NDCG@20 **{word}** with" in said
+        uncertain = pd.DataFrame([trend | ends | {"corrected": 0.2}])
+        assert "**is not shown to rise or fall**" in sizes.sentences(uncertain, found, across)
+        few = sizes.sentences(pd.DataFrame([trend | ends | {"seeds": 2}]), found, across)
+        assert "**nothing is decided** with fewer than 3 seeds" in few and word not in few
         assert "**know their users**, by their personal gain: a" in said
         assert "**are not shown to know their users**, by their personal gain: b" in said
         assert "grounded by b, is **better than** its own" in said

@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import alts, evidence, leaderboard, prose, significance, training_sizes
+from bigrec_lib.findings import (
+    alts,
+    differences,
+    evidence,
+    leaderboard,
+    prose,
+    rules,
+    significance,
+    training_sizes,
+)
 from bigrec_lib.findings.analyses import mean_of_rows
-from bigrec_lib.findings.significance import Interval, mean_of
+from bigrec_lib.findings.significance import Interval, Mean, mean_of
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 from bigrec_lib.study.row_keys import KEYS, OWN
@@ -30,6 +39,18 @@ def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     mask &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
     frame = rows[mask & ~rows.run.str.startswith("full")]
     return frame.assign(lm=frame.lm.replace("", OWN), tuned=frame.n_train > 0)
+
+
+def shared(rows: pd.DataFrame) -> pd.DataFrame:
+    """`spoken` rows on the seeds and examples that all LLMs of a data set have; where they have
+    none in common, as they are. Tuned LLMs and those as they are each for themselves."""
+    parts = [rows.head(0)]
+    for _, group in rows.groupby(["dataset", "tuned"], sort=False):
+        llms = group.groupby(["seed", "example"]).lm.nunique()
+        common = llms.index[llms == group.lm.nunique()]
+        cells = pd.MultiIndex.from_frame(group[["seed", "example"]])
+        parts.append(group[cells.isin(common)] if len(common) else group)
+    return pd.concat(parts)
 
 
 def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
@@ -84,7 +105,7 @@ def table(
 ) -> pd.DataFrame:
     """A row a data set, LLM and tuned or not, the smallest LLM first.
 
-    ranks, lists: `spoken`; gains: `evidence.personal_gains` of those lists; facts:
+    ranks, lists: `shared`; gains: `evidence.personal_gains` of those lists; facts:
     `language_facts`. Columns of facts; seeds, n; ndcg with low and high, hr, gain with gain_low and
     gain_high (personal gain); distinct, most_frequent (first titles, mean of seeds).
     """
@@ -109,12 +130,15 @@ def table(
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
-def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+def trends(ranks: pd.DataFrame, facts: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     """NDCG@20 as a straight line over log10(parameters): a row a data set, and tuned or not.
 
-    ranks: `spoken`, facts: `language_facts`. On the seeds and examples that all LLMs have. Columns
-    dataset, tuned, llms, seeds, n; slope (per tenfold parameters) with slope_low, slope_high and
-    slope_p; smallest, start: fitted NDCG@20 of the smallest LLM; far with far_low, far_high: that
+    ranks: `spoken`, facts: `language_facts`, gains: `evidence.personal_gains`. On the seeds and
+    examples that all LLMs have. Columns dataset, tuned, llms, seeds, n; slope (per tenfold
+    parameters) with slope_low, slope_high and slope_p; gain_slope with gain_slope_low and
+    gain_slope_high, of the personal gain; p, of a slope above zero the larger of the two
+    (`rules.guarded`), as an LLM may rank better for everybody alike; corrected (by `holm` over all
+    rows); smallest, start: fitted NDCG@20 of the smallest LLM; far with far_low, far_high: that
     of a model of far_at parameters (PAPERS), if the line went on. Intervals are of examples and
     seeds: that LLMs differ in more than size is in none of them.
     """
@@ -138,13 +162,44 @@ def trends(ranks: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
         row = {"dataset": dataset, "tuned": tuned, "llms": len(parameters), "seeds": slope.seeds}
         row |= {"n": slope.n, "slope": slope.value, "slope_low": slope.interval.low}
         row |= {"slope_high": slope.interval.high, "slope_p": slope.p}
+        row |= guarded(slope, slope_of_gains(gains, dataset, tuned, parameters))
         row |= {"smallest": parameters.iloc[0], "start": start.value, "far": far.value}
         row |= {"far_low": far.interval.low, "far_high": far.interval.high}
         rows.append(row | {"far_at": PAPERS})
-    columns = "dataset tuned llms seeds n slope slope_low slope_high slope_p".split()
-    return pd.DataFrame(
-        rows, columns=[*columns, *"smallest start far far_low far_high far_at".split()]
+    columns = (
+        "dataset tuned llms seeds n slope slope_low slope_high slope_p gain_slope gain_slope_low "
+        "gain_slope_high p corrected smallest start far far_low far_high far_at"
+    ).split()
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(corrected=significance.holm(frame.p.astype(float)))
+
+
+def slope_of_gains(
+    gains: pd.DataFrame, dataset: str, tuned: bool, parameters: pd.Series
+) -> Mean | None:
+    """The slope of the personal gain over log10(parameters) (LLM -> parameters); None where LLMs
+    have no lists in common."""
+    group = gains[(gains.dataset == dataset) & (gains.tuned == tuned)]
+    group = group[group.lm.isin(parameters.index)]
+    if group.lm.nunique() < len(parameters):
+        return None
+    cells = significance.crossed(group, "gain", by="lm")
+    values = np.stack([cells[name].to_numpy() for name in parameters.index])  # (LLMs, S, n)
+    if not values.size:
+        return None
+    slope, *_ = line(np.log10(parameters.to_numpy()), np.log10(PAPERS))
+    return mean_of(
+        np.tensordot(slope, values, 1), significance.users_of(cells[parameters.index[0]])
     )
+
+
+def guarded(slope: Mean, of_gains: Mean | None) -> dict[str, float]:
+    """The slope of the personal gain with its interval, and the p-value that both have."""
+    if of_gains is None:
+        return {"p": 1.0 if slope.value > 0 else slope.p}
+    ends = {"gain_slope_low": of_gains.interval.low, "gain_slope_high": of_gains.interval.high}
+    p = rules.guarded(rules.better(slope), {"personal gain": of_gains}).p
+    return {"gain_slope": of_gains.value, "p": p} | ends
 
 
 def line(x: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,19 +283,22 @@ def sentences(
     lines = []
     for row in trend_table.itertuples():
         slope = Interval(row.slope, row.slope_low, row.slope_high)
-        word = slope.verdict("rises", "falls", "is not shown to rise or fall")
+        words = ("**rises**", "**falls**", "**is not shown to rise or fall**")
+        word = differences.word(slope, row.corrected, *words)
+        if row.tuned and row.seeds < rules.SEEDS:
+            word = f"(**nothing is decided** with fewer than {rules.SEEDS} seeds) changes"
         state = "tuned" if row.tuned else "as it is"
         lines.append(
-            f"{row.dataset}, {state}: NDCG@20 **{word}** with the size of the LLM, by {slope} per "
-            f"tenfold parameters ({row.llms} LLMs, {alts.counted(row.seeds, 'seed')}, "
+            f"{row.dataset}, {state}: NDCG@20 {word} with the size of the LLM, by {slope} for ten "
+            f"times the parameters ({row.llms} LLMs, {alts.counted(row.seeds, 'seed')}, "
             f"n = {row.n:,})."
         )
-    words = ("know their users", "do worse than for others", "are not shown to know their users")
+    known = ("know their users", "do worse than for others", "are not shown to know their users")
     tuned = main_table[main_table.tuned & main_table.gain.notna()]
     for dataset, group in tuned.groupby("dataset", sort=False):
         gains = {row.lm: Interval(row.gain, row.gain_low, row.gain_high)
                  for row in group.itertuples()}  # fmt: skip
-        verdicts = {name: (gain.verdict(*words), gain) for name, gain in gains.items()}
+        verdicts = {name: (gain.verdict(*known), gain) for name, gain in gains.items()}
         lines += [
             f"{dataset}: tuned LLMs whose lists **{verdict}**, by their personal gain: {names}."
             for verdict, names in prose.by_verdict(verdicts).items()

@@ -13,7 +13,7 @@ import toy_results
 from PIL import Image
 
 from bigrec_lib.findings import analyses, evidence, methods, sizes, worked
-from bigrec_lib.study import results
+from bigrec_lib.study import results, row_keys
 from bigrec_lib.study.parameters import NOTEBOOKS
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.row_keys import KEYS
@@ -386,8 +386,17 @@ def test_other_settings_of_a_joint_model_are_said(tmp_path):
                                "setting": "tried" * (name == "tried")}}
         for name, tuning in tunings.items()
     }  # fmt: skip
-    (tmp_path / "manifests.json").write_text(json.dumps({"jobs": jobs, "files": {}}))
+    told = tmp_path / "manifests.json"
+    told.write_text(json.dumps({"jobs": jobs, "files": {}}))
     assert analyses.joint_settings(tmp_path) == [
         "The joint model was tuned with other settings than that of a (target modules q v, not "
         "all; learn prompt 2, not True), so the samples are not all that they differ in."
     ]
+    keys = KEYS | {"dataset": "a", "setting": row_keys.AS_JOINT}
+    jobs["alike"] = {
+        "notebook": "02_tune_llm",
+        "keys": keys,
+        "parameters": tunings["joint"] | {"also": []},
+    }
+    told.write_text(json.dumps({"jobs": jobs, "files": {}}))
+    assert analyses.joint_settings(tmp_path) == []

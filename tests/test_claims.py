@@ -279,6 +279,25 @@ def test_the_size_of_c5_is_the_data_sets_own(planted):
     assert [row["estimate"] for row in found] == [r["estimate"] for r in planted.rows["C5"]]
 
 
+def test_a_joint_model_is_compared_with_one_that_was_tuned_alike(planted):
+    tuned = planted.test[planted.test.method == "bigrec"]
+    own = evidence.plain_runs(tuned[tuned.n_train == 128])
+    alike = own.assign(setting=row_keys.AS_JOINT, ndcg=own.ndcg / 2)
+    before, after = (
+        {
+            row["dataset"]: row
+            for row in claims.c5(test, planted.gains)
+            if row.get("rule") == "no worse"
+        }
+        for test in (planted.test, pd.concat([planted.test, alike]))
+    )
+    for dataset, row in after.items():
+        assert row["estimate"] + 1 == pytest.approx(2 * (before[dataset]["estimate"] + 1))
+    plain = evidence.plain_runs(pd.concat([planted.test, alike]))
+    assert len(plain) == len(evidence.plain_runs(planted.test))
+    assert not (evidence.under_settings(alike).setting == row_keys.AS_JOINT).any()
+
+
 def test_lines_cross_where_they_were_planted():
     x = np.arange(6.0, 13.0)
     noise = np.random.default_rng(0).normal(0, 0.05, (2, 7, 1, 300))

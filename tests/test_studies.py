@@ -266,7 +266,7 @@ def test_a_data_set_may_have_tuning_settings_of_its_own(study_file):
         seeds=[0],
         ladder=[{"n_train": [4], "seeds": [0]}],
         matched=True,
-        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [4], "seeds": [0]}]},
+        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [4, 16], "seeds": [0]}]},
         settings={"gentle": {"learning_rate": 3e-4}},
         llms={"large": {"llm": {"model": "x"}, "notebooks": {"02_tune_llm": {"epochs": 5}}}},
         notebooks={"02_tune_llm": {"epochs": 2, "learning_rate": 2e-3}},
@@ -286,7 +286,11 @@ def test_a_data_set_may_have_tuning_settings_of_its_own(study_file):
         "films.n16-s0-by-large": (5, 2e-3),
         "games.n16-s0-by-large": (5, 1e-3),
         "films+games.n4-s0": (2, 2e-3),
+        "films+games.n16-s0": (2, 2e-3),
+        "games.n16-s0-as-as_joint": (2, 2e-3),
     }
+    tested = {p.run for p in expansion.jobs("toy", study).values() if p.dataset == "games"}
+    assert "n16-s0-as-as_joint" in tested
 
 
 def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):

@@ -12,7 +12,7 @@ from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, l
 from bigrec_lib.findings.significance import Interval, Mean
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
-from bigrec_lib.study.row_keys import SHUFFLED
+from bigrec_lib.study.row_keys import AS_JOINT, SHUFFLED
 
 
 def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
@@ -267,11 +267,12 @@ def who_gains(test: pd.DataFrame) -> pd.DataFrame:
 
 def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     """NDCG@20 tested on each data set, by origin: untuned, each data set with the users' own
-    answers and with those of others, joint (two sizes).
+    answers and with those of others, the data set itself with the joint model's settings where
+    these are others, joint (two sizes).
 
     At the main size of the single-domain model; 'joint, n in total' is the joint model with that
     many samples in all. Columns dataset, origin, n_each, seeds, value, low, high, difference to the
-    single-domain model with its interval, and gap.
+    single-domain model (of a joint one, to that with its settings) with its interval, and gap.
     """
     rows = []
     joints = sorted(name for name in test.tuned_on.unique() if "+" in name)
@@ -281,6 +282,8 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         size = evidence.main_size(group[group.origin == dataset])
         origins = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
         origins += [(f"{name}, others' answers", f"{name}*", size) for name in datasets]
+        alike = group[(group.origin == f"{dataset}=") & (group.n_train == size)]
+        origins += [(f"{dataset}, tuned as joint", f"{dataset}=", size)] * bool(len(alike))
         if len(datasets) > 1:
             half = size // (joint.count("+") + 1)
             origins += [("joint, n each", joint, size), ("joint, n in total", joint, half)]
@@ -292,7 +295,8 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
                 rows.append(row | {"gap": f"missing: {name}, {n:,} samples"})
                 continue
             row |= {"seeds": ranks.seed.nunique(), "gap": ""} | mean_interval(ranks)
-            frame = pd.concat([single.assign(of="single"), ranks.assign(of="this")])
+            base = alike if name.startswith("joint") and len(alike) else single
+            frame = pd.concat([base.assign(of="single"), ranks.assign(of="this")])
             tables = significance.crossed(frame, "ndcg", by="of")
             if name not in (dataset, "untuned") and tables["this"].size:
                 difference = tables["this"] - tables["single"]
@@ -324,11 +328,13 @@ TUNED_WITH = ("learning_rate", "epochs", "rank", "target_modules", "learn_prompt
 
 
 def joint_settings(folder: Path) -> list[str]:
-    """Where a joint model was tuned with other settings than a domain's own: a sentence each."""
+    """Where a joint model is compared with one tuned with other settings: a sentence each."""
+    jobs = manifests.published_jobs(folder, "02_tune_llm")
     tunings = {
         job["keys"]["dataset"]: job["parameters"]
-        for job in manifests.published_jobs(folder, "02_tune_llm")
-        if not (job["keys"]["setting"] or job["keys"]["lm"])
+        for setting in ("", AS_JOINT)
+        for job in jobs
+        if job["keys"]["setting"] == setting and not job["keys"]["lm"]
     }
     own = {name: tuning for name, tuning in tunings.items() if not tuning["also"]}
     said = {}

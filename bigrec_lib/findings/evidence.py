@@ -11,7 +11,7 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.findings.methods import CONVENTIONAL, UNITED
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.row_keys import KEYS, MATCHED, OWN, PICKED, SHUFFLED
+from bigrec_lib.study.row_keys import AS_JOINT, KEYS, MATCHED, OWN, PICKED, SHUFFLED
 
 # ------------------------------------------------------------------------- ranks, and which runs
 
@@ -151,7 +151,7 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     """
     ranks = by_own_llm(ranks)
     plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
-    plain &= (ranks.setting != MATCHED) & ~ranks.setting.str.startswith(PICKED)
+    plain &= ~ranks.setting.isin((MATCHED, AS_JOINT)) & ~ranks.setting.str.startswith(PICKED)
     ranks = ranks[plain & (ranks.n_train > 0)]
     tried = ~ranks.setting.isin(("", SHUFFLED))
     runs = ranks.loc[tried, ["dataset", "n_train", "seed"]].drop_duplicates()
@@ -162,13 +162,15 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
 def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
     """Ranks of one data set by what the adapter was tuned on: column `origin` instead of ''.
 
-    A name with '*' is of an adapter that learnt other users' answers there.
+    A name with '*' is of an adapter that learnt other users' answers there, one with '=' of an
+    adapter that was tuned with the joint model's settings.
     """
     test = by_own_llm(test)
     ranks = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
-    ranks = ranks[ranks.setting.isin(("", SHUFFLED)) & ~ranks.run.str.startswith("full")]
+    marks = {"": "", SHUFFLED: "*", AS_JOINT: "="}
+    ranks = ranks[ranks.setting.isin(marks) & ~ranks.run.str.startswith("full")]
     origin = ranks.tuned_on.where(ranks.tuned_on != "", dataset)
-    return ranks.assign(origin=origin + ranks.setting.map({"": "", SHUFFLED: "*"}))
+    return ranks.assign(origin=origin + ranks.setting.map(marks))
 
 
 # --------------------------------------------------------------------- lists and popularity

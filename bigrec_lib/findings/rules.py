@@ -18,8 +18,9 @@ SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two sa
 
 RULE = f"""\
 A claim gets one row a data set and comparison. Its rule was fixed before its numbers; that of C1 to
-C5 when the first edition's were known, and before any later ones; that of V1's second row was
-mended when its numbers were known, and before they were published (docs/protocol.md):
+C5 when the first edition's were known, and before any later ones. Two were mended when their
+numbers were known (docs/protocol.md): that of V1's second row, before they were published, and that
+of C5's first row, which now compares models that were tuned alike:
 
 * **Better** ("A is better than B"): the mean paired difference is above zero.
 * **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
@@ -48,10 +49,10 @@ that of its lists shuffled among users.
 * C4: what injecting adds to BIGRec − what it adds to a conventional model that has the
   information, for popularity and for collaborative scores (better). Guards: the injected BIGRec −
   what was injected, alone; BIGRec's personal gain.
-* C5: joint model / single-domain model − 1 (no worse), the same number of samples of each domain.
-  Guard: the joint model's personal gain. A model tuned on another domain − one tuned there on
-  other users' answers, which has learnt the form but no preference (better). Guard: its personal
-  gain.
+* C5: joint model / single-domain model − 1 (no worse), the same number of samples of each domain,
+  tuned with the same settings. Guard: the joint model's personal gain. A model tuned on another
+  domain − one tuned there on other users' answers, which has learnt the form but no preference
+  (better). Guard: its personal gain.
 * Q1: samples that a selection chose − as many drawn at random, in NDCG@20 and in the log-likelihood
   of the true title (better); those of the smaller budget / random ones of the larger − 1, NDCG@20
   (no worse). Guards: for NDCG@20 the personal gain; for the log-likelihood that of the title under

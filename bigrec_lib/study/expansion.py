@@ -14,7 +14,7 @@ from bigrec_lib.study.parameters_runs import (
     RunParameters,
     TunedParameters,
 )
-from bigrec_lib.study.row_keys import MATCHED, MERGED, OWN, PICKED, SHUFFLED
+from bigrec_lib.study.row_keys import AS_JOINT, MATCHED, MERGED, OWN, PICKED, SHUFFLED
 from bigrec_lib.study.schema import Study
 
 SASREC = "sasrec-ce"  # the conventional model whose space is compared with that of titles
@@ -43,7 +43,7 @@ def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[
     """Parameters that a study gives to some jobs of a notebook alone."""
     if cls is parameters.PrepareData:
         return study.datasets[str(keys["dataset"])]
-    if cls is parameters.TuneLLM and not keys.get("also"):
+    if cls is parameters.TuneLLM and not keys.get("also") and keys.get("setting") != AS_JOINT:
         return study.tuning.get(str(keys["dataset"]), {})
     if cls is parameters.GenerateTitles and keys not in main_runs(study):
         return study.beside
@@ -101,6 +101,7 @@ def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[st
         settings = [keys | study.settings[str(keys["setting"])] for keys in trial_runs(study)]
         llms = [keys for keys in language_runs(study) if keys["n_train"]]
         variants = shuffled_runs(study) + matched_runs(study) + chosen_runs(study)
+        variants += as_joint_runs(study)
         return tuning_runs(study) + settings + variants + llms
     if cls is parameters.MergeAdapters:
         return merged_runs(study)
@@ -232,6 +233,16 @@ def matched_runs(study: Study) -> list[dict[str, object]]:
     ]
 
 
+def as_joint_runs(study: Study) -> list[dict[str, object]]:
+    """Adapters of one domain with the settings of the joint model, where the study tunes that
+    domain otherwise; of the main runs that a joint model has samples as many as."""
+    joint = study.joint
+    datasets = [name for name in joint.datasets if name in study.tuning] if joint else []
+    sizes = joint.sizes if joint else []
+    runs = chain(*(runs_of(datasets, step.n_train, step.seeds) for step in sizes))
+    return [keys | {"setting": AS_JOINT} for keys in runs if keys in main_runs(study)]
+
+
 def selection_jobs(study: Study) -> list[dict[str, object]]:
     """The jobs of 13a, one for each data set of which adapters learn chosen samples."""
     part = study.selection
@@ -263,9 +274,11 @@ def chosen_runs(study: Study) -> list[dict[str, object]]:
 
 
 def control_runs(study: Study) -> list[dict[str, object]]:
-    """Where the shuffled and the matched adapters, and those of chosen samples, are tested."""
+    """Where adapters of one data set are tested that learnt otherwise than those of main runs:
+    others' answers, as many steps at every size, chosen samples, the joint model's settings."""
     names = ("dataset", "n_train", "seed", "setting")
     tunings = shuffled_runs(study) + matched_runs(study) + chosen_runs(study)
+    tunings += as_joint_runs(study)
     runs = [{name: keys[name] for name in names} for keys in tunings]
     return runs + [
         {**keys, "dataset": dataset, "tuned_on": keys["dataset"]}

@@ -24,10 +24,12 @@ SHUFFLED, MATCHED = "shuffled", "matched"
 
 MERGED = "merged"
 """Another such setting: nothing was tuned, adapters of several data sets were averaged."""
+AS_JOINT = "as_joint"
+"""Another: the samples of one data set, learnt with the settings of the joint model."""
 PICKED = "picked."
 """What opens the setting of an adapter that learnt selected samples; then '<arm>.<draw>'."""
 
 
 def reserved(setting: str) -> bool:
     """Whether a setting has a meaning of its own, and is not one of those a study tries."""
-    return setting in (SHUFFLED, MATCHED, MERGED) or setting.startswith(PICKED)
+    return setting in (SHUFFLED, MATCHED, MERGED, AS_JOINT) or setting.startswith(PICKED)

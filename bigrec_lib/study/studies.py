@@ -21,7 +21,7 @@ from bigrec_lib.study.parameters import (
 )
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters, explain
-from bigrec_lib.study.row_keys import MATCHED, MERGED, OWN, PICKED, SHUFFLED
+from bigrec_lib.study.row_keys import AS_JOINT, MATCHED, MERGED, OWN, PICKED, SHUFFLED
 from bigrec_lib.study.schema import Study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,7 +124,7 @@ def check(name: str, study: Study) -> None:
 def check_settings(study: Study) -> None:
     """Raise StudyError for a tuning setting whose name means something else in the results."""
     meanings = {OWN: "the study's own settings", MATCHED: "the key `matched`"}
-    meanings[MERGED] = "the key `recommendation_spaces`"
+    meanings |= {MERGED: "the key `recommendation_spaces`", AS_JOINT: "the key `joint`"}
     if study.shuffled:
         meanings[SHUFFLED] = "the key `shuffled`"
     for name, settings in study.settings.items():

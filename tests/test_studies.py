@@ -289,8 +289,8 @@ def test_a_data_set_may_have_tuning_settings_of_its_own(study_file):
         "films+games.n16-s0": (2, 2e-3),
         "games.n16-s0-as-as_joint": (2, 2e-3),
     }
-    tested = {p.run for p in expansion.jobs("toy", study).values() if p.dataset == "games"}
-    assert "n16-s0-as-as_joint" in tested
+    tested = {p.job for p in expansion.jobs("toy", study).values() if "joint" in p.job}
+    assert "games.n16-s0-as-as_joint.04_ground_to_items" in tested
 
 
 def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):

@@ -334,7 +334,7 @@ def joint_settings(folder: Path) -> list[str]:
         job["keys"]["dataset"]: job["parameters"]
         for setting in ("", AS_JOINT)
         for job in jobs
-        if job["keys"]["setting"] == setting and not job["keys"]["lm"]
+        if job["keys"].get("setting", "") == setting and not job["keys"].get("lm")
     }
     own = {name: tuning for name, tuning in tunings.items() if not tuning["also"]}
     said = {}

@@ -293,6 +293,7 @@ def test_a_joint_model_is_compared_with_one_that_was_tuned_alike(planted):
     )
     for dataset, row in after.items():
         assert row["estimate"] + 1 == pytest.approx(2 * (before[dataset]["estimate"] + 1))
+        assert row["statement"] == f"{before[dataset]['statement']}, tuned alike"
     plain = evidence.plain_runs(pd.concat([planted.test, alike]))
     assert len(plain) == len(evidence.plain_runs(planted.test))
     assert not (evidence.under_settings(alike).setting == row_keys.AS_JOINT).any()

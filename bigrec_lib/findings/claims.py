@@ -356,9 +356,12 @@ def c5(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
 
 
 def joint(keys: dict, group: pd.DataFrame, gain: pd.DataFrame, dataset: str, size: int) -> dict:
-    """The "no worse" row of the joint model against the data set's own, tuned with its settings."""
-    head = keys | {"statement": f"joint / single − 1, {size:,} samples of each domain, tuned alike"}
-    single = f"{dataset}=" if f"{dataset}=" in set(group.origin) else dataset
+    """The "no worse" row of the joint model against the data set's own; against that with the joint
+    model's settings, where there is one."""
+    alike = f"{dataset}=" in set(group.origin)
+    single = f"{dataset}=" if alike else dataset
+    statement = f"joint / single − 1, {size:,} samples of each domain" + ", tuned alike" * alike
+    head = keys | {"statement": statement}
     names = [name for name in group.origin.unique() if "+" in name]
     if not names:
         return missing(head, "joint model")

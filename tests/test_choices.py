@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigrec_lib.findings import choices, claims, evidence, figures_selection, rules, significance
+from bigrec_lib.findings import (
+    choices,
+    chosen,
+    claims,
+    evidence,
+    figures_selection,
+    rules,
+    significance,
+)
 from bigrec_lib.method import selection
 from bigrec_lib.study import steps
 from bigrec_lib.study.row_keys import KEYS
@@ -204,7 +212,7 @@ def test_draws_are_the_units_of_an_arm_that_draws_and_seeds_of_one_that_does_not
 # -------------------------------------------------------------------------- tables and figures
 
 
-def chosen():
+def some_samples():
     rows = [
         ("random", 0, 0), ("random", 0, 1), ("random", 1, 1), ("random", 1, 2),
         ("newest", 0, 1), ("newest", 0, 2),
@@ -215,11 +223,11 @@ def chosen():
 
 
 def test_overlaps_and_profiles_by_hand():
-    found = choices.overlaps(chosen()).set_index(["arm", "against"]).jaccard
+    found = chosen.overlaps(some_samples()).set_index(["arm", "against"]).jaccard
     assert found["random", "random"] == pytest.approx(1 / 3)
     assert found["newest", "newest"] == 1
     assert found["random", "newest"] == found["newest", "random"] == pytest.approx((1 / 3 + 1) / 2)
-    profile = choices.profiles(chosen()).set_index("arm")
+    profile = chosen.profiles(some_samples()).set_index("arm")
     assert profile.popularity.to_dict() == {"random": 10.0, "newest": 15.0}
     assert profile.users.to_dict() == {"random": 2.0, "newest": 2.0}
 
@@ -256,7 +264,7 @@ def test_table_figure_and_sentences(worlds):
     assert (single.draws == 1).all() and (single.low == single.high).all()
     figure = figures_selection.quality(found, bands)
     assert len(figure.axes) == 2
-    figures_selection.overlap(choices.overlaps(chosen()))
+    figures_selection.overlap(chosen.overlaps(some_samples()))
     said = choices.sentences(verdicts(worlds["planted"]), found, choices.variances(ranks, likely))
     assert len(said) == 5 and said[0].startswith("**Choosing samples helps in places**")
     assert "Newest − at random, 64 samples: NDCG@20 **higher**, +" in said[0]

@@ -15,6 +15,7 @@ Its rooms:
     leaderboard        the main table, and what each method in it is compared with
     sizes              what a larger LLM buys (12)
     choices            whether chosen samples beat random ones (13)
+    chosen             what the chosen samples are, and how many two selections share (13)
     spaces             whether domains share a recommendation space (14)
     grounders          what cheaper ways to ground lose and save (15)
     alignment          what distances mean (16)

@@ -103,7 +103,7 @@ def draw_arm(axis: plt.Axes, row, metric: str, filled: bool) -> None:
 def overlap(rows: pd.DataFrame) -> plt.Figure:
     """Jaccard overlap of what arms choose, a panel a data set and budget.
 
-    rows: `choices.overlaps`.
+    rows: `chosen.overlaps`.
     """
     panels = list(rows.groupby(["dataset", "budget"], sort=False))
     names = [arm for arm in LABELS if arm in set(rows.arm)]

@@ -16,6 +16,7 @@ Its rooms:
     steps                the heavy cells of 02 and 03 as functions
     cost_job             the job of 17a: every contestant, measured in a process of its own
     schema               what a study file may say
+    run_keys             the runs that a study asks for, by what tells them apart
     expansion            the jobs that a study file asks for, and what each waits for
     studies              study files: read, and refused
     data                 a study's data before anything runs: there, readable, enough

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import readers
-from bigrec_lib.study import expansion
+from bigrec_lib.study import expansion, run_keys
 from bigrec_lib.study.parameters import (
     NOTEBOOKS,
     PrepareData,
@@ -151,12 +151,12 @@ def check_spaces(study: Study) -> None:
         raise StudyError(
             f"recommendation_spaces: {spaces.control}, the control, is not one of the datasets"
         )
-    if spaces.control in expansion.domains(study):
+    if spaces.control in run_keys.domains(study):
         raise StudyError(
             f"recommendation_spaces: {spaces.control}, the control, is a domain of `joint`, too: "
             "take a further data set"
         )
-    if len(expansion.domains(study)) < 2:
+    if len(run_keys.domains(study)) < 2:
         raise StudyError("recommendation_spaces: a space is shared by two data sets or more")
 
 

@@ -183,8 +183,9 @@ def test_where_no_lines_cross_the_table_says_who_is_ahead():
     def study(bigrec, others):
         return pd.DataFrame(
             [
-                {**KEYS, "dataset": "d", "run": "r",
-                 "n_train": size, "seed": 0, "method": method, "example": example, "user": example,
+                {**KEYS, "dataset": "d", "run": "r", "n_train": size,
+                 "setting": "matched" if method == "bigrec" and size == 64 else "",
+                 "seed": 0, "method": method, "example": example, "user": example,
                  "ndcg": value + (example - 2) / 100}
                 for method, values in {"bigrec": bigrec, "markov": others}.items()
                 for size, value in zip((64, 128), values, strict=True)

@@ -66,16 +66,24 @@ def main_runs(study):
     return plain[(plain.dataset == "films") & (plain.n_train == 128)]
 
 
+def learnt_on_films(study, tuned_on):
+    """Mean NDCG@20 on films of adapters minus that of the untuned LLM."""
+    rows = evidence.by_own_llm(study.test[study.test.dataset == "films"])
+    rows = rows[(rows.method == "bigrec") & (rows.setting == "") & ~rows.constrained]
+    tuned = rows[(rows.tuned_on == tuned_on) & (rows.n_train == 128)]
+    return tuned.ndcg.mean() - rows[rows.n_train == 0].ndcg.mean()
+
+
 def test_planted_effects_are_found(planted):
     found = planted.judged()
-    assert found.claim.value_counts().to_dict() == {"C1": 8, "C2": 8, "C3": 6, "C4": 4, "C5": 4}
+    assert found.claim.value_counts().to_dict() == {"C1": 8, "C2": 4, "C3": 6, "C4": 4, "C5": 4}
     assert (found.verdict == "supported").all(), found[found.verdict != "supported"].to_string()
 
 
 @pytest.mark.parametrize("world", ["random", "shuffled"])
 def test_no_claim_is_supported_of_a_recommender_that_knows_nothing(worlds, world):
     found = worlds[world].judged()
-    assert len(found) == 30 and "supported" not in set(found.verdict)
+    assert len(found) == 26 and "supported" not in set(found.verdict)
     assert not (found.verdict == "missing").any()
 
 
@@ -107,9 +115,15 @@ def test_every_row_has_its_guards_with_their_values(planted):
         )
     )  # fmt: skip
     of_joint, of_other = ({"personal gain": gain_of[name]} for name in ("films+games", "games"))
-    expected = {"C1": [own] * 4, "C2": [own] * 4, "C3": [popular, collaborative, collaborative]}
+    at_home = evidence.origins(planted.test, "games").query("n_train == 128")
+    at_home = at_home.groupby("origin").ndcg.mean()
+    of_other["tuned on games − untuned"] = learnt_on_films(planted, "games")
+    of_other["on games itself"] = at_home["games"] - at_home["games*"]
+    expected = {"C1": [own] * 4, "C2": [], "C3": [popular, collaborative, collaborative]}
     expected |= {"C4": [popular, collaborative], "C5": [of_joint, of_other]}
     for claim, rows in planted.rows.items():
+        if claim == "C2":  # whose guards have a test of their own
+            continue
         assert len(rows) == 2 * len(expected[claim])  # films, then games
         for row, guards in zip(rows, expected[claim], strict=False):
             parts = (re.match(r"(.+) (-?\d\.\d+) \[", text) for text in row["guards"].split("; "))
@@ -175,58 +189,98 @@ def test_the_opposite_truth_is_contradicted(planted):
 
 
 def test_slopes_are_least_squares_and_relative_to_the_level(planted):
-    films = planted.test[planted.test.dataset == "films"]
-    for setting in ("", "matched"):
-        found = training_sizes.ladders(films, setting)
-        assert found.gap == "" and found.x.tolist() == [6, 7, 8]
-        assert found.bigrec.shape == found.conventional.shape == (3, 3, 400)
-        curve = found.conventional.mean((1, 2))
-        slope = np.polyfit(found.x, curve, 1)[0]
-        assert found.slope(found.conventional).mean() == pytest.approx(slope)
-        parts = found.parts(found.conventional).mean((1, 2))
-        assert parts.tolist() == pytest.approx([slope, curve.mean()])
+    found = training_sizes.ladders(planted.test[planted.test.dataset == "films"])
+    assert found.gap == "" and found.x.tolist() == [6, 7, 8]
+    assert found.sizes == "64 to 256 samples"
+    assert found.bigrec.shape == found.conventional.shape == (3, 3, 400)
+    curve = found.conventional.mean((1, 2))
+    slope = np.polyfit(found.x, curve, 1)[0]
+    assert found.slope(found.conventional).mean() == pytest.approx(slope)
+    parts = found.parts(found.conventional).mean((1, 2))
+    assert parts.tolist() == pytest.approx([slope, curve.mean()])
+    assert found.hits == min((side[i] > 0).sum() for side in (found.bigrec, found.conventional)
+                             for i in range(3))  # fmt: skip
 
 
 def test_every_row_of_c2_by_the_means_of_its_runs(planted):
     films = planted.test[(planted.test.dataset == "films") & (planted.test.seed < 3)]
     plain = evidence.plain_runs(films[films.n_train > 0])
     theirs = plain[plain.method.isin(toy_results.TRAINED)].groupby("n_train").ndcg.mean()
-    own = plain[plain.method == "bigrec"].groupby("n_train").ndcg.mean()
-    matched = films[films.setting == "matched"].groupby("n_train").ndcg.mean()
-    assert matched.index.tolist() == [64, 256]
+    ours = plain[plain.method == "bigrec"].groupby("n_train").ndcg.mean()
+    ours[64] = films[(films.setting == "matched") & (films.n_train == 64)].ndcg.mean()
 
     def slope(curve):
         return np.polyfit([6, 7, 8], curve, 1)[0]
 
-    share = {
-        name: slope(curve) / curve.mean()
-        for name, curve in {
-            "theirs": theirs, "own": own, "matched": matched.combine_first(own)
-        }.items()
-    }  # fmt: skip
-    expected = [slope(theirs) - slope(own), share["theirs"] - share["own"]]
-    expected += [share["theirs"] - share["matched"], share["own"]]
-    rows = claims.c2(planted.test, planted.gains)[:4]
-    assert [row["estimate"] for row in rows] == pytest.approx(expected)
+    shares = [slope(curve) / curve.mean() for curve in (theirs, ours)]
+    rows = planted.rows["C2"][:2]
+    assert [row["estimate"] for row in rows] == pytest.approx([shares[0] - shares[1], shares[1]])
+    growth = {"slope of the conventional models' mean": slope(theirs)}
+    learnt = {"BIGRec of 128 samples − untuned": learnt_on_films(planted, "")}
+    for row, guards in zip(rows, (learnt | growth, learnt), strict=True):
+        found = dict(re.findall(r"(?:^|; )(.+?) (-?\d\.\d+) \[", row["guards"]))
+        del found[claims.PERSONAL]
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(
+            guards, abs=6e-5
+        )
 
 
-@pytest.mark.parametrize("setting", ["", "matched"])
-def test_what_is_not_of_the_ladder_costs_and_adds_nothing(planted, setting):
+def test_a_curve_is_not_flat_of_an_llm_that_has_learnt_nothing(planted):
+    """The LLM as it is answers as well: more samples bring little, since the first brought none."""
+    runs = main_runs(planted)
+    as_it_is = runs[(runs.method == "bigrec") & (runs.seed == 0)].assign(n_train=0, run="n0-s0")
+    films = planted.test[(planted.test.dataset == "films") & (planted.test.n_train > 0)]
+    found = claims.judged(claims.c2(pd.concat([films, as_it_is]), planted.gains), "", "")
+    assert (found.verdict == "not decided").all()
+    assert found.reason.str.endswith("BIGRec of 128 samples − untuned").all()
+
+
+def test_slopes_are_not_judged_by_a_few_hits(planted):
+    films = planted.test[planted.test.dataset == "films"]
+    small = (films.method == "bigrec") & (films.n_train == 64)
+    hit = films.index[small & (films.ndcg > 0) & (films.setting == "matched") & (films.seed < 3)]
+    few = films.assign(ndcg=films.ndcg.mask(films.index.isin(hit[: len(hit) - 49]), 0.0))
+    found = claims.judged(claims.c2(few, planted.gains), "", "")
+    assert (found.verdict == "not decided").all()
+    assert (found.reason == "a size has 49 hits, and 50 are needed").all()
+    enough = films.assign(ndcg=films.ndcg.mask(films.index.isin(hit[: len(hit) - 50]), 0.0))
+    assert (
+        not claims.judged(claims.c2(enough, planted.gains), "", "")
+        .reason.str.contains("hits")
+        .any()
+    )
+
+
+def test_what_is_not_of_the_ladder_costs_and_adds_nothing(planted):
     """Sizes and models that lack seeds or sizes, untuned LLMs, runs of another kind."""
     films = planted.test[planted.test.dataset == "films"]
     largest = evidence.plain_runs(films[films.n_train == 256])
     single = largest[largest.seed == 0].assign(n_train=512)
     once = largest[largest.method == "gru4rec-ce"].assign(method="caser-ce")
     untuned = largest[largest.method == "bigrec"].assign(n_train=0)
-    tuned = films[films.setting == "matched"]
+    tuned = films[(films.setting == "matched") & (films.n_train == 64)]
     strange = [tuned.assign(tuned_on="games"), tuned.assign(constrained=True)]
     strange.append(tuned.assign(method="bigrec+popularity"))
+    strange.append(tuned.assign(n_train=256))  # as many steps as at the main size, but fewer epochs
     more = pd.concat([films, single, once, untuned, *strange])
-    found, same = (training_sizes.ladders(rows, setting) for rows in (films, more))
+    found, same = (training_sizes.ladders(rows) for rows in (films, more))
     assert same.x.tolist() == [6, 7, 8]
     assert (same.bigrec == found.bigrec).all() and (same.conventional == found.conventional).all()
     own = training_sizes.ladder(evidence.plain_runs(more), ["bigrec"])
     assert own.x.tolist() == [6, 7, 8] and own.values.shape == (3, 3, 400)
+
+
+def test_points_of_a_curve_have_the_same_seeds_and_examples(planted):
+    films = planted.test[planted.test.dataset == "films"]
+    fewer = films[(films.n_train != 64) | (films.example < 250)]
+    found = training_sizes.curves(fewer)
+    cells = found.groupby(["method", "budget", "n_train"])
+    assert (cells.seed.nunique() == 3).all() and (cells.example.nunique() == 250).all()
+    budgets = found[found.method == "bigrec"].groupby("budget").n_train.unique().map(sorted)
+    assert budgets.to_dict() == {"epochs": [64, 128, 256], "steps": [64, 128, 256]}
+    alone = training_sizes.curves(films[films.n_train == 128])
+    assert set(alone[alone.method == "bigrec"].budget) == {"epochs"}
+    assert alone.seed.nunique() == 4
 
 
 def with_seeds(seeds):
@@ -452,7 +506,7 @@ def test_whatever_is_missing_is_named(tmp_path):
     found = bare.judged()
     assert (found.verdict == "missing").all()
     assert found.reason.str.startswith("missing: ").all() and list(found) == claims.COLUMNS
-    assert found.claim.value_counts().to_dict() == {"C1": 4, "C2": 4, "C3": 3, "C4": 2, "C5": 2}
+    assert found.claim.value_counts().to_dict() == {"C1": 4, "C2": 2, "C3": 3, "C4": 2, "C5": 2}
 
 
 def test_a_notebooks_claims_stand_in_its_folder(tmp_path):

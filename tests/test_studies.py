@@ -310,6 +310,31 @@ def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):
     assert set(found.values()) == {(0, 0), (5, 9)}
 
 
+def test_few_samples_are_learnt_for_as_many_steps_and_validated_on_fewer_examples(study_file):
+    sizes = {"n_train": [16], "ladder": [{"n_train": [4, 32], "seeds": [0]}], "matched": True}
+    settings = {"notebooks": {"02_tune_llm": {"epochs": 2, "n_valid": 50}}}
+
+    def matched(**beside):
+        planned = expansion.jobs("toy", study_file(**sizes, **settings, beside=beside)).values()
+        tunings = [job for job in planned if isinstance(job, parameters.TuneLLM)]
+        assert {job.n_valid for job in tunings if not job.setting} == {50}
+        return [(job.n_train, job.epochs, job.n_valid) for job in tunings if job.setting]
+
+    assert matched(n_valid=5) == [(4, 8, 5)]
+    assert matched() == matched(n_valid=0) == [(4, 8, 50)]
+
+
+def test_a_step_of_the_ladder_may_be_of_some_data_sets(study_file):
+    step = {"n_train": [4], "seeds": [0]}
+    two = {"datasets": {name: {"reader": "ml-100k"} for name in ("films", "games")}}
+    study = study_file(**two, ladder=[step | {"datasets": ["games"]}], baselines={})
+    found = [p for p in expansion.jobs("toy", study).values() if getattr(p, "n_train", 0) == 4]
+    assert {job.dataset for job in found} == {"games"}
+    assert "06_train_baselines" in {job.notebook for job in found}
+    with pytest.raises(StudyError, match="ladder: books is not one of the datasets"):
+        study_file(**two, ladder=[step | {"datasets": ["books"]}])
+
+
 def test_keys_and_steps_of_the_ladder_may_wait(study_file):
     small, large = ({"n_train": [n], "seeds": [0]} for n in (4, 32))
     one = expansion.jobs("toy", study_file(ladder=[small], matched=True))

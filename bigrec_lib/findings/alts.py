@@ -197,10 +197,12 @@ def forest(table: pd.DataFrame, quantity: str) -> str:
 
 def training_sizes(points: pd.DataFrame) -> str:
     parts = []
-    for (dataset, method), group in points.groupby(["dataset", "method"], sort=False):
-        line = group.sort_values("n_train")
+    for (dataset, method, budget), line in points.groupby(
+        ["dataset", "method", "budget"], sort=False
+    ):
         ends = [f"{row.value:.4f} at {row.n_train:,}" for row in line.iloc[[0, -1]].itertuples()]
-        parts.append(f"{dataset}, {label(method)} {' and '.join(dict.fromkeys(ends))}")
+        name = label(method) + (f" with as many {budget}" if budget else "")
+        parts.append(f"{dataset}, {name} {' and '.join(dict.fromkeys(ends))}")
     return f"NDCG@20 over training samples, a line a method: {'; '.join(parts)}."
 
 

@@ -34,29 +34,35 @@ def relative_gain(group: pd.DataFrame, method: str, against: str) -> Interval:
 
 
 def points(test: pd.DataFrame) -> pd.DataFrame:
-    """NDCG@20 of every method at every training size, with an interval for BIGRec's."""
+    """NDCG@20 of every method at every training size, with an interval for BIGRec's.
+
+    Seeds and examples are those of `training_sizes.curves`, as is the column budget.
+    """
     rows = []
-    ranks = test[test.method.isin(["bigrec", *CONVENTIONAL]) & (test.n_train > 0)]
-    keys = ["dataset", "method", "n_train"]
-    for (dataset, method, n_train), group in evidence.plain_runs(ranks).groupby(keys, sort=False):
-        point = {"dataset": dataset, "method": method, "n_train": n_train}
-        band = {"value": group.ndcg.mean(), "low": float("nan"), "high": float("nan")}
-        band = mean_interval(group) if method == "bigrec" else band
-        rows.append(point | {"seeds": group.seed.nunique()} | band)
-    columns = [*keys, "seeds", "value", "low", "high"]
-    return pd.DataFrame(rows, columns=columns).sort_values(keys[::2])
+    keys = ["method", "budget", "n_train"]
+    for dataset, ranks in test.groupby("dataset", sort=False):
+        for values, group in training_sizes.curves(ranks).groupby(keys, sort=False):
+            point = {"dataset": dataset} | dict(zip(keys, values, strict=True))
+            band = {"value": group.ndcg.mean(), "low": float("nan"), "high": float("nan")}
+            band = mean_interval(group) if point["method"] == "bigrec" else band
+            sizes = {"seeds": group.seed.nunique(), "n": group.example.nunique()}
+            rows.append(point | sizes | band)
+    columns = ["dataset", *keys, "seeds", "n", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["dataset", "n_train"], kind="stable")
 
 
 def slopes(test: pd.DataFrame) -> pd.DataFrame:
-    """Slope of NDCG@20 per doubling of the training samples, a row a data set and method.
+    """Slope of NDCG@20 per doubling of the training samples, a row a data set, method and budget.
 
-    relative: the slope as a share of the level, with its interval.
+    Of `training_sizes.curves`. relative: the slope as a share of the level, with its interval.
     """
     rows = []
-    for dataset, group in evidence.plain_runs(test).groupby("dataset", sort=False):
-        for method in ["bigrec", *CONVENTIONAL]:
+    for dataset, ranks in test.groupby("dataset", sort=False):
+        curves = training_sizes.curves(ranks)
+        for (method, budget), group in curves.groupby(["method", "budget"], sort=False):
             ladder = training_sizes.ladder(group, [method])
-            keys = {"dataset": dataset, "method": method, "sizes": len(ladder.x)}
+            keys = {"dataset": dataset, "method": method, "budget": budget}
+            keys["sizes"] = len(ladder.x)
             if ladder.gap or not ladder.values.sum() > 0:
                 rows.append(keys | {"gap": f"missing: {ladder.gap or 'a hit'}"})
                 continue
@@ -66,7 +72,8 @@ def slopes(test: pd.DataFrame) -> pd.DataFrame:
             relative = {"relative": share.mean, "relative_low": share.low}
             rows.append(keys | contrast | relative | {"relative_high": share.high, "gap": ""})
     columns = (
-        "dataset method sizes seeds n slope low high p relative relative_low relative_high gap"
+        "dataset method budget sizes seeds n slope low high p relative relative_low relative_high "
+        "gap"
     ).split()
     return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64", "n": "Int64"})
 

@@ -24,9 +24,8 @@ from bigrec_lib.findings.evidence import (
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
 from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
 from bigrec_lib.findings.tables import steady
-from bigrec_lib.findings.training_sizes import Ladders, ladder, ladders, slope_weights
+from bigrec_lib.findings.training_sizes import Ladders, ladders, slope_weights
 from bigrec_lib.study.parameters_analyses import Analysis
-from bigrec_lib.study.row_keys import MATCHED
 
 COLUMNS = (
     "claim dataset statement metric estimate low high p_own p corrected seeds users n detectable "
@@ -227,48 +226,56 @@ def c1(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame) -> list[dic
     return rows
 
 
+GROWTH = "slope of the conventional models' mean"
+STEEPER, FLAT = f"{GROWTH} − BIGRec's", "BIGRec's slope"
+
+
 def c2(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
     """C2 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
     rows = []
-    for dataset, _, _, gain in per_dataset(test, gains):
-        group = test[test.dataset == dataset]
-        guards = {PERSONAL: personal(gain)}
-        keys = {"claim": "C2", "dataset": dataset}
-        curves = ladders(group)
-        rows.append(steeper(keys, curves, guards))
-        rows.append(relatively_steeper(keys, curves, guards))
-        matched = ladders(group, MATCHED)
-        rows.append(relatively_steeper(keys, matched, guards, ", same budget of steps"))
-        bigrec = ladder(plain_runs(group), ["bigrec"])
-        head = keys | SHARE | {"statement": "BIGRec's slope / its level"}
-        mean = None if bigrec.gap else ratio_of(bigrec.parts(bigrec.values), bigrec.users)
-        rows.append(compared(head, mean, bigrec.gap, guards, "flat"))
+    for dataset, size, group, gain in per_dataset(test, gains):
+        keys = {"claim": "C2", "dataset": dataset, "metric": "share of NDCG@20 per doubling"}
+        of_dataset = test[test.dataset == dataset]
+        curves = ladders(of_dataset)
+        if curves.gap:
+            rows += [missing(keys | {"statement": name}, curves.gap) for name in (STEEPER, FLAT)]
+            continue
+        learnt = f"BIGRec of {size:,} samples − untuned"
+        guards = {PERSONAL: personal(gain), learnt: over_untuned(group, of_dataset)}
+        theirs, ours = curves.parts(curves.conventional), curves.parts(curves.bigrec)
+        growing = guards | {GROWTH: mean_of(theirs[0], curves.users)}
+        head = keys | {"statement": f"{STEEPER}, {curves.sizes}"}
+        steeper = compared(head, ratio_of(theirs, curves.users, minus=ours), "", growing)
+        head = keys | {"statement": f"{FLAT}, {curves.sizes}"}
+        flat = compared(head, ratio_of(ours, curves.users), "", guards, "flat")
+        rows += [enough_hits(row, curves.hits) for row in (steeper, flat)]
     return rows
 
 
-SHARE = {"metric": "share of NDCG@20 per doubling"}
+def enough_hits(row: dict, hits: int) -> dict:
+    """A row on slopes that is not decided if a size has fewer hits than `rules.HITS`."""
+    if hits >= rules.HITS or "p" not in row:
+        return row
+    return row | {"p": 1.0, "reason": f"a size has {hits} hits, and {rules.HITS} are needed"}
 
 
-def steeper(keys: dict, curves: Ladders, guards: dict[str, Mean | None]) -> dict:
-    """The row of the conventional models' slope minus BIGRec's, in NDCG@20 per doubling."""
-    labels = {"statement": "slope of the conventional models' mean − BIGRec's"}
-    labels |= {"metric": "NDCG@20 per doubling"}
-    mean = None
-    if not curves.gap:
-        mean = mean_of(curves.slope(curves.conventional - curves.bigrec), curves.users)
-    return compared(keys | labels, mean, curves.gap, guards)
+def over_untuned(tuned: pd.DataFrame, group: pd.DataFrame) -> Mean | None:
+    """NDCG@20 of BIGRec's adapters minus that of its LLM as it is, on the examples of both.
 
-
-def relatively_steeper(
-    keys: dict, curves: Ladders, guards: dict[str, Mean | None], suffix: str = ""
-) -> dict:
-    """The row of the same difference, each slope as a share of its level."""
-    labels = {"statement": f"relative slope of the conventional models' mean − BIGRec's{suffix}"}
-    mean = None
-    if not curves.gap:
-        theirs, ours = curves.parts(curves.conventional), curves.parts(curves.bigrec)
-        mean = ratio_of(theirs, curves.users, minus=ours)
-    return compared(keys | SHARE | labels, mean, curves.gap, guards)
+    tuned, group: ranks of one data set; in `group` the untuned LLM is looked for. None without it.
+    """
+    untuned = plain_runs(group[group.n_train == 0])
+    ours, theirs = (
+        rows[rows.method == "bigrec"]
+        .pivot(index="seed", columns=["user", "example"], values="ndcg")
+        .dropna(axis=1)
+        for rows in (tuned, untuned)
+    )
+    examples = ours.columns.intersection(theirs.columns)
+    if examples.empty:
+        return None
+    gaps = ours[examples] - theirs[examples].mean()
+    return mean_of(gaps.to_numpy(), users_of(gaps))
 
 
 def crossing(curves: Ladders) -> Interval | None:
@@ -340,7 +347,7 @@ def c5(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
     rows = []
     for dataset in test.dataset.unique():
         group, gain = (origins(frame, dataset) for frame in (test, gains))
-        size = main_size(group[group.origin == dataset])
+        untuned, size = test[test.dataset == dataset], main_size(group[group.origin == dataset])
         group, gain = (frame[frame.n_train == size] for frame in (group, gain))
         keys = {"claim": "C5", "dataset": dataset, "metric": "NDCG@20"}
         rows.append(joint(keys, group, gain, dataset, size))
@@ -349,7 +356,13 @@ def c5(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         for other in others or ["another domain"]:
             head = keys | {"statement": f"tuned on {other} − on others' answers there"}
             mean = difference_of_origins(group, other, f"{other}*")
-            guards = {PERSONAL: personal(gain[gain.origin == other])}
+            at_home = origins(test, other)
+            at_home = at_home[at_home.n_train == size]
+            guards = {
+                PERSONAL: personal(gain[gain.origin == other]),
+                f"tuned on {other} − untuned": over_untuned(group[group.origin == other], untuned),
+                f"on {other} itself": difference_of_origins(at_home, other, f"{other}*"),
+            }
             gap = "a model tuned on another domain, and one tuned there on others' answers"
             rows.append(compared(head, mean, gap, guards))
     return rows

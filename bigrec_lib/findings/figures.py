@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bigrec_lib.findings import plots
 from bigrec_lib.findings.methods import MAIN, PALETTE, colour_of, label, of
+from bigrec_lib.findings.training_sizes import EPOCHS, STEPS
 
 # 07_overall_performance
 
@@ -83,7 +84,7 @@ def forest(rows: pd.DataFrame, xlabel: str) -> plt.Figure:
 def training_sizes(points: pd.DataFrame) -> plt.Figure:
     """NDCG@20 over training sizes, a panel a data set, names at the ends of the lines.
 
-    points: columns dataset, method, n_train, value, low, high (NaN: no band).
+    points: `analyses.points`; BIGRec's line is dashed where it has as many epochs at every size.
     """
     panels = list(points.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
@@ -91,12 +92,16 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
     )
     for axis, (dataset, group) in zip(axes[0], panels, strict=True):
         ends = []
-        for method, curve in group.sort_values("n_train").groupby("method", sort=False):
-            colour = colour_of(method)
+        both = {STEPS, EPOCHS} <= set(group.budget)
+        for (method, budget), curve in group.groupby(["method", "budget"], sort=False):
+            colour, dashed = colour_of(method), both and budget == EPOCHS
             axis.plot(
                 curve.n_train, curve.value, color=colour, marker=of(method).marker,
-                markersize=4, linewidth=2.2 if curve.low.notna().any() else 1,
+                markersize=4, linewidth=2.2 if method == "bigrec" and not dashed else 1,
+                linestyle="--" if dashed else "-",
             )  # fmt: skip
+            if dashed:
+                continue
             axis.fill_between(curve.n_train, curve.low, curve.high, color=colour, alpha=0.2)
             ends.append((curve.value.iloc[-1], method, colour))
         axis.set_xscale("log", base=2)

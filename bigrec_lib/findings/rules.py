@@ -14,13 +14,14 @@ from bigrec_lib.study import provenance
 
 SAME = 0.30  # two levels whose ratio is within this of 1 are the same, for "no worse"
 FLAT = 0.10  # a slope within this share of its level per doubling is flat
+HITS = 50  # with fewer at a training size, the error of a relative slope is not to be trusted
 SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two say little of them
 
 RULE = f"""\
-A claim gets one row a data set and comparison. Its rule was fixed before its numbers; that of C1 to
-C5 when the first edition's were known, and before any later ones. Two were mended when their
-numbers were known (docs/protocol.md): that of V1's second row, before they were published, and that
-of C5's first row, which now compares models that were tuned alike:
+On each data set a claim has a row for every comparison. Its rule was fixed before its numbers; that
+of C1 to C5 when the first edition's were known, and before any later ones. Two were mended when
+their numbers were known (docs/protocol.md): that of V1's second row, before they were published,
+and that of C5's first row, which now compares models that were tuned alike:
 
 * **Better** ("A is better than B"): the mean paired difference is above zero.
 * **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
@@ -40,10 +41,12 @@ that of its lists shuffled among users.
 * C1: BIGRec − the conventional model that validation prefers, NDCG@20 and HR@20; twice: among
   models that learn the same targets, and among those that learn every step of the same samples.
   Guard: BIGRec's personal gain.
-* C2: slope per doubling: conventional models' mean − BIGRec's (better), absolute and as a share
-  of the level, and against BIGRec with the same budget of steps at every size; BIGRec's own slope
-  (flat). Guard: BIGRec's personal gain at the main size. A size with fewer seeds than three
-  others is left out.
+* C2: slope per doubling of the samples, as a share of the level: the conventional models' mean −
+  BIGRec's (better); BIGRec's own (flat). Below the main size BIGRec is tuned for as many steps as
+  at it. Guards: BIGRec's personal gain, and BIGRec − the untuned LLM, both at the main size; for
+  the first row also the slope of the conventional models' mean. A size with fewer seeds than three
+  others is left out. Where BIGRec or that mean has fewer than {HITS} hits at a size, over all
+  seeds, nothing is decided.
 * C3: BIGRec with popularity, or with collaborative scores − BIGRec; collaborative − popularity
   (better). Guards: the first of the two − what was injected into it, alone; BIGRec's personal gain.
 * C4: what injecting adds to BIGRec − what it adds to a conventional model that has the
@@ -52,7 +55,8 @@ that of its lists shuffled among users.
 * C5: joint model / single-domain model − 1 (no worse), the same number of samples of each domain,
   tuned with the same settings. Guard: the joint model's personal gain. A model tuned on another
   domain − one tuned there on other users' answers, which has learnt the form but no preference
-  (better). Guard: its personal gain.
+  (better). Guards: its personal gain; it − the untuned LLM; the same difference on the domain
+  where both were tuned.
 * Q1: samples that a selection chose − as many drawn at random, in NDCG@20 and in the log-likelihood
   of the true title (better); those of the smaller budget / random ones of the larger − 1, NDCG@20
   (no worse). Guards: for NDCG@20 the personal gain; for the log-likelihood that of the title under

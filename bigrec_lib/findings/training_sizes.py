@@ -9,6 +9,7 @@ import pandas as pd
 
 from bigrec_lib.findings import evidence, significance
 from bigrec_lib.findings.methods import CONVENTIONAL
+from bigrec_lib.study.row_keys import MATCHED
 
 
 def slope_weights(x: np.ndarray) -> np.ndarray:
@@ -55,8 +56,51 @@ class Ladders(Sized):
     users: np.ndarray
     gap: str = ""
 
+    @property
+    def sizes(self) -> str:
+        """The smallest and the largest size, as text."""
+        smallest, largest = (round(2 ** self.x[end]) for end in (0, -1))
+        return f"{smallest:,} to {largest:,} samples"
+
+    @property
+    def hits(self) -> int:
+        """How many examples are hit, over all seeds, where they are fewest: of a size and side."""
+        return int(min((side > 0).sum((1, 2)).min() for side in (self.bigrec, self.conventional)))
+
 
 NOBODY = np.empty(0)
+STEPS, EPOCHS = "steps", "epochs"
+"""What BIGRec's adapters of all sizes have as many of: steps, below the main size, or epochs."""
+
+
+def as_many_steps(group: pd.DataFrame) -> pd.DataFrame:
+    """BIGRec's rows of one data set by training size: below the main size of the adapters that are
+    tuned for as many steps as there, from it on of the study's own."""
+    ours = group[(group.method == "bigrec") & (group.n_train > 0)]
+    plain, tuned = evidence.plain_runs(ours), evidence.by_own_llm(ours)
+    matched = tuned[(tuned.setting == MATCHED) & (tuned.tuned_on == "") & ~tuned.constrained]
+    main = evidence.main_size(plain)
+    return pd.concat([plain[plain.n_train >= main], matched[matched.n_train < main]])
+
+
+def curves(group: pd.DataFrame) -> pd.DataFrame:
+    """Rows of BIGRec and the conventional models over training sizes, of one data set.
+
+    Column budget: STEPS or EPOCHS of BIGRec, '' of others. Only the seeds and examples that BIGRec
+    has at each of its sizes, so that points of a curve differ in nothing else.
+    """
+    plain = evidence.plain_runs(group[group.n_train > 0])
+    budgets = {EPOCHS: plain[plain.method == "bigrec"], STEPS: as_many_steps(group)}
+    if budgets[STEPS].n_train.nunique() < 2:
+        del budgets[STEPS]
+    ours = pd.concat([enough_seeds(rows).assign(budget=name) for name, rows in budgets.items()])
+    if ours.empty:
+        return plain[plain.method.isin(CONVENTIONAL)].assign(budget="")
+    cell = list(zip(ours.budget, ours.n_train, strict=True))
+    table = next(iter(significance.crossed(ours.assign(cell=cell), "ndcg", by="cell").values()))
+    theirs = plain[plain.method.isin(CONVENTIONAL) & plain.n_train.isin(ours.n_train)]
+    rows = pd.concat([ours, theirs.assign(budget="")])
+    return rows[rows.seed.isin(table.index) & rows.example.isin(table.columns.unique("example"))]
 
 
 def ladder(group: pd.DataFrame, methods: list[str]) -> Ladder:
@@ -95,22 +139,15 @@ def enough_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.n_train.isin(seeds.index[seeds >= seeds.nlargest(3).min()])]
 
 
-def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
+def ladders(group: pd.DataFrame) -> Ladders:
     """BIGRec over training sizes beside the mean of the models that were trained at every size.
 
-    group: ranks of one data set. setting: of BIGRec's adapters; MATCHED has the same number of
-    steps at every size; at the main size it is the study's own setting.
+    group: ranks of one data set. BIGRec's are those of `as_many_steps`.
     """
-    ranks = evidence.plain_runs(group[group.n_train > 0])
-    ours = ranks[ranks.method == "bigrec"]
-    if setting:
-        group = evidence.by_own_llm(group)
-        adapters = group[(group.setting == setting) & (group.tuned_on == "") & ~group.constrained]
-        ours = pd.concat(
-            [ours[ours.n_train == evidence.main_size(ours)], adapters[adapters.method == "bigrec"]]
-        )
+    ours = as_many_steps(group)
     our_runs = ours[["n_train", "seed"]].drop_duplicates()
-    models = ranks[ranks.method.isin(CONVENTIONAL)].merge(our_runs, on=["n_train", "seed"])
+    plain = evidence.plain_runs(group)
+    models = plain[plain.method.isin(CONVENTIONAL)].merge(our_runs, on=["n_train", "seed"])
     size_counts = models.groupby("method").n_train.nunique()
     methods = list(size_counts.index[size_counts == models.n_train.nunique()])
     theirs = mean_of_methods(models, methods)
@@ -118,8 +155,10 @@ def ladders(group: pd.DataFrame, setting: str = "") -> Ladders:
     table = pd.concat([ours.assign(of="bigrec"), theirs.assign(of="conventional")])
     rows = enough_seeds(table.merge(their_runs, on=["n_train", "seed"]))
     if rows.n_train.nunique() < 2:
-        suffix = f" of the setting {setting}" if setting else ""
-        gap = f"BIGRec{suffix} and conventional models at two training sizes with the same seeds"
+        gap = (
+            "BIGRec, tuned for as many steps, and conventional models at two training sizes with "
+            "the same seeds"
+        )
         return Ladders(NOBODY, NOBODY, NOBODY, NOBODY, gap)
     rows = rows.assign(cell=list(zip(rows.of, rows.n_train, strict=True)))
     tables = significance.crossed(rows, "ndcg", by="cell")

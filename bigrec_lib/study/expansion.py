@@ -11,7 +11,7 @@ from bigrec_lib.study.parameters_runs import (
     RunParameters,
     TunedParameters,
 )
-from bigrec_lib.study.row_keys import AS_JOINT
+from bigrec_lib.study.row_keys import AS_JOINT, MATCHED
 from bigrec_lib.study.schema import Study
 
 
@@ -39,7 +39,9 @@ def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[
     if cls is parameters.PrepareData:
         return study.datasets[str(keys["dataset"])]
     if cls is parameters.TuneLLM and not keys.get("also") and keys.get("setting") != AS_JOINT:
-        return study.tuning.get(str(keys["dataset"]), {})
+        fewer = study.beside if keys.get("setting") == MATCHED else {}  # it has many epochs
+        n_valid = {"n_valid": fewer["n_valid"]} if fewer.get("n_valid") else {}
+        return study.tuning.get(str(keys["dataset"]), {}) | n_valid
     if cls is parameters.GenerateTitles and keys not in run_keys.main_runs(study):
         return study.beside
     return {}

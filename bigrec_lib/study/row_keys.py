@@ -20,7 +20,8 @@ OWN = "study"
 """What the study's own LLM and settings are called beside others."""
 
 SHUFFLED, MATCHED = "shuffled", "matched"
-"""Settings with a meaning of their own: answers of other users, and as many steps at every size."""
+"""Settings with a meaning of their own: answers of other users; the main size's steps on fewer
+samples."""
 
 MERGED = "merged"
 """Another such setting: nothing was tuned, adapters of several data sets were averaged."""

@@ -40,7 +40,9 @@ def single_runs(study: Study) -> list[dict[str, object]]:
 
 def ladder_runs(study: Study) -> list[dict[str, object]]:
     """Runs of the further sizes."""
-    steps = [runs_of(study.datasets, step.n_train, step.seeds) for step in study.ladder]
+    steps = [
+        runs_of(step.datasets or study.datasets, step.n_train, step.seeds) for step in study.ladder
+    ]
     return [keys for keys in chain(*steps) if keys not in main_runs(study)]
 
 
@@ -106,17 +108,19 @@ def shuffled_runs(study: Study) -> list[dict[str, object]]:
 
 
 def matched_runs(study: Study) -> list[dict[str, object]]:
-    """Adapters of the ladder with the number of steps of the first main size, as 02 takes them."""
+    """Adapters of sizes below the first main one that are tuned for as many steps as at that one,
+    as 02 takes them."""
     if not study.matched:
         return []
-    values = study.notebooks.get("02_tune_llm", {})
+    values, main = study.notebooks.get("02_tune_llm", {}), study.n_train[0]
     epochs = {
         dataset: parameters.TuneLLM.model_validate(values | study.tuning.get(dataset, {})).epochs
         for dataset in study.datasets
     }
     return [
-        keys | {"setting": MATCHED, "epochs": epochs[str(keys["dataset"])] * study.n_train[0] / n}
+        keys | {"setting": MATCHED, "epochs": epochs[str(keys["dataset"])] * main / n}
         for n, keys in ((int(str(keys["n_train"])), keys) for keys in ladder_runs(study))
+        if n < main
     ]
 
 

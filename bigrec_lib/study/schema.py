@@ -27,6 +27,7 @@ class Sizes(Part):
 class Step(Sizes):
     """Sizes of the ladder."""
 
+    datasets: list[str] = Field(default=[], description="where; empty: everywhere")
     later: bool = Field(default=False, description="they wait, as keys in the study's `later` do")
 
 
@@ -135,7 +136,7 @@ class Study(Part):
         default=False,
         description="what each LLM of main runs writes also grounded by every other one",
     )
-    ladder: list[Step] = Field(default=[], description="further sizes, on every data set")
+    ladder: list[Step] = Field(default=[], description="further sizes")
     zero_shot: bool = Field(default=False, description="the LLM as it is, too")
     constrained: bool = Field(
         default=False, description="main runs also with only titles of the catalogue generated"
@@ -151,8 +152,7 @@ class Study(Part):
     )
     matched: bool = Field(
         default=False,
-        description="the ladder also with the budget of steps, at every size, that the first main "
-        "size has",
+        description="smaller sizes of the ladder also with as many steps as the first main size",
     )
     cheaper: bool = Field(
         default=False,

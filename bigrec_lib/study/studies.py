@@ -99,6 +99,7 @@ def check(name: str, study: Study) -> None:
         "selection": study.selection.datasets if study.selection else (),
         "joint": study.joint.datasets if study.joint else (),
         "alignment": study.alignment.ranked_on if study.alignment else (),
+        "ladder": [dataset for step in study.ladder for dataset in step.datasets],
     }
     for key, datasets in mentions.items():
         for dataset in datasets:

@@ -295,7 +295,7 @@ def test_a_data_set_may_have_tuning_settings_of_its_own(study_file):
 
 def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):
     study = study_file(
-        ladder=[{"n_train": [4], "seeds": [0]}],
+        ladder=[{"n_train": [4], "seeds": [0], "n_test": 12}, {"n_train": [8], "seeds": [0]}],
         zero_shot=True,
         constrained=True,
         llms={"large": {"llm": {"model": "x"}}},
@@ -305,9 +305,10 @@ def test_runs_beside_the_main_ones_may_write_for_fewer_examples(study_file):
     found = {
         p.run: (p.n_valid, p.n_test) for p in planned if isinstance(p, parameters.GenerateTitles)
     }
-    assert len(found) == 9
+    assert len(found) == 10
     assert {run for run, sizes in found.items() if sizes == (0, 0)} == {"n16-s0", "n16-s1"}
-    assert set(found.values()) == {(0, 0), (5, 9)}
+    assert set(found.values()) == {(0, 0), (5, 9), (5, 12)}
+    assert {run for run, sizes in found.items() if sizes == (5, 12)} == {"n4-s0"}
 
 
 def test_few_samples_are_learnt_for_as_many_steps_and_validated_on_fewer_examples(study_file):

@@ -43,7 +43,9 @@ def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[
         n_valid = {"n_valid": fewer["n_valid"]} if fewer.get("n_valid") else {}
         return study.tuning.get(str(keys["dataset"]), {}) | n_valid
     if cls is parameters.GenerateTitles and keys not in run_keys.main_runs(study):
-        return study.beside
+        steps = [step for step in study.ladder if keys["n_train"] in step.n_train]
+        own = steps[0].n_test if steps and keys.get("setting", "") in ("", MATCHED) else 0
+        return study.beside | ({"n_test": own} if own else {})
     return {}
 
 

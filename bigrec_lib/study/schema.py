@@ -28,6 +28,7 @@ class Step(Sizes):
     """Sizes of the ladder."""
 
     datasets: list[str] = Field(default=[], description="where; empty: everywhere")
+    n_test: Size = Field(default=0, description="test examples; 0: as many as `beside` says")
     later: bool = Field(default=False, description="they wait, as keys in the study's `later` do")
 
 

@@ -221,8 +221,24 @@ def test_a_cell_is_the_worst_row_that_could_be_judged():
         better = 0 if verdicts[worst - 1] == s else verdicts.count(s)
         cell = front.cell([row(v, n) for n, v in enumerate(verdicts, 1)], "C1", "a")
         assert (cell.row.number, cell.rows, cell.missing) == (worst, len(verdicts), missing)
-        assert cell.better == better
+        assert cell.better == better and cell.worse == 0
     assert front.cell([row(s)], "C2", "a") is front.cell([row(s)], "C1", "b") is None
+
+
+def test_of_a_claim_that_something_exists_the_cell_is_the_best_row():
+    s, c, o, m = rules.SUPPORTED, rules.CONTRADICTED, rules.OPEN, rules.MISSING
+    assert all("Some" in questions.QUESTIONS[name] for name in questions.ONE_SUFFICES)
+    for verdicts, best, better, worse in (
+        ([c, s, m], 2, 0, 1), ([c, o, c], 2, 0, 2), ([c, m, c], 1, 0, 0), ([m, m], 1, 0, 0),
+    ):  # fmt: skip
+        rows = [
+            row(verdict, n, claim="Q3", standing=-float(n)) for n, verdict in enumerate(verdicts, 1)
+        ]
+        cell = front.cell(rows, "Q3", "a")
+        found = (rows[cell.row.number - 1].verdict, cell.better, cell.worse)
+        assert found == (verdicts[best - 1], better, worse)
+        if verdicts == [c, m, c]:  # of two that are contradicted, the one that stands better
+            assert cell.row.number == 1
 
 
 def written(estimate, low, high, rule="better", metric="NDCG@20", guards="", reason=""):

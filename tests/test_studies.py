@@ -645,6 +645,23 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
     assert not any("14" in name.partition(".")[2] for name in expansion.jobs("toy", study_file()))
 
 
+def test_domains_that_share_a_space_are_tuned_with_the_settings_of_the_joint_model(study_file):
+    study = study_file(
+        datasets={name: {"reader": "ml-100k"} for name in ("films", "games")},
+        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [16], "seeds": [0, 1]}]},
+        recommendation_spaces={"worded": ["none"]},
+        tuning={"games": {"learning_rate": 0.01}},
+    )
+    planned = expansion.jobs("toy", study)
+    merges = [job for job in planned.values() if isinstance(job, parameters.MergeAdapters)]
+    assert [job.alike for job in merges] == [["games"]] * 2
+    assert "games.n16-s1-as-as_joint.02_tune_llm" in expansion.predecessors(planned)[merges[1].job]
+    grounded = [job for job in planned.values() if isinstance(job, parameters.GroundInSpaces)]
+    single = {(job.dataset, job.setting) for job in grounded if not job.tuned_on}
+    assert single == {("films", ""), ("games", "as_joint")}
+    assert "games.n16-s0-as-as_joint-worded-none.14b_ground_in_spaces" in planned
+
+
 SELECTION = {"arms": ["newest", "k_means"], "budgets": [4, 8], "draws": 3, "random_draws": 5}
 SELECTION |= {"seeds": [0, 1, 2], "seeds_a_draw": 2, "n_scored": 7}
 

@@ -3,7 +3,9 @@
 Draws and tuning seeds are nested: the LLM is tuned on each draw of samples under a few seeds. The
 independent unit is a draw, and its seeds are repeated measurements; of an arm that does not draw,
 the unit is a seed. The error of a mean over *units* is that of `significance.mean_of`, with units
-in place of seeds; the error of a difference of two arms is of the units of both (`contrast`).
+in place of seeds; the error of a difference of two arms is of the units of both (`contrast`). An
+arm that always chooses the same samples is one draw, however many seeds it has: what draws vary by
+is taken from the random ones. Else any fixed set of samples that happens to be good would pass.
 """
 
 from __future__ import annotations
@@ -86,11 +88,13 @@ def units(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     return rows.pivot_table(value, unit, ["user", "example"]).dropna(axis=1)
 
 
-def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean:
+def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, fixed: bool = False) -> Mean:
     """mean(ours) − mean(theirs) of independent units (A, n) and (B, n) on the same n examples.
 
     users: (n,). As `significance.mean_of`, but each side has its own units. A single unit says
-    nothing of others: that side adds no variance of units. Mean.seeds: the smaller number of units.
+    nothing of others: that side adds no variance of units. fixed: our units are seeds on one set of
+    samples, which counts as a single unit that varies as theirs do. Mean.seeds: the smaller number
+    of units.
     """
     sides = [np.asarray(side, dtype=np.float64) for side in (ours, theirs)]
     _, user = np.unique(users, return_inverse=True)
@@ -99,10 +103,13 @@ def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean:
     v_users = clustered(sides[0].mean(0) - sides[1].mean(0) - value, user) / n**2
     df_users = max((sizes**2).sum() ** 2 / (sizes**4).sum() - 1, 1.0)
     v_units, v_both, denominator = 0.0, 0.0, v_users**2 / df_users
-    replicated = [side for side in sides if len(side) > 1]
-    for side in replicated:
+    varying = [(side, len(side)) for side in sides]  # with how many of its units are averaged
+    if fixed:
+        varying[0] = (sides[1], 1)
+    varying = [(side, averaged) for side, averaged in varying if len(side) > 1]
+    for side, averaged in varying:
         df_units, unit_means = len(side) - 1, side.mean(1)
-        weight = 1 / (len(side) * df_units)
+        weight = 1 / (averaged * df_units)
         residuals = side - unit_means[:, None] - side.mean(0) + side.mean()
         between = ((unit_means - side.mean()) ** 2).sum() * weight
         interaction = sum(clustered(row, user) for row in residuals) * weight / n**2
@@ -110,18 +117,23 @@ def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean:
         v_units, v_both = v_units + between, v_both + interaction
     variance = v_users + max(v_units - v_both, FLOOR * min(v_both, v_users))
     df = variance**2 / denominator if denominator else 0.0
-    df_min = min((len(side) - 1 for side in replicated), default=df_users)
+    df_min = min((len(side) - 1 for side, _ in varying), default=df_users)
     df = max(df * df_min / (df_min + 0.5), min(df_min, df_users))
     return Mean(value, variance**0.5, float(df), min(map(len, sides)), len(sizes), n)
 
 
-def relative(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray) -> Mean | None:
-    """mean(ours) / mean(theirs) − 1 with its first-order error; None without a level above 0."""
+def relative(
+    ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, fixed: bool = False
+) -> Mean | None:
+    """mean(ours) / mean(theirs) − 1 with its first-order error; None without a level above 0.
+
+    fixed: as for `contrast`.
+    """
     level = np.mean(theirs)
     if not level > 0:
         return None
     ratio = float(np.mean(ours) / level)
-    mean = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users)
+    mean = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users, fixed)
     return replace(mean, value=ratio - 1)
 
 
@@ -135,8 +147,9 @@ class Arms:
     """The values of one data set: arm and budget -> units x examples."""
 
     def __init__(self, rows: pd.DataFrame, value: str):
-        groups = rows.groupby(["arm", "budget"], sort=False)
-        self.of = {key: units(group, value) for key, group in groups}
+        groups = dict(list(rows.groupby(["arm", "budget"], sort=False)))
+        self.of = {key: units(group, value) for key, group in groups.items()}
+        self.fixed = {key for key, group in groups.items() if group.draw.nunique() == 1}
 
     def against(self, arm: str, budget: int, random_budget: int = 0) -> Mean | None:
         """An arm minus random; with random_budget, arm / random of that − 1; None if missing."""
@@ -146,7 +159,8 @@ class Arms:
         parts = shared(ours, theirs)
         if not parts[0].size:
             return None
-        return relative(*parts) if random_budget else contrast(*parts)
+        fixed = (arm, budget) in self.fixed
+        return relative(*parts, fixed) if random_budget else contrast(*parts, fixed)
 
     def mean(self, arm: str, budget: int) -> Mean | None:
         """The mean of an arm itself; None if it is missing."""
@@ -194,7 +208,7 @@ def q1(ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame) -> list[d
             }.items():  # fmt: skip
                 head = keys | {"metric": ENDPOINTS[metric]}
                 gap = f"{ENDPOINTS[metric]} of {arm} and of random samples"
-                guards = {name: values[guard].mean(arm, budget)}
+                guards = {f"{name} − at random": values[guard].against(arm, budget)}
                 rows.append(claims.compared(head, values[metric].against(arm, budget), gap, guards))
         for arm, small in product(selections, budgets[:-1]):
             large = budgets[-1]

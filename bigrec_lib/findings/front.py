@@ -14,7 +14,7 @@ from bigrec_lib.findings import evidence, making, rules, summary, worked
 from bigrec_lib.findings.alts import counted, listed
 from bigrec_lib.findings.claims import UNMET
 from bigrec_lib.findings.differences import NOTHING
-from bigrec_lib.findings.questions import QUESTIONS
+from bigrec_lib.findings.questions import ONE_SUFFICES, QUESTIONS
 from bigrec_lib.findings.significance import LEVEL
 from bigrec_lib.findings.summary import MINUS, number
 from bigrec_lib.method import metrics
@@ -33,7 +33,8 @@ IN_PART = "supported in part"
 FOUND = (rules.CONTRADICTED, rules.SUPPORTED, IN_PART, rules.OPEN)
 READING = (
     "A claim is tried by several comparisons on each data set, its rows. A cell shows the row that "
-    "is worst for the claim, with a 95 % interval over seeds and users and an arrow: the interval "
+    f"is worst for the claim ({' and '.join(ONE_SUFFICES)}, which say “some”: the best), with a "
+    "95 % interval over seeds and users and an arrow: the interval "
     "lies above zero (↑), below (↓), or holds it (↔). A verdict takes more than an arrow: p-values "
     "are corrected for all rows of a claim, and guards, differences that must be above zero as "
     "well, keep random or impersonal lists from passing."
@@ -42,9 +43,10 @@ CHOICE = (
     "The worst row: contradicted comes before not decided, not decided before supported, so "
     "“supported” means that every judged row is. Of rows with the same verdict it is the one whose "
     "estimate, or failing guard, lies furthest on the wrong side of its bound, or least far on the "
-    "right side, counted in half intervals. “2 of 4 rows”: the others lack data. “2 supported”: so "
-    "many rows are, although the cell is not. Where nothing differs, or one side has no hit, there "
-    "is no interval."
+    "right side, counted in half intervals. The best row: the other way round, so “contradicted” "
+    "means that every judged row is. “2 of 4 rows”: the others lack data. “2 supported”, “2 "
+    "contradicted”: so many rows are, although the cell is not. Where nothing differs, or one side "
+    "has no hit, there is no interval."
 )
 BOUNDS = {
     "no worse": f"no worse: above {MINUS}{rules.SAME:.0%}".replace("%", " %"),
@@ -110,18 +112,15 @@ class Row:
 @dataclass(frozen=True)
 class Cell:
     """A claim on a data set: the row that stands for all, what it compares, and how many rows there
-    are, could not be judged, and are supported."""
+    are, and could not be judged; better, worse: how many are supported, or contradicted, although
+    the cell is not."""
 
     row: Row
     compares: str
     rows: int
     missing: int
-    supported: int
-
-    @property
-    def better(self) -> int:
-        """How many rows are supported although the cell is not."""
-        return 0 if self.row.verdict == rules.SUPPORTED else self.supported
+    better: int
+    worse: int
 
 
 @dataclass(frozen=True)
@@ -246,14 +245,18 @@ def cell(rows: list[Row], claim: str, dataset: str, usual: str = "") -> Cell | N
     group = [row for row in rows if (row.claim, row.dataset) == (claim, dataset)]
     if not group:
         return None
-    worst = min(group, key=lambda row: (WEAKEST_FIRST.index(row.verdict), row.standing))
+    worst_first = sorted(group, key=lambda row: (WEAKEST_FIRST.index(row.verdict), row.standing))
+    could_be = [row for row in worst_first if row.verdict != rules.MISSING] or worst_first
+    shown = could_be[-1 if claim in ONE_SUFFICES else 0]
     verdicts = [row.verdict for row in group]
+    others = [verdict for verdict in verdicts if verdict != shown.verdict]
     return Cell(
-        row=worst,
-        compares=worst.compares(usual),
+        row=shown,
+        compares=shown.compares(usual),
         rows=len(group),
         missing=verdicts.count(rules.MISSING),
-        supported=verdicts.count(rules.SUPPORTED),
+        better=others.count(rules.SUPPORTED),
+        worse=others.count(rules.CONTRADICTED),
     )
 
 

@@ -9,11 +9,14 @@ QUESTIONS = {
     "C3": "Popularity and collaborative scores help BIGRec",
     "C4": "BIGRec carries little statistical information",
     "C5": "A joint model is no worse, and a model helps on other domains",
-    "Q1": "Chosen training samples beat random ones",
+    "Q1": "Some choice of training samples beats random ones",
     "Q2": "Domains can share one catalogue and one model",
-    "Q3": "A cheaper way from text to items loses nothing",
+    "Q3": "Some cheaper way from text to items loses little",
     "V1": "Texts lie nearer to their user's next item, and another distance ranks better",
     "V2": "BIGRec beats what trains in no more time",
     "V3": "BIGRec gains where titles carry on and items are new",
 }
 """Claim -> what it says. C: the paper's; Q: what it leaves open; V: ours."""
+
+ONE_SUFFICES = ("Q1", "Q3")
+"""Claims that something exists: one way suffices to show them, all must fail to refute them."""

@@ -58,12 +58,13 @@ that of its lists shuffled among users.
   (better). Guards: its personal gain; it − the untuned LLM; the same difference on the domain
   where both were tuned.
 * Q1: samples that a selection chose − as many drawn at random, in NDCG@20 and in the log-likelihood
-  of the true title (better); those of the smaller budget / random ones of the larger − 1, NDCG@20
-  (no worse). Guards: for NDCG@20 the personal gain; for the log-likelihood that of the title under
-  the user's own history − under another user's.
-* Q2: each of three / the model of one domain in its own catalogue − 1 (no worse): that model in the
-  catalogue of all domains; the joint model in it; the average of the domains' adapters in its own
-  catalogue. Guard: the personal gain of the first of the two.
+  of the true title (better). Guard: the same difference of personal gains; for the log-likelihood,
+  of how much likelier the title is after the user's own history than after another user's. Samples
+  of the smaller budget / random ones of the larger − 1, NDCG@20 (no worse). Guard: the personal
+  gain. What is always the same choice counts as one draw.
+* Q2: each of two / the model of one domain in its own catalogue − 1 (no worse): that model, and a
+  joint one of as many samples of each domain, in the catalogue of all domains. All are tuned with
+  the joint model's settings. Guard: the personal gain of the first of the two.
 * Q3: a way to ground that takes no more than half the exact way's time, writing aside / the exact
   way − 1, NDCG@20 (no worse). Guard: its personal gain. A way that loses nothing is proved by
   identical ranks, not tested.

@@ -15,7 +15,7 @@ from bigrec_lib.findings.significance import Mean, crossed, mean_of, ratio_of, u
 from bigrec_lib.method import adapters, metrics
 from bigrec_lib.method.adapters import Update
 from bigrec_lib.study import manifests
-from bigrec_lib.study.row_keys import MERGED
+from bigrec_lib.study.row_keys import AS_JOINT, MERGED
 
 SINGLE, JOINT, TOTAL = "the domain's own", "joint, n of each", "joint, n in total"
 AVERAGE = "average of adapters"
@@ -62,18 +62,23 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def models(rows: pd.DataFrame, n: pd.Series) -> pd.Series:
-    """The model of each row; '' for one that the factorial has no place for."""
+    """The model of each row; '' for one that the factorial has no place for.
+
+    The domain's own is the one that was tuned with the joint model's settings, where there is one.
+    """
     domains = rows.tuned_on.str.count(r"\+") + 1
     joint = domains > 1
     plain, same = rows.setting == "", rows.n_train == n
     n_each, n_total = joint & same, joint & (rows.n_train * domains == n)
+    alike = rows.dataset.isin(rows.dataset[rows.setting == AS_JOINT])
+    own = plain.where(~alike, rows.setting == AS_JOINT)
     names = np.select(
         [
-            plain & same & (rows.tuned_on == ""),
+            own & same & (rows.tuned_on == ""),
             plain & n_each,
             plain & n_total,
             (rows.setting == MERGED) & n_each,
-            plain & same & ~joint,
+            plain & same & ~joint & (rows.tuned_on != ""),
         ],
         [SINGLE, JOINT, TOTAL, AVERAGE, "of " + rows.tuned_on.astype(str)],
         default="",
@@ -334,8 +339,7 @@ def read_cosines(folder: Path) -> pd.DataFrame:
 
 COMPARED: dict[Cell, str] = {
     (SINGLE, UNION, USUAL): f"the domain's own model in the titles of {UNION}",
-    (JOINT, UNION, USUAL): f"the joint model in the titles of {UNION}",
-    (AVERAGE, OWN, USUAL): "the average of the adapters in the domain's own titles",
+    (JOINT, UNION, USUAL): f"the joint model, n samples of each, in the titles of {UNION}",
 }
 """What Q2 compares with BASE."""
 

@@ -18,6 +18,7 @@ from bigrec_lib.study.parameters_runs import (
     TunedParameters,
 )
 from bigrec_lib.study.parameters_steps import Baseline
+from bigrec_lib.study.row_keys import AS_JOINT
 
 Arm = Literal[
     "random",
@@ -84,7 +85,8 @@ class SelectSamples(DatasetParameters, ModelParameters):
 class MergeAdapters(AdapterParameters):
     """The average of the adapters of several data sets, where 02 would put one tuned on all.
 
-    against: a further seed whose adapters are compared with these; -1 for none.
+    alike: data sets whose adapters are those with the joint model's settings. against: a further
+    seed whose adapters are compared with these; -1 for none.
     """
 
     notebook = "14a_merge_adapters"
@@ -92,6 +94,7 @@ class MergeAdapters(AdapterParameters):
     setting: Literal["merged"] = "merged"
     n_train: Count = 256
     also: list[str] = []
+    alike: list[str] = []
     against: Annotated[int, Field(ge=-1)] = -1
 
     @property
@@ -117,7 +120,8 @@ class MergeAdapters(AdapterParameters):
 
     def tuning(self, name: str, seed: int) -> Path:
         """Where 02 tuned the adapter of one data set."""
-        return self.runs / name / f"n{self.n_train}-s{seed}" / "tuning"
+        setting = f"-as-{AS_JOINT}" if name in self.alike else ""
+        return self.runs / name / f"n{self.n_train}-s{seed}{setting}" / "tuning"
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -134,6 +134,12 @@ def as_joint_runs(study: Study) -> list[dict[str, object]]:
     return [keys | {"setting": AS_JOINT} for keys in runs if keys in main_runs(study)]
 
 
+def tuned_alike(study: Study, keys: dict[str, object]) -> dict[str, object]:
+    """The run of one domain that stands beside the joint model: that of `as_joint_runs`, if any."""
+    alike = keys | {"setting": AS_JOINT}
+    return alike if alike in as_joint_runs(study) else keys
+
+
 def selection_jobs(study: Study) -> list[dict[str, object]]:
     """The jobs of 13a, one for each data set of which adapters learn chosen samples."""
     part = study.selection
@@ -183,7 +189,7 @@ def control_runs(study: Study) -> list[dict[str, object]]:
 def text_runs(study: Study) -> list[dict[str, object]]:
     """Where every adapter writes titles for the usual prompts."""
     runs = test_runs(study) + trial_runs(study) + control_runs(study) + language_runs(study)
-    return runs + [keys for keys in sharing_runs(study) if keys.get("setting")]
+    return runs + [keys for keys in sharing_runs(study) if keys.get("setting") == MERGED]
 
 
 def domains(study: Study) -> list[str]:
@@ -200,8 +206,11 @@ def merged_runs(study: Study) -> list[dict[str, object]]:
     first, *others = domains(study) or [""]
     seeds = seeds_beside(study)
     next_seeds = dict(zip(seeds, seeds[1:] + seeds[:1], strict=True))
+    own = runs_of([first, *others], study.n_train[:1], seeds[:1])
+    alike = [str(keys["dataset"]) for keys in own if "setting" in tuned_alike(study, keys)]
     return [
         {"dataset": first, "also": others, "n_train": study.n_train[0], "seed": seed}
+        | {"alike": alike}
         | ({"against": next_seed} if next_seed != seed else {})
         for seed, next_seed in next_seeds.items()
         if first
@@ -212,17 +221,16 @@ def sharing_runs(study: Study) -> list[dict[str, object]]:
     """Models of the first size, n, on each domain: its own, the joint ones of n samples of each
     domain and of n in total, and the average of the domains' own."""
     names, size = domains(study), study.n_train[0]
+    own = runs_of(names, [size], seeds_beside(study))
     all_domains: dict[str, object] = {"tuned_on": "+".join(names)}
-    seeds = seeds_beside(study)
-    models: list[dict[str, object]] = [{"n_train": size, "seed": seed} for seed in seeds]
-    models += [
-        {"n_train": keys["n_train"], "seed": keys["seed"]} | all_domains
+    joint: list[dict[str, object]] = [
+        keys | all_domains | {"dataset": name}
         for keys in joint_runs(study)
         if names and keys["n_train"] in (size, size // len(names))
+        for name in names
     ]
-    merge = all_domains | {"setting": MERGED}
-    models += [keys | merge for keys in models[: len(seeds)]]
-    return [{"dataset": name} | keys for keys in models for name in names]
+    averages = [keys | all_domains | {"setting": MERGED} for keys in own]
+    return [tuned_alike(study, keys) for keys in own] + joint + averages
 
 
 def worded_runs(study: Study) -> list[dict[str, object]]:

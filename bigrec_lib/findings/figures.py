@@ -201,22 +201,19 @@ def origins(points: pd.DataFrame) -> plt.Figure:
     points: columns dataset, origin, value, low, high.
     """
     panels = list(points.groupby("dataset", sort=False))
+    sizes = [len(group) for _, group in panels]
     figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(plots.WIDTH * (0.5 + 0.4 * len(panels)), 3.0),
-        sharey=True,
-        squeeze=False,
-    )
-    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+        len(panels), 1, figsize=(plots.WIDTH, 0.28 * sum(sizes) + 0.6 * len(panels) + 0.4),
+        sharex=True, squeeze=False, height_ratios=sizes,
+    )  # fmt: skip
+    for axis, (dataset, group) in zip(axes[:, 0], panels, strict=True):
         axis.errorbar(
-            group.origin, group.value, yerr=[group.value - group.low, group.high - group.value],
+            group.value, group.origin, xerr=[group.value - group.low, group.high - group.value],
             fmt="o", capsize=3, color=colour_of("bigrec"),
         )  # fmt: skip
-        axis.set(title=f"tested on {dataset}", xlabel="tuned on")
-        axis.margins(x=0.2)
-        axis.tick_params(axis="x", rotation=30)
-    axes[0][0].set(ylabel="NDCG@20", ylim=(0, None))
+        axis.set_title(f"tested on {dataset}", loc="left")
+        axis.set_ylim(len(group) - 0.5, -0.5)
+    axes[-1][0].set(xlabel="NDCG@20", xlim=(0, None))
     figure.tight_layout()
     return figure
 

@@ -325,6 +325,20 @@ def test_few_samples_are_learnt_for_as_many_steps_and_validated_on_fewer_example
     assert matched() == matched(n_valid=0) == [(4, 8, 50)]
 
 
+def test_networks_on_few_samples_may_take_as_many_steps(study_file):
+    """Two batches of 8 at the main size; one of 4 samples, so twice the epochs; four of 32."""
+    sizes = {"n_train": [16], "ladder": [{"n_train": [4, 32], "seeds": [0]}], "baselines": {}}
+    settings = {"06_train_baselines": {"epochs": 5, "patience": 3, "batch_size": 8}}
+
+    def trained(matched):
+        study = study_file(**sizes, matched=matched, notebooks=settings)
+        jobs = [job for job in expansion.jobs("toy", study).values() if "06" in job.notebook]
+        return {job.n_train: (job.epochs, job.patience) for job in jobs}
+
+    assert trained(False) == {16: (5, 3), 4: (5, 3), 32: (5, 3)}
+    assert trained(True) == {16: (5, 3), 4: (10, 6), 32: (5, 3)}
+
+
 def test_a_step_of_the_ladder_may_be_of_some_data_sets(study_file):
     step = {"n_train": [4], "seeds": [0]}
     two = {"datasets": {name: {"reader": "ml-100k"} for name in ("films", "games")}}
@@ -332,6 +346,13 @@ def test_a_step_of_the_ladder_may_be_of_some_data_sets(study_file):
     found = [p for p in expansion.jobs("toy", study).values() if getattr(p, "n_train", 0) == 4]
     assert {job.dataset for job in found} == {"games"}
     assert "06_train_baselines" in {job.notebook for job in found}
+    steps = [{"n_train": [4], "seeds": [0], "n_test": n, "datasets": [name]}
+             for n, name in ((7, "films"), (9, "games"))]  # fmt: skip
+    planned = expansion.jobs("toy", study_file(**two, ladder=steps)).values()
+    writing = [p for p in planned if isinstance(p, parameters.GenerateTitles)]
+    assert {job.dataset: job.n_test for job in writing if job.n_train == 4} == {
+        "films": 7, "games": 9
+    }  # fmt: skip
     with pytest.raises(StudyError, match="ladder: books is not one of the datasets"):
         study_file(**two, ladder=[step | {"datasets": ["books"]}])
 
@@ -648,7 +669,7 @@ def test_recommendation_spaces_ask_for_every_cell_of_the_factorial(study_file):
 def test_domains_that_share_a_space_are_tuned_with_the_settings_of_the_joint_model(study_file):
     study = study_file(
         datasets={name: {"reader": "ml-100k"} for name in ("films", "games")},
-        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [16], "seeds": [0, 1]}]},
+        joint={"datasets": ["films", "games"], "sizes": [{"n_train": [16], "seeds": [0]}]},
         recommendation_spaces={"worded": ["none"]},
         tuning={"games": {"learning_rate": 0.01}},
     )

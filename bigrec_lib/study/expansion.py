@@ -43,10 +43,18 @@ def alone(cls: type[Parameters], study: Study, keys: dict[str, object]) -> dict[
         n_valid = {"n_valid": fewer["n_valid"]} if fewer.get("n_valid") else {}
         return study.tuning.get(str(keys["dataset"]), {}) | n_valid
     if cls is parameters.GenerateTitles and keys not in run_keys.main_runs(study):
-        steps = [step for step in study.ladder if keys["n_train"] in step.n_train]
-        own = steps[0].n_test if steps and keys.get("setting", "") in ("", MATCHED) else 0
-        return study.beside | ({"n_test": own} if own else {})
+        return study.beside | of_step(study, keys)
     return {}
+
+
+def of_step(study: Study, keys: dict[str, object]) -> dict[str, object]:
+    """The test examples that a step of the ladder has of its own; keys: of a run of 03."""
+    run = {name: keys[name] for name in ("dataset", "n_train", "seed")}
+    if keys not in (run, run | {"setting": MATCHED}):
+        return {}
+    steps = (step for step in study.ladder if run in run_keys.step_runs(study, step))
+    n_test = next((step.n_test for step in steps), 0)
+    return {"n_test": n_test} if n_test else {}
 
 
 def current(study: Study) -> Study:

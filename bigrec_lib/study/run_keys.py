@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from itertools import chain, product
 
 from bigrec_lib.method import selection
 from bigrec_lib.study import parameters
 from bigrec_lib.study.row_keys import AS_JOINT, MATCHED, MERGED, OWN, PICKED, SHUFFLED
-from bigrec_lib.study.schema import Study
+from bigrec_lib.study.schema import Step, Study
 
 SASREC = "sasrec-ce"  # the conventional model whose space is compared with that of titles
 
@@ -40,10 +41,13 @@ def single_runs(study: Study) -> list[dict[str, object]]:
 
 def ladder_runs(study: Study) -> list[dict[str, object]]:
     """Runs of the further sizes."""
-    steps = [
-        runs_of(step.datasets or study.datasets, step.n_train, step.seeds) for step in study.ladder
-    ]
-    return [keys for keys in chain(*steps) if keys not in main_runs(study)]
+    runs = chain(*(step_runs(study, step) for step in study.ladder))
+    return [keys for keys in runs if keys not in main_runs(study)]
+
+
+def step_runs(study: Study, step: Step) -> list[dict[str, object]]:
+    """Runs of one step of the ladder."""
+    return runs_of(step.datasets or study.datasets, step.n_train, step.seeds)
 
 
 def trial_runs(study: Study) -> list[dict[str, object]]:
@@ -126,12 +130,15 @@ def matched_runs(study: Study) -> list[dict[str, object]]:
 
 def as_joint_runs(study: Study) -> list[dict[str, object]]:
     """Adapters of one domain with the settings of the joint model, where the study tunes that
-    domain otherwise; of the main runs that a joint model has samples as many as."""
+    domain otherwise: the main runs that a joint model, or a shared space, is compared with."""
     joint = study.joint
-    datasets = [name for name in joint.datasets if name in study.tuning] if joint else []
-    sizes = joint.sizes if joint else []
-    runs = chain(*(runs_of(datasets, step.n_train, step.seeds) for step in sizes))
-    return [keys | {"setting": AS_JOINT} for keys in runs if keys in main_runs(study)]
+    if not joint:
+        return []
+    runs = list(chain(*(runs_of(joint.datasets, step.n_train, step.seeds) for step in joint.sizes)))
+    if study.recommendation_spaces:
+        runs += runs_of(joint.datasets, study.n_train[:1], seeds_beside(study))
+    main = [keys for keys in main_runs(study) if keys in runs and keys["dataset"] in study.tuning]
+    return [keys | {"setting": AS_JOINT} for keys in main]
 
 
 def tuned_alike(study: Study, keys: dict[str, object]) -> dict[str, object]:
@@ -172,7 +179,7 @@ def chosen_runs(study: Study) -> list[dict[str, object]]:
 
 def control_runs(study: Study) -> list[dict[str, object]]:
     """Where adapters of one data set are tested that learnt otherwise than those of main runs:
-    others' answers, as many steps at every size, chosen samples, the joint model's settings."""
+    others' answers, the main size's steps, chosen samples, the joint model's settings."""
     names = ("dataset", "n_train", "seed", "setting")
     tunings = shuffled_runs(study) + matched_runs(study) + chosen_runs(study)
     tunings += as_joint_runs(study)
@@ -332,10 +339,26 @@ def baseline_runs(study: Study) -> list[dict[str, object]]:
     """Every run of the baselines."""
     if not study.baselines:
         return []
-    runs = main_runs(study) + [study.baselines.ladder | keys for keys in ladder_runs(study)]
+    runs = main_runs(study) + [
+        study.baselines.ladder | more_epochs(study, int(str(keys["n_train"]))) | keys
+        for keys in ladder_runs(study)
+    ]
     if study.baselines.full is None:
         return runs
     return runs + [
         study.baselines.full | {"dataset": dataset, "seed": seed, "full": True}
         for dataset, seed in product(study.datasets, seeds_beside(study))
     ]
+
+
+def more_epochs(study: Study, n_train: int) -> dict[str, object]:
+    """Epochs and patience of networks on fewer samples than the first main size has, where BIGRec
+    takes as many steps there (`matched`): so many more as an epoch has fewer steps."""
+    ladder = study.baselines.ladder if study.baselines else {}
+    values = parameters.TrainBaselines.model_validate(
+        study.notebooks.get("06_train_baselines", {}) | ladder
+    )
+    main, own = (math.ceil(n / values.batch_size) for n in (study.n_train[0], n_train))
+    if not study.matched or own >= main:
+        return {}
+    return {name: math.ceil(getattr(values, name) * main / own) for name in ("epochs", "patience")}

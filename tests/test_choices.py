@@ -175,7 +175,8 @@ def test_intervals_cover_under_nested_draws_and_seeds_and_pairs_as_units_do_not(
     assert np.mean(naive) < np.mean(covered) - 0.03
 
 
-def test_a_set_that_is_always_chosen_is_one_draw_whatever_its_seeds():
+@pytest.mark.parametrize("draws", [4, 10])
+def test_a_set_that_is_always_chosen_is_one_draw_whatever_its_seeds(draws):
     """It is drawn at random like the others, so it must not often be told apart from them."""
     rng = np.random.default_rng(7)
     users = np.repeat(np.arange(40), 3)
@@ -183,10 +184,31 @@ def test_a_set_that_is_always_chosen_is_one_draw_whatever_its_seeds():
     for _ in range(400):
         shared = rng.normal(0, 2.0, 120)
         ours = simulated(rng, 1, 3, 120)[0] + shared
-        theirs = simulated(rng, 10, 2, 120).mean(1) + shared
-        for fixed in told:
-            told[fixed] += choices.contrast(ours, theirs, users, fixed).p < 0.05
+        theirs = simulated(rng, draws, 2, 120).mean(1) + shared
+        for as_one in told:
+            told[as_one] += (
+                choices.contrast(ours, theirs, users, theirs if as_one else None).p < 0.05
+            )
     assert told[True] / 400 < 0.07 and told[False] / 400 > 0.1
+
+
+def test_a_small_set_that_is_always_chosen_varies_as_small_sets_do():
+    rng = np.random.default_rng(8)
+    users = np.arange(80)
+    told = 0
+    for _ in range(400):
+        shared = rng.gamma(2.0, 1.0, 80)
+        ours = shared + rng.normal(0, 0.3, 1) + rng.normal(0, 0.05, (3, 1))
+        small = shared + rng.normal(0, 0.3, (10, 1))
+        large = shared + rng.normal(0, 0.05, (10, 1))
+        told += choices.relative(ours, large, users, small).p < 0.05
+    assert told / 400 < 0.08
+
+
+def test_one_random_draw_decides_nothing():
+    ranks, likely, gains = study("planted", ARMS | {"random": (1, 3)})
+    rows = verdicts((ranks, likely, gains))
+    assert set(rows[rows.verdict != rules.MISSING].verdict) == {rules.DEMONSTRATION}
 
 
 def test_a_relative_difference_covers_its_truth():

@@ -383,6 +383,12 @@ def test_a_cell_says_its_bound_its_size_if_unusual_and_the_guard_that_fails():
     )
 
 
+def test_a_cell_says_if_too_few_users_are_hit():
+    few = f"{claims.FEW} 49, of at least 50"
+    shown = front.row_of(1, written(0.1, 0.0, 0.2, reason=few)._replace(statement="a slope"))
+    assert shown.compares("3 seeds, 90 examples") == f"a slope, NDCG@20; {few}"
+
+
 def test_numbers_of_a_row_are_those_of_the_file(results):
     frame = pd.read_csv(results / "claims.csv").fillna({"reason": ""})
     rows = front.read_rows(results)

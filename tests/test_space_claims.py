@@ -40,6 +40,33 @@ def test_what_is_no_worse_is_found_to_be(studies):
     assert found.guards.str.startswith(claims.PERSONAL).all()
 
 
+def test_the_own_model_is_the_one_tuned_like_the_joint_model(studies):
+    """Of that model a hit in four is lost, so what is compared with it is better."""
+    folder = studies["planted"]
+    test, lists = evidence.read_scores(folder), evidence.every_list(folder)
+    items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
+    both = []
+    for frame in (test, lists):
+        own = (frame.tuned_on == "") & (frame.setting == "") & (frame.n_train == 128)
+        own &= frame.method.isin(spaces.CATALOGUES) & (frame.lm == "") & (frame.embedded_by == "")
+        alike = frame[own & ~frame.constrained].assign(setting="as_joint")
+        if "ndcg" in frame:
+            alike = alike.assign(ndcg=alike.ndcg.mask(alike.example % 4 == 0, 0.0))
+        united = frame.method.isin(toy_results.UNITED) & own
+        both.append(pd.concat([frame[~united], alike]))
+    test, lists = both
+    frame = spaces.cells(lists)
+    lists = lists.loc[frame.index[frame.cell.isin(list(spaces.COMPARED))]]
+    gains = evidence.personal_gains(lists, items, examples)
+    found = claims.judged(spaces.q2(test, gains), "n#c", "")
+    assert (found.verdict == rules.SUPPORTED).all() and len(found) == 4
+    own = spaces.cells(test).query("cell == @ALONE and dataset == 'films'")
+    assert set(own.setting) == {"as_joint"}
+    alone = test[(test.setting == "as_joint") & (test.dataset == "films")]
+    means = alone.groupby("method").ndcg.mean()
+    assert found.estimate[0] == pytest.approx(means["bigrec-union"] / means["bigrec"] - 1)
+
+
 @pytest.mark.parametrize("world", ["random", "shuffled"])
 def test_a_recommender_that_knows_nothing_is_not_supported(studies, world):
     found = claims.judged(rows_of(studies[world]), "n#c", "")

@@ -224,7 +224,7 @@ def write(results, seeds=(0, 1, 2, 3), ladder=LADDER, datasets=DATASETS, world="
             if n != 128 and seed == seeds[-1]:
                 continue
             main_run(study, keys(dataset, f"n{n}-s{seed}", n, seed), n == 128)
-            if n != 128:
+            if n < 128:
                 matched = f"n{n}-s{seed}-as-matched"
                 study.rank(["bigrec"], keys(dataset, matched, n, seed, setting="matched"))
         for seed, tuned_on in product(seeds, (other, "+".join(DATASETS))):

@@ -11,6 +11,7 @@ is taken from the random ones. Else any fixed set of samples that happens to be 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -88,13 +89,15 @@ def units(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     return rows.pivot_table(value, unit, ["user", "example"]).dropna(axis=1)
 
 
-def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, fixed: bool = False) -> Mean:
+def contrast(
+    ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, drawn: np.ndarray | None = None
+) -> Mean:
     """mean(ours) − mean(theirs) of independent units (A, n) and (B, n) on the same n examples.
 
     users: (n,). As `significance.mean_of`, but each side has its own units. A single unit says
-    nothing of others: that side adds no variance of units. fixed: our units are seeds on one set of
-    samples, which counts as a single unit that varies as theirs do. Mean.seeds: the smaller number
-    of units.
+    nothing of others: that side adds no variance of units. drawn: where our units are seeds on one
+    set of samples, units (D, n) as which that set varies; equal to theirs, they count once.
+    Mean.seeds: the smaller number of units.
     """
     sides = [np.asarray(side, dtype=np.float64) for side in (ours, theirs)]
     _, user = np.unique(users, return_inverse=True)
@@ -103,13 +106,15 @@ def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, fixed: boo
     v_users = clustered(sides[0].mean(0) - sides[1].mean(0) - value, user) / n**2
     df_users = max((sizes**2).sum() ** 2 / (sizes**4).sum() - 1, 1.0)
     v_units, v_both, denominator = 0.0, 0.0, v_users**2 / df_users
-    varying = [(side, len(side)) for side in sides]  # with how many of its units are averaged
-    if fixed:
-        varying[0] = (sides[1], 1)
-    varying = [(side, averaged) for side, averaged in varying if len(side) > 1]
-    for side, averaged in varying:
+    varying = [(side, 1 / len(side)) for side in sides]  # with the share of a unit's variance
+    if drawn is not None and np.array_equal(drawn, theirs):
+        varying = [(sides[1], 1 + 1 / len(theirs))]
+    elif drawn is not None:
+        varying[0] = (np.asarray(drawn, dtype=np.float64), 1.0)
+    varying = [(side, share) for side, share in varying if len(side) > 1]
+    for side, share in varying:
         df_units, unit_means = len(side) - 1, side.mean(1)
-        weight = 1 / (averaged * df_units)
+        weight = share / df_units
         residuals = side - unit_means[:, None] - side.mean(0) + side.mean()
         between = ((unit_means - side.mean()) ** 2).sum() * weight
         interaction = sum(clustered(row, user) for row in residuals) * weight / n**2
@@ -123,44 +128,53 @@ def contrast(ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, fixed: boo
 
 
 def relative(
-    ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, fixed: bool = False
+    ours: np.ndarray, theirs: np.ndarray, users: np.ndarray, drawn: np.ndarray | None = None
 ) -> Mean | None:
     """mean(ours) / mean(theirs) − 1 with its first-order error; None without a level above 0.
 
-    fixed: as for `contrast`.
+    drawn: as for `contrast`.
     """
     level = np.mean(theirs)
     if not level > 0:
         return None
     ratio = float(np.mean(ours) / level)
-    mean = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users, fixed)
+    drawn = None if drawn is None else drawn / level
+    mean = contrast(np.asarray(ours) / level, ratio * np.asarray(theirs) / level, users, drawn)
     return replace(mean, value=ratio - 1)
 
 
-def shared(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two tables of `units` on the examples of both, with their users."""
-    examples = ours.columns.intersection(theirs.columns)
-    return ours[examples].to_numpy(), theirs[examples].to_numpy(), users_of(ours[examples])
+def shared(*tables: pd.DataFrame) -> tuple[list[np.ndarray], np.ndarray]:
+    """Tables of `units` on the examples of all, and their users."""
+    examples = reduce(pd.Index.intersection, (table.columns for table in tables))
+    return [table[examples].to_numpy() for table in tables], users_of(tables[0][examples])
 
 
 class Arms:
-    """The values of one data set: arm and budget -> units x examples."""
+    """The values of one data set: arm and budget -> units x examples.
+
+    single: those whose samples were drawn once, so that their units are seeds.
+    """
 
     def __init__(self, rows: pd.DataFrame, value: str):
         groups = dict(list(rows.groupby(["arm", "budget"], sort=False)))
         self.of = {key: units(group, value) for key, group in groups.items()}
-        self.fixed = {key for key, group in groups.items() if group.draw.nunique() == 1}
+        self.single = {key for key, group in groups.items() if group.draw.nunique() == 1}
 
     def against(self, arm: str, budget: int, random_budget: int = 0) -> Mean | None:
         """An arm minus random; with random_budget, arm / random of that − 1; None if missing."""
-        ours, theirs = self.of.get((arm, budget)), self.of.get((RANDOM, random_budget or budget))
-        if ours is None or theirs is None:
+        keys = [(arm, budget), (RANDOM, random_budget or budget), (RANDOM, budget)]
+        if not all(key in self.of for key in keys):
             return None
-        parts = shared(ours, theirs)
-        if not parts[0].size:
+        (ours, theirs, drawn), users = shared(*(self.of[key] for key in keys))
+        if not users.size:
             return None
-        fixed = (arm, budget) in self.fixed
-        return relative(*parts, fixed) if random_budget else contrast(*parts, fixed)
+        as_drawn = drawn if keys[0] in self.single else None
+        if random_budget:
+            mean = relative(ours, theirs, users, as_drawn)
+        else:
+            mean = contrast(ours, theirs, users, as_drawn)
+        once = self.single & set(keys[1:])
+        return replace(mean, seeds=1) if mean and once else mean
 
     def mean(self, arm: str, budget: int) -> Mean | None:
         """The mean of an arm itself; None if it is missing."""
@@ -208,7 +222,10 @@ def q1(ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame) -> list[d
             }.items():  # fmt: skip
                 head = keys | {"metric": ENDPOINTS[metric]}
                 gap = f"{ENDPOINTS[metric]} of {arm} and of random samples"
-                guards = {f"{name} − at random": values[guard].against(arm, budget)}
+                guards = {
+                    name: values[guard].mean(arm, budget),
+                    f"{name} − at random": values[guard].against(arm, budget),
+                }
                 rows.append(claims.compared(head, values[metric].against(arm, budget), gap, guards))
         for arm, small in product(selections, budgets[:-1]):
             large = budgets[-1]
@@ -216,7 +233,10 @@ def q1(ranks: pd.DataFrame, likely: pd.DataFrame, gains: pd.DataFrame) -> list[d
             keys |= {"statement": f"{small:,} samples, {LABELS[arm]} / {large:,} at random − 1"}
             mean = values[NDCG].against(arm, small, large)
             gap = f"NDCG@20 of {arm} and of random samples, and a hit"
-            guards = {claims.PERSONAL: values["gain"].mean(arm, small)}
+            guards = {
+                claims.PERSONAL: values["gain"].mean(arm, small),
+                f"{LABELS[arm]} − at random, {small:,} samples": values[NDCG].against(arm, small),
+            }
             rows.append(claims.compared(keys, mean, gap, guards, "no worse"))
     return rows
 

@@ -12,7 +12,7 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence, making, rules, summary, worked
 from bigrec_lib.findings.alts import counted, listed
-from bigrec_lib.findings.claims import UNMET
+from bigrec_lib.findings.claims import FEW, UNMET
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.questions import ONE_SUFFICES, QUESTIONS
 from bigrec_lib.findings.significance import LEVEL
@@ -44,7 +44,8 @@ CHOICE = (
     "“supported” means that every judged row is. Of rows with the same verdict it is the one whose "
     "estimate, or failing guard, lies furthest on the wrong side of its bound, or least far on the "
     "right side, counted in half intervals. The best row: the other way round, so “contradicted” "
-    "means that every judged row is. “2 of 4 rows”: the others lack data. “2 supported”, “2 "
+    "means that every judged row is; the best of many looks better than it is, and only its "
+    "corrected p-value counts. “2 of 4 rows”: the others lack data. “2 supported”, “2 "
     "contradicted”: so many rows are, although the cell is not. Where nothing differs, or one side "
     "has no hit, there is no interval."
 )
@@ -102,10 +103,11 @@ class Row:
 
     def compares(self, usual: str) -> str:
         """What a row compares, by which measure and bound, on what if it is not as `usual`, and the
-        guard that fails."""
+        guard that fails, or how few users are hit."""
         parts = [f"{self.statement}, {self.metric}", BOUNDS.get(self.rule, "")]
         parts += [self.size] * (self.size != usual)
         parts += [f"not shown to be above zero: {self.unmet}"] * bool(self.unmet)
+        parts += [self.reason] * self.reason.startswith(FEW)
         return "; ".join(filter(None, parts))
 
 

@@ -14,7 +14,7 @@ from bigrec_lib.study import provenance
 
 SAME = 0.30  # two levels whose ratio is within this of 1 are the same, for "no worse"
 FLAT = 0.10  # a slope within this share of its level per doubling is flat
-HITS = 50  # with fewer at a training size, the error of a relative slope is not to be trusted
+HIT_USERS = 50  # with fewer the error of a relative slope is not to be trusted
 SEEDS = 3  # with fewer, nothing is decided: seeds are random, and one or two say little of them
 
 RULE = f"""\
@@ -45,26 +45,28 @@ that of its lists shuffled among users.
   BIGRec's (better); BIGRec's own (flat). Below the main size BIGRec is tuned for as many steps as
   at it. Guards: BIGRec's personal gain, and BIGRec − the untuned LLM, both at the main size; for
   the first row also the slope of the conventional models' mean. A size with fewer seeds than three
-  others is left out. Where BIGRec or that mean has fewer than {HITS} hits at a size, over all
-  seeds, nothing is decided.
+  others is left out. Where BIGRec, or the conventional models together, hit fewer than {HIT_USERS}
+  users at any size and seed, nothing is decided.
 * C3: BIGRec with popularity, or with collaborative scores − BIGRec; collaborative − popularity
   (better). Guards: the first of the two − what was injected into it, alone; BIGRec's personal gain.
 * C4: what injecting adds to BIGRec − what it adds to a conventional model that has the
   information, for popularity and for collaborative scores (better). Guards: the injected BIGRec −
   what was injected, alone; BIGRec's personal gain.
 * C5: joint model / single-domain model − 1 (no worse), the same number of samples of each domain,
-  tuned with the same settings. Guard: the joint model's personal gain. A model tuned on another
-  domain − one tuned there on other users' answers, which has learnt the form but no preference
-  (better). Guards: its personal gain; it − the untuned LLM; the same difference on the domain
-  where both were tuned.
+  tuned with the same settings. Guards: the joint model's personal gain; it − the untuned LLM. A
+  model tuned on another domain − one tuned there on other users' answers, which has learnt the form
+  but no preference (better). Guards: its personal gain; it − the untuned LLM; the same difference
+  tested on the domain where both were tuned.
 * Q1: samples that a selection chose − as many drawn at random, in NDCG@20 and in the log-likelihood
-  of the true title (better). Guard: the same difference of personal gains; for the log-likelihood,
-  of how much likelier the title is after the user's own history than after another user's. Samples
-  of the smaller budget / random ones of the larger − 1, NDCG@20 (no worse). Guard: the personal
-  gain. What is always the same choice counts as one draw.
+  of the true title (better). Guards: the personal gain, and the same difference of personal gains;
+  for the log-likelihood, how much likelier the title is after the user's own history than after
+  another user's takes their place. Samples of the smaller budget / random ones of the larger − 1,
+  NDCG@20 (no worse). Guards: the personal gain; chosen − random of the smaller budget. What is
+  always the same choice counts as one draw.
 * Q2: each of two / the model of one domain in its own catalogue − 1 (no worse): that model, and a
   joint one of as many samples of each domain, in the catalogue of all domains. All are tuned with
-  the joint model's settings. Guard: the personal gain of the first of the two.
+  the joint model's settings. Guards, of the first of the two: its personal gain; it − the untuned
+  LLM.
 * Q3: a way to ground that takes no more than half the exact way's time, writing aside / the exact
   way − 1, NDCG@20 (no worse). Guard: its personal gain. A way that loses nothing is proved by
   identical ranks, not tested.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.findings import claims, differences, evidence, prose, rules, significance
-from bigrec_lib.findings.significance import Mean, crossed, mean_of, ratio_of, users_of
+from bigrec_lib.findings.significance import Mean, crossed, mean_of, users_of
 from bigrec_lib.method import adapters, metrics
 from bigrec_lib.method.adapters import Update
 from bigrec_lib.study import manifests
@@ -45,13 +45,16 @@ FOREIGN_TITLE = "is another data set's title"
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the factorial, with columns model, catalogue, prompt, and cell, a tuple of these.
 
-    rows: with the columns of `row_keys.KEYS` and method, such as ranks. n is the size of the
-    single-domain model that was grounded in the union, or else the main size.
+    rows: with the columns of `row_keys.KEYS` and method, such as ranks. n, by which `models` tells
+    them apart, is the size of the single-domain model that was grounded in the union, or else the
+    main size.
     """
     mask = rows.method.isin(CATALOGUES) & (rows.lm == "") & (rows.embedded_by == "")
     mask &= ~rows.constrained.astype(bool) & ~rows.run.str.startswith("full")
     frame = rows[mask]
-    sizes = evidence.main_sizes(frame) | evidence.main_sizes(frame[frame.method == "bigrec-union"])
+    united = frame[(frame.method == "bigrec-union") & (frame.tuned_on == "")]
+    united = united.assign(setting=united.setting.replace(AS_JOINT, ""))
+    sizes = evidence.main_sizes(frame) | evidence.main_sizes(united)
     frame = frame.assign(
         model=models(frame, frame.dataset.map(sizes).fillna(0)),
         catalogue=frame.method.map(CATALOGUES),
@@ -128,13 +131,7 @@ def relative(group: pd.DataFrame, cell: Cell) -> Mean | None:
 
     group: `cells` of one data set. None, too, where BASE has no hit.
     """
-    if not {cell, BASE} <= set(group.cell):
-        return None
-    tables = crossed(group[group.cell.isin([cell, BASE])], "ndcg", by="cell")
-    base = tables[BASE].to_numpy()
-    if not base.sum() > 0:
-        return None
-    return ratio_of(np.stack([tables[cell].to_numpy() - base, base]), users_of(tables[BASE]))
+    return claims.relative(group.assign(method=group.cell), cell, BASE)
 
 
 def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -354,13 +351,17 @@ def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
     for dataset in shared(ranks):
         group = rank_cells[rank_cells.dataset == dataset]
         lists = gain_cells[gain_cells.dataset == dataset]
+        of_dataset = ranks[ranks.dataset == dataset]
         for cell, name in COMPARED.items():
             keys = {"claim": "Q2", "dataset": dataset, "metric": "NDCG@20"}
             claim = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
-            gain = claims.personal(lists[lists.cell.isin([cell])], METHOD[cell[1]])
+            runs = group[group.cell.isin([cell])].assign(method="bigrec")
+            guards = {
+                claims.PERSONAL: claims.personal(lists[lists.cell.isin([cell])], METHOD[cell[1]]),
+                "it − the untuned LLM": claims.over_untuned(runs, of_dataset),
+            }
             needs = f"{name}, and the single-domain model with the same seeds and a hit"
-            mean = relative(group, cell)
-            rows.append(claims.compared(claim, mean, needs, {claims.PERSONAL: gain}, "no worse"))
+            rows.append(claims.compared(claim, relative(group, cell), needs, guards, "no worse"))
     return rows
 
 

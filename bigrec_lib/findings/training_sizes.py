@@ -63,9 +63,11 @@ class Ladders(Sized):
         return f"{smallest:,} to {largest:,} samples"
 
     @property
-    def hits(self) -> int:
-        """How many examples are hit, over all seeds, where they are fewest: of a size and side."""
-        return int(min((side > 0).sum((1, 2)).min() for side in (self.bigrec, self.conventional)))
+    def users_hit(self) -> int:
+        """How many users BIGRec, or any conventional model, hits at some size and seed: the fewer
+        of the two."""
+        sides = (self.bigrec, self.conventional)
+        return min(len(set(self.users[(side > 0).any((0, 1))])) for side in sides)
 
 
 NOBODY = np.empty(0)
@@ -79,8 +81,8 @@ def as_many_steps(group: pd.DataFrame) -> pd.DataFrame:
     ours = group[(group.method == "bigrec") & (group.n_train > 0)]
     plain, tuned = evidence.plain_runs(ours), evidence.by_own_llm(ours)
     matched = tuned[(tuned.setting == MATCHED) & (tuned.tuned_on == "") & ~tuned.constrained]
-    main = evidence.main_size(plain)
-    return pd.concat([plain[plain.n_train >= main], matched[matched.n_train < main]])
+    smaller = matched.n_train.max() if len(matched) else evidence.main_size(plain) - 1
+    return pd.concat([plain[plain.n_train > smaller], matched])
 
 
 def curves(group: pd.DataFrame) -> pd.DataFrame:

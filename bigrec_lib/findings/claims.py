@@ -98,15 +98,16 @@ def would_take(claim) -> str:
     """What it would take to decide a row: seeds and examples, from how far it is from its bound."""
     if claim.weakest:
         return f"{UNMET}{claim.weakest}"
-    power = f"{claim.detectable:.4f} would have been found with 80 % power"
+    power = f"{claim.detectable:.4f} from the bound is found with 80 % power"
     if not claim.away:
         return power
+    seen = f"{power}; the {claim.away:.4f} seen"
     factor = (claim.detectable / claim.away) ** 2
     if factor <= 1:
-        return f"{power}; the correction for several comparisons leaves it open"
+        return f"{seen} is left open by the correction for several comparisons"
     if factor > 100:
-        return f"{power}; what is seen is too near to the bound to be decided"
-    return f"{power}; what is seen takes {factor:,.1f} times as many seeds and as many examples"
+        return f"{seen} is too little to be decided"
+    return f"{seen} would take {factor:,.1f} times as many seeds and examples"
 
 
 def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
@@ -321,6 +322,9 @@ def c3(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
     return rows
 
 
+INJECTIONS = {"popularity": "popularity", "collaborative": "collaborative scores"}
+
+
 def c4(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
     """C4 on every data set. test: `scored` ranks; gains: `personal_gains` of a study."""
     injected = {"popularity": "popularity", "collaborative": injected_model(folder)}
@@ -330,7 +334,8 @@ def c4(test: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
         for kind, model in injected.items():
             rival = comparator(group, kind)
             ours, theirs = f"bigrec+{kind}", f"{rival}+{kind}"
-            statement = f"what {kind} adds to BIGRec − to {label(rival or 'a conventional model')}"
+            models = minus("bigrec", rival or "a conventional model")
+            statement = f"gain from {INJECTIONS[kind]}: {models}"
             guards = {
                 minus(ours, model or "its scores"): difference(group, ours, model),
                 PERSONAL: personal(gain),

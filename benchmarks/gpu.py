@@ -17,7 +17,7 @@ Measured, on every LLM: seconds a sample of tuning and an example of generation,
 of the bare matrix products, and the memory of the device.
 
 Without a CUDA device the same code runs on two tiny LLMs, in place of the device the 4- and 8-bit
-layers themselves (on a CPU, a study unpacks them once): a test of this file, in a minute.
+layers themselves (on a CPU, a study unpacks them once): a test of this file, in half a minute.
 """
 
 from __future__ import annotations

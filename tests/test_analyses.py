@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -304,8 +305,16 @@ def test_a_larger_llm_that_hits_more_is_found_to(whole, bare):
     pd.testing.assert_frame_equal(
         sizes.spaces(pd.concat([scores, smaller]), main), sizes.spaces(scores, main)
     )
-    pair = table(whole, "llm_size", "llm_agreement").iloc[0]
-    assert {pair.lm, pair.against} == {"study", "large"} and 0 < pair.overlap < 1
+    pairs = table(whole, "llm_size", "llm_agreement").set_index(["lm", "against"])
+    assert set(pairs.index) == {
+        ("study", "large"), ("study", sizes.OTHER_SEED), ("large", sizes.OTHER_SEED)
+    }  # fmt: skip
+    assert 0 < pairs.overlap.loc["study", "large"] < 1
+    own = ranks.query("dataset == 'films' and method == 'bigrec'")
+    hit = own.assign(hit=own["rank"] < 20).pivot(index="run", columns="example", values="hit")
+    of_seed = [hit.loc[f"n128-s{seed}"].to_numpy() for seed in range(4)]
+    alone = [(a & ~b).mean() for a, b in pairwise(of_seed)]
+    assert pairs.only_lm.loc["study", sizes.OTHER_SEED] == pytest.approx(np.mean(alone))
     assert table(bare, "llm_size", "llms").tuned.tolist() == [True]
     assert table(bare, "llm_size", "llm_trends").empty
 

@@ -166,6 +166,7 @@ def test_seconds_of_several_kinds_of_machines_are_not_compared(monkeypatch):
     seconds = facts[["seconds_a_sample", "seconds_an_example"]]
     assert seconds.loc["a"].isna().all(axis=None) and len(facts) == 4
     assert (seconds.loc["b"] == 2.0).all(axis=None)
+    assert facts.tuning_gb.loc["a"].isna().all() and (facts.tuning_gb.loc["b"] == 1.0).all()
 
 
 def test_the_margin_is_that_of_the_claims():

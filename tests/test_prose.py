@@ -194,7 +194,9 @@ def test_sizes_of_llms():
     for slope, word in ((0.1, "rises"), (-0.1, "falls"), (0.0, "is not shown to rise or fall")):
         ends = {"slope": slope, "slope_low": slope - 0.05, "slope_high": slope + 0.05}
         said = sizes.sentences(pd.DataFrame([trend | ends]), found, across)
-        assert f"NDCG@20 **{word}** with" in said
+        assert f"NDCG@20 **{word}** from the smaller LLM to the larger" in said
+        three = sizes.sentences(pd.DataFrame([trend | ends | {"llms": 3}]), found, across)
+        assert f"NDCG@20 **{word}** with the size of the LLM" in three
         uncertain = pd.DataFrame([trend | ends | {"corrected": 0.2}])
         assert "**is not shown to rise or fall**" in sizes.sentences(uncertain, found, across)
         few = sizes.sentences(pd.DataFrame([trend | ends | {"seeds": 2}]), found, across)

@@ -58,8 +58,8 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
 
     Columns dataset, lm, tuned, model, parameters (NaN if the study did not count them), real (share
     of first beams that are titles, test examples), seconds to tune on one sample once and to write
-    for one example (NaN where a data set's jobs ran on several kinds of machines), and the most
-    memory either took, in GB.
+    for one example, and the most memory either took, in GB; these are NaN where a data set's jobs
+    ran on several kinds of machines.
     """
     rows = []
     for job in manifests.published_jobs(folder, "03_generate_titles"):
@@ -85,7 +85,7 @@ def language_facts(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*columns, "tuning_gb", "writing_gb", "host"])
     frame = spoken(frame.assign(method="bigrec"), sizes)
     mixed = frame.groupby("dataset").host.transform("nunique") > 1
-    frame.loc[mixed, ["seconds_a_sample", "seconds_an_example"]] = np.nan
+    frame.loc[mixed, ["seconds_a_sample", "seconds_an_example", "tuning_gb", "writing_gb"]] = np.nan
     groups = frame.groupby(KEY, sort=False)
     numbers = groups[columns[-3:] + ["parameters", "tuning_gb", "writing_gb"]].mean()
     return numbers.assign(model=groups.model.first()).reset_index()
@@ -210,41 +210,73 @@ def line(x: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def agreement(ranks: pd.DataFrame, lists: pd.DataFrame) -> pd.DataFrame:
-    """Each pair of tuned LLMs on the same seeds and examples, a row a data set and pair.
+    """Each pair of tuned LLMs on the same seeds and examples, and each LLM beside itself under
+    another seed, which shows what chance alone sets apart: a row a data set and pair.
 
-    Columns dataset, lm, against; overlap: share of the first 20 in common; same_first: share of
-    examples with the same first title; rank_correlation: Spearman's, of the target's rank;
-    only_lm, only_against: share of examples that one of them hits in the first 20 alone.
+    Columns dataset, lm, against (OTHER_SEED: itself); overlap: share of the first 20 in common;
+    same_first: share of examples with the same first title; rank_correlation: Spearman's, of the
+    target's rank; only_lm, only_against: share of examples that one of them hits in the first 20
+    alone.
     """
     rows = []
     for dataset, group in ranks[ranks.tuned].groupby("dataset", sort=False):
-        tuned_lists = lists[(lists.dataset == dataset) & lists.tuned].assign(method=lambda f: f.lm)
+        tuned_lists = lists[(lists.dataset == dataset) & lists.tuned].assign(user=0)
         tuned_lists = tuned_lists.assign(first=[items[0] for items in tuned_lists["items"]])
         places = group.assign(place=metrics.effective_rank(group))
-        for pair in combinations(group.lm.unique(), 2):
-            tables = significance.crossed(places[places.lm.isin(pair)], "place", by="lm")
-            a, b = (tables[name].to_numpy().ravel() for name in pair)
-            if not a.size:  # no seed that both have
-                continue
+        llms = list(group.lm.unique())
+        pairs = list(combinations(llms, 2)) + [(name, OTHER_SEED) for name in llms if len(llms) > 1]
+        for pair in pairs:
             row = {"dataset": dataset, "lm": pair[0], "against": pair[1]}
-            row |= {"rank_correlation": pd.Series(a).rank().corr(pd.Series(b).rank())}
-            row |= {"only_lm": ((a < 20) & (b >= 20)).mean()}
-            row |= {"only_against": ((a >= 20) & (b < 20)).mean()}
-            pair_lists = tuned_lists[tuned_lists.lm.isin(pair)]
-            if pair_lists.lm.nunique() == 2:
-                firsts = significance.crossed(pair_lists.assign(user=0), "first", by="lm")
-                row |= {"overlap": evidence.overlaps(pair_lists, [pair])[pair].mean()}
-                row |= {"same_first": (firsts[pair[0]] == firsts[pair[1]]).to_numpy().mean()}
-            rows.append(row)
+            found = compared(two(places, pair), two(tuned_lists, pair), pair)
+            rows += [row | found] if found else []
     columns = "dataset lm against overlap same_first rank_correlation only_lm only_against"
     return pd.DataFrame(rows, columns=columns.split())
+
+
+OTHER_SEED = "itself, another seed"
+
+
+def two(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """Rows of a pair of LLMs; OTHER_SEED has those of the first under the seed after each."""
+    if pair[1] != OTHER_SEED:
+        return rows[rows.lm.isin(pair)]
+    own = rows[rows.lm == pair[0]]
+    seeds = sorted(own.seed.unique())
+    before = dict(zip(seeds[1:], seeds, strict=False))
+    others = own[own.seed.isin(before)].assign(lm=OTHER_SEED, seed=lambda f: f.seed.map(before))
+    return pd.concat([own, others])
+
+
+def compared(places: pd.DataFrame, lists: pd.DataFrame, pair: tuple[str, str]) -> dict[str, float]:
+    """The measures of `agreement`, on the seeds and examples of both; {} where they share none.
+
+    places: column place; lists: columns items, first.
+    """
+    if places.lm.nunique() < 2:
+        return {}
+    tables = significance.crossed(places, "place", by="lm")
+    a, b = (tables[name].to_numpy().ravel() for name in pair)
+    if not a.size:
+        return {}
+    found = {"rank_correlation": pd.Series(a).rank().corr(pd.Series(b).rank())}
+    found |= {
+        "only_lm": ((a < 20) & (b >= 20)).mean(),
+        "only_against": ((a >= 20) & (b < 20)).mean(),
+    }
+    if lists.lm.nunique() < 2:
+        return found
+    firsts = significance.crossed(lists, "first", by="lm")
+    overlap = evidence.overlaps(lists.assign(method=lists.lm), [pair])[pair].mean()
+    same_first = (firsts[pair[0]] == firsts[pair[1]]).to_numpy().mean()
+    return found | {"overlap": overlap, "same_first": same_first}
 
 
 def spaces(ranks: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     """Texts of one LLM grounded by another: a row a data set, writing and embedding LLM.
 
-    ranks: of a study. Columns dataset, lm (which wrote), space (which embedded), seeds, n, ndcg,
-    and its difference to grounding by the LLM that wrote, with low, high.
+    ranks: of a study; what counts are seeds and examples that all spaces of an LLM's texts have.
+    Columns dataset, lm (which wrote), space (which embedded), seeds, n, ndcg, and its difference to
+    grounding by the LLM that wrote, with low, high.
     """
     plain = spoken(ranks, sizes)
     native = plain[plain.tuned].assign(space=lambda frame: frame.lm)
@@ -254,26 +286,16 @@ def spaces(ranks: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     rows = []
     for (dataset, writer), group in foreign.groupby(["dataset", "lm"], sort=False):
         home = native[(native.dataset == dataset) & (native.lm == writer)]
-        blanks = dict.fromkeys(("difference", "low", "high"), np.nan)
-        rows.append(in_space(home, home) | blanks)
-        rows += [in_space(space_rows, home) for _, space_rows in group.groupby("space", sort=False)]
+        cells = significance.crossed(pd.concat([home, group]), "ndcg", by="space")
+        users = significance.users_of(cells[writer])
+        for space, values in cells.items():
+            contrast = significance.contrast((values - cells[writer]).to_numpy(), users)
+            row = {"dataset": dataset, "lm": writer, "space": space}
+            row |= {"ndcg": values.to_numpy().mean()}
+            names = ["seeds", "n"] + ["difference", "low", "high"] * (space != writer)
+            rows.append(row | {name: contrast[name] for name in names})
     columns = "dataset lm space seeds n ndcg difference low high".split()
     return pd.DataFrame(rows, columns=columns)
-
-
-def in_space(group: pd.DataFrame, home: pd.DataFrame) -> dict:
-    """One row of `spaces`; `home`: the same texts grounded by the LLM that wrote them."""
-    frame = pd.concat([group.assign(method="there"), home.assign(method="home")])
-    cells = significance.crossed(frame, "ndcg")
-    contrast = significance.contrast(
-        (cells["there"] - cells["home"]).to_numpy(), significance.users_of(cells["home"])
-    )
-    first = group.iloc[0]
-    return (
-        {"dataset": first.dataset, "lm": first.lm, "space": first.space}
-        | {"ndcg": cells["there"].to_numpy().mean()}
-        | {name: contrast[name] for name in ("seeds", "n", "difference", "low", "high")}
-    )
 
 
 def sentences(
@@ -288,10 +310,10 @@ def sentences(
         if row.tuned and row.seeds < rules.SEEDS:
             word = f"(**nothing is decided** with fewer than {rules.SEEDS} seeds) changes"
         state = "tuned" if row.tuned else "as it is"
+        way = "with the size of the LLM" if row.llms > 2 else "from the smaller LLM to the larger"
         lines.append(
-            f"{row.dataset}, {state}: NDCG@20 {word} with the size of the LLM, by {slope} for ten "
-            f"times the parameters ({row.llms} LLMs, {alts.counted(row.seeds, 'seed')}, "
-            f"n = {row.n:,})."
+            f"{row.dataset}, {state}: NDCG@20 {word} {way}, by {slope} for ten times the "
+            f"parameters ({row.llms} LLMs, {alts.counted(row.seeds, 'seed')}, n = {row.n:,})."
         )
     known = ("know their users", "do worse than for others", "are not shown to know their users")
     tuned = main_table[main_table.tuned & main_table.gain.notna()]

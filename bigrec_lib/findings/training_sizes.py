@@ -88,13 +88,13 @@ def as_many_steps(group: pd.DataFrame) -> pd.DataFrame:
 def curves(group: pd.DataFrame) -> pd.DataFrame:
     """Rows of BIGRec and the conventional models over training sizes, of one data set.
 
-    Column budget: STEPS or EPOCHS of BIGRec, '' of others. Only the seeds and examples that BIGRec
-    has at each of its sizes, so that points of a curve differ in nothing else.
+    Column budget: STEPS or EPOCHS of BIGRec at several sizes, else ''. Only the seeds and examples
+    that BIGRec has at each of its sizes, so that points of a curve differ in nothing else.
     """
     plain = evidence.plain_runs(group[group.n_train > 0])
-    budgets = {EPOCHS: plain[plain.method == "bigrec"], STEPS: as_many_steps(group)}
-    if budgets[STEPS].n_train.nunique() < 2:
-        del budgets[STEPS]
+    own, steps = plain[plain.method == "bigrec"], as_many_steps(group)
+    budgets = {EPOCHS if own.n_train.nunique() > 1 else "": own}
+    budgets |= {STEPS: steps} if steps.n_train.nunique() > 1 else {}
     ours = pd.concat([enough_seeds(rows).assign(budget=name) for name, rows in budgets.items()])
     if ours.empty:
         return plain[plain.method.isin(CONVENTIONAL)].assign(budget="")

@@ -67,6 +67,28 @@ def test_the_own_model_is_the_one_tuned_like_the_joint_model(studies):
     assert found.estimate[0] == pytest.approx(means["bigrec-union"] / means["bigrec"] - 1)
 
 
+@pytest.mark.parametrize("users", [8, 9, 200])
+def test_a_catalogue_that_changes_nothing_is_no_worse_if_enough_users_are_hit(studies, users):
+    """0.7^8 = 0.058 and 0.7^9 = 0.040, before it is corrected for two rows."""
+    folder = studies["planted"]
+    test = evidence.read_scores(folder)
+    test = test[(test.dataset == "films") & (test.method != "bigrec-union")]
+    base = spaces.cells(test).query("cell == @ALONE")
+    hit = sorted(base.user[base.ndcg > 0].unique())[:users]
+    test = test.assign(ndcg=test.ndcg.where(test.user.isin(hit), 0.0))
+    same = test[test.index.isin(base.index)].assign(method="bigrec-union")
+    items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
+    gains = evidence.personal_gains(spaces.listed(folder), items, examples)
+    found = spaces.q2(pd.concat([test, same]), gains)[0]
+    assert found["estimate"] == 0 and found["rule"] == "no worse"
+    if users == 8:
+        assert found["reason"] == claims.CONSTANT
+    else:
+        assert found["p_own"] == pytest.approx(0.7 ** len(hit))
+        assert found["p"] >= found["p_own"] and "reason" not in found
+        assert claims.judged([found], "", "").verdict.tolist() == [rules.SUPPORTED]
+
+
 @pytest.mark.parametrize("world", ["random", "shuffled"])
 def test_a_recommender_that_knows_nothing_is_not_supported(studies, world):
     found = claims.judged(rows_of(studies[world]), "n#c", "")

@@ -179,17 +179,30 @@ def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
 
 
 def compared(
-    keys: dict, mean: Mean | None, gap: str, guards: dict[str, Mean | None], rule: str = "better"
+    keys: dict,
+    mean: Mean | None,
+    gap: str,
+    guards: dict[str, Mean | None],
+    rule: str = "better",
+    users_hit: int = 0,
 ) -> dict:
     """The row of a mean and its guards, or what is missing of them.
 
-    gap: what is missing where there is no mean.
+    gap: what is missing where there is no mean. users_hit: for a relative difference of zero
+    everywhere, the users whom the method compared with hits.
     """
     gaps = [gap] * (mean is None) + [name for name, guard in guards.items() if guard is None]
     if mean is None or gaps:
         return missing(keys, *gaps)
-    found = row(keys, mean, rule, {name: guard for name, guard in guards.items() if guard})
-    return found if mean.varies else found | {"reason": CONSTANT}
+    there = {name: guard for name, guard in guards.items() if guard}
+    found = row(keys, mean, rule, there)
+    if mean.varies:
+        return found
+    same = rules.unchanged(users_hit if mean.value == 0 else 0)
+    if same.p >= significance.LEVEL:
+        return found | {"reason": CONSTANT}
+    finding = rules.guarded(same, there)
+    return found | {"p_own": same.p, "p": finding.p, "weakest": finding.weakest}
 
 
 def per_dataset(*frames: pd.DataFrame):

@@ -24,7 +24,9 @@ their numbers were known (docs/protocol.md): that of V1's second row, before the
 and that of C5's first row, which now compares models that were tuned alike:
 
 * **Better** ("A is better than B"): the mean paired difference is above zero.
-* **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}.
+* **No worse** ("A is no worse than B"): A / B − 1 is above −{SAME:.0%}. If a catalogue (Q2) changes
+  NDCG@20 on no example of any seed, p is {1 - SAME:g} to the power of the users that are hit: so
+  likely would none of them lose anything, if three in ten did.
 * **Flat**: the slope per doubling of the samples, as a share of the level, lies within ±{FLAT:.0%}.
 
 A row is `supported` or `contradicted` if its p-value, corrected by Holm over all rows of its
@@ -109,6 +111,14 @@ def no_worse(mean: Mean) -> Finding:
     favours = mean.value > -SAME
     p = mean.p_above(-SAME) if favours else mean.p_below(-SAME)
     return Finding(min(1.0, 2 * p), abs(mean.value + SAME), favours)
+
+
+def unchanged(users_hit: int) -> Finding:
+    """For "no worse": nothing differs, and the method compared with hits so many users.
+
+    A loss of SAME would take the hits of as large a share of the users, if not more.
+    """
+    return Finding((1 - SAME) ** users_hit, SAME, True)
 
 
 def flat(mean: Mean) -> Finding:

@@ -352,6 +352,7 @@ def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         group = rank_cells[rank_cells.dataset == dataset]
         lists = gain_cells[gain_cells.dataset == dataset]
         of_dataset = ranks[ranks.dataset == dataset]
+        users_hit = group[group.cell.isin([BASE]) & (group.ndcg > 0)].user.nunique()
         for cell, name in COMPARED.items():
             keys = {"claim": "Q2", "dataset": dataset, "metric": "NDCG@20"}
             claim = keys | {"statement": f"{name} / the domain's own model in its own titles − 1"}
@@ -361,7 +362,8 @@ def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
                 "it − the untuned LLM": claims.over_untuned(runs, of_dataset),
             }
             needs = f"{name}, and the single-domain model with the same seeds and a hit"
-            rows.append(claims.compared(claim, relative(group, cell), needs, guards, "no worse"))
+            mean = relative(group, cell)
+            rows.append(claims.compared(claim, mean, needs, guards, "no worse", users_hit))
     return rows
 
 

@@ -88,9 +88,9 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
     """
     panels = list(points.groupby("dataset", sort=False))
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(plots.WIDTH * (0.4 + 0.75 * len(panels)), 3.8), squeeze=False
+        len(panels), 1, figsize=(plots.WIDTH * 1.1, 2.9 * len(panels)), squeeze=False
     )
-    for axis, (dataset, group) in zip(axes[0], panels, strict=True):
+    for axis, (dataset, group) in zip(axes[:, 0], panels, strict=True):
         ends = []
         both = {STEPS, EPOCHS} <= set(group.budget)
         for (method, budget), curve in group.groupby(["method", "budget"], sort=False):
@@ -106,7 +106,8 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
             ends.append((curve.value.iloc[-1], method, colour))
         axis.set_xscale("log", base=2)
         sizes = sorted(group.n_train.unique())
-        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
         axis.set(title=dataset, xlabel="training samples", ylabel="NDCG@20", ylim=(0, None))
         for (_, method, colour), y in zip(sorted(ends), apart(axis, sorted(ends)), strict=True):
             transform = axis.get_yaxis_transform()
@@ -121,7 +122,7 @@ def training_sizes(points: pd.DataFrame) -> plt.Figure:
 
 def apart(axis: plt.Axes, ends: list[tuple]) -> list[float]:
     """Heights of the labels at `ends` (sorted by height), moved up until none covers another."""
-    step = (axis.get_ylim()[1] - axis.get_ylim()[0]) * 0.055
+    step = (axis.get_ylim()[1] - axis.get_ylim()[0]) * 0.08
     placed: list[float] = []
     for height, *_ in ends:
         placed.append(max(height, placed[-1] + step) if placed else height)

@@ -266,15 +266,15 @@ def c2(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         steeper = compared(head, ratio_of(theirs, curves.users, minus=ours), "", growing)
         head = keys | {"statement": f"{FLAT}, {curves.sizes}"}
         flat = compared(head, ratio_of(ours, curves.users), "", guards, "flat")
-        rows += [with_enough_hits(row, curves.users_hit) for row in (steeper, flat)]
+        rows += [with_enough_hits(found, curves.users_hit) for found in (steeper, flat)]
     return rows
 
 
-def with_enough_hits(row: dict, users_hit: int) -> dict:
+def with_enough_hits(found: dict, users_hit: int) -> dict:
     """A row on slopes that is not decided if fewer users are hit than `rules.HIT_USERS`."""
-    if users_hit >= rules.HIT_USERS or "p" not in row:
-        return row
-    return row | {"p": 1.0, "reason": f"{FEW} {users_hit}, of at least {rules.HIT_USERS}"}
+    if users_hit >= rules.HIT_USERS or "p" not in found:
+        return found
+    return found | {"p": 1.0, "reason": f"{FEW} {users_hit}, of at least {rules.HIT_USERS}"}
 
 
 def over_untuned(tuned: pd.DataFrame, group: pd.DataFrame) -> Mean | None:

@@ -26,6 +26,7 @@ from bigrec_lib.study.row_keys import KEYS, OWN
 
 PAPERS = 7e9  # parameters of the paper's LLM, LLaMA-7B
 KEY = ["dataset", "lm", "tuned"]
+OTHER_SEED = "itself, another seed"  # what an LLM is compared with besides others
 
 
 def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
@@ -231,9 +232,6 @@ def agreement(ranks: pd.DataFrame, lists: pd.DataFrame) -> pd.DataFrame:
             rows += [row | found] if found else []
     columns = "dataset lm against overlap same_first rank_correlation only_lm only_against"
     return pd.DataFrame(rows, columns=columns.split())
-
-
-OTHER_SEED = "itself, another seed"
 
 
 def two(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from toy import batch, make_project, results_of
+from toy import batch, results_of
 
 
 def test_the_plan_tells_how_long_from_earlier_runs(project):
@@ -50,11 +50,14 @@ def test_what_comes_out_the_same_makes_nothing_after_it_run(project, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_job_after_the_other_in_shards_gives_what_two_at_once_gave(
-    project, tmp_path, toy_data, tiny_llm
-):
-    """Every job has one thread; `project` ran as many at once as there are cores."""
-    folder = make_project(tmp_path / "my project", toy_data, tiny_llm, generation_shards=2)
-    batch(folder, "study", "toy", "--cores", "1")
-    found = results_of(folder)
+def test_titles_written_in_shards_are_those_of_one_job(project, tmp_path):
+    """All that follows from them is looked at anew, too, one job after the other."""
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy)
+    study = copy / "studies" / "toy.yaml"
+    study.write_text(study.read_text() + "generation_shards: 2\n")
+    shutil.rmtree(copy / "runs" / "toy" / "toy" / "n16-s0" / "generations")
+    said = batch(copy, "study", "toy", "--cores", "1")
+    assert "03_generate_titles.2-of-2" in said.stderr
+    found = results_of(copy)
     assert len(found) > 30 and found == results_of(project)

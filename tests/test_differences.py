@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bigrec_lib.findings import differences
+from bigrec_lib.findings import differences, domains
 from bigrec_lib.findings.significance import Interval, mean_of
 
 A, B, ZERO = np.array([[0, 1.0, 0]]), np.array([[1.0, 0, 0]]), np.zeros((1, 3))
@@ -36,14 +36,14 @@ def row(difference, low, high, corrected, gap=""):
 
 
 def test_who_is_behind_is_so_by_a_number_without_a_sign():
-    said = differences.ahead("Item kNN", row(-0.0222, -0.0441, -0.0003, 0.047))
+    said = domains.ahead("Item kNN", row(-0.0222, -0.0441, -0.0003, 0.047))
     assert said == "is **behind** Item kNN, by 0.0222 [0.0003, 0.0441]"
-    said = differences.ahead("Item kNN", row(0.02, 0.01, 0.03, 0.001))
+    said = domains.ahead("Item kNN", row(0.02, 0.01, 0.03, 0.001))
     assert said == "is **ahead of** Item kNN, by 0.0200 [0.0100, 0.0300]"
 
 
 def test_words_go_by_the_corrected_p_value_as_in_07():
-    said = differences.ahead("Item kNN", row(-0.0222, -0.0441, -0.0003, 0.14))
+    said = domains.ahead("Item kNN", row(-0.0222, -0.0441, -0.0003, 0.14))
     assert said == "is **not told apart from** Item kNN, -0.0222 [-0.0441, -0.0003]"
     apart = Interval(0.2, 0.1, 0.3)
     assert differences.word(apart, 0.04, "up", "down", "open") == "up"
@@ -51,5 +51,5 @@ def test_words_go_by_the_corrected_p_value_as_in_07():
 
 
 def test_without_an_interval_there_is_no_word():
-    said = differences.ahead("Item kNN", row(-0.005, np.nan, np.nan, np.nan, differences.ONE))
+    said = domains.ahead("Item kNN", row(-0.005, np.nan, np.nan, np.nan, differences.ONE))
     assert "**only one of the two has a hit** (difference -0.0050)" in said and "nan" not in said

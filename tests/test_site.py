@@ -271,7 +271,7 @@ def test_of_equal_verdicts_the_cell_shows_the_worst_estimate_whatever_their_orde
 def test_a_guard_counts_where_it_keeps_a_row_from_being_decided(guard):
     mean = Mean(-0.0024, 0.0006, 1e9, 5, 900, 1000)  # 1.96 errors are half an interval
     bad = claims.row({}, mean, "better", {"a + b": mean, "gain": mean})["guards"]
-    assert len(front.GUARD.findall(bad)) == 2
+    assert len(claims.guards_in(bad)) == 2
     good = "gain 0.0016 [0.0005, 0.0026], p = 0.0049"
     unmet = claims.UNMET + guard if guard else ""
     given = [

@@ -125,7 +125,7 @@ def test_the_relative_difference_by_hand(studies, ranks):
     own = own[~own.constrained & ~own.run.str.startswith("full")]
     means = own.groupby("method").ndcg.mean()
     expected = means["bigrec-union"] / means["bigrec"] - 1
-    assert spaces.relative(group, UNITED).value == pytest.approx(expected)
+    assert claims.relative(group, UNITED, spaces.BASE, by="cell").value == pytest.approx(expected)
     apart = spaces.combination(group, {UNITED: 1.0, ALONE: -1.0})
     assert apart[0].value == pytest.approx(means["bigrec-union"] - means["bigrec"])
     assert apart[1] == ""

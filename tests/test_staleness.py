@@ -202,7 +202,7 @@ def test_what_resumes_and_what_stays(project, tmp_path):
     edits = [e for e in EDITS if e[3] and e[0] != "a reader of another format"]
     network, beams, likelihood, states = (e for e in edits if e[4])
     rest = [e for e in edits if not e[4]]
-    for together in ([network], [beams, likelihood], [states, *rest]):  # which lose different work
+    for together in ([network, *rest], [beams, likelihood], [states]):  # which lose different work
         before = works(copy)
         for _, file, change, _, _ in together:
             (copy / file).write_text(change((copy / file).read_text()))
@@ -211,8 +211,6 @@ def test_what_resumes_and_what_stays(project, tmp_path):
         lost = {name for e in together for name in e[4].split()}
         assert {name for name in now if now[name] != before[name]} == lost, made
         assert not to_do(copy) & set(STEPS), made
-    batch(copy, "study", "toy")
-    assert works(copy) == now and to_do(copy) == set()
 
 
 @pytest.mark.slow

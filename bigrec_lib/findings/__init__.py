@@ -10,7 +10,7 @@ Its rooms:
     claims             the paper's claims: the evidence for each, and verdicts
     questions          what each claim and open question says, a line each
 
-    differences        when a difference tells something, and in which words (14 to 18)
+    differences        when a difference tells something, and in which words
     analyses           what 07 to 11 compute: a function a table
     leaderboard        the main table, and what each method in it is compared with
     sizes              what a larger LLM buys (12)

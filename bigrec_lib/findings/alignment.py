@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.files import StudyError
-from bigrec_lib.findings import claims, differences, prose, significance
+from bigrec_lib.findings import claims, differences, evidence, prose, significance
 from bigrec_lib.findings.claims import PERSONAL, compared, difference, per_dataset, personal
 from bigrec_lib.findings.evidence import plain_runs
 from bigrec_lib.findings.methods import label, minus
-from bigrec_lib.findings.significance import Mean, crossed, mean_of, users_of
+from bigrec_lib.findings.significance import Mean, crossed, mean_of, mean_of_rows, users_of
 from bigrec_lib.method import geometry, metrics, variants
-from bigrec_lib.study import results
-from bigrec_lib.study.row_keys import KEYS
 
 CHOSEN = "bigrec-corrected+"
 """The grounding that validation prefers, as 16a writes it."""
@@ -91,10 +88,7 @@ def measure_rows(measures: dict[str, pd.DataFrame], comparison: str = "") -> pd.
 
 def read_ladder(folder: Path) -> pd.DataFrame:
     """Rows of the ladder: `row_keys.KEYS`, method, rung, example (a title), value (its rank)."""
-    try:
-        rows = results.read(folder, "values.parquet", split="titles")
-    except StudyError:
-        rows = pd.DataFrame(columns=[*KEYS, "what", "method", "example", "value"])
+    rows = evidence.rows_of(folder, "values.parquet", evidence.VALUES, split="titles")
     return plain_runs(rows.assign(rung=rows.what.str.removeprefix(LADDER)))
 
 
@@ -130,8 +124,7 @@ def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     }
     outcome_rows = values[values.what.str.startswith(OUTCOME)]
     for (dataset, what), group in outcome_rows.groupby(["dataset", "what"], sort=False):
-        table = crossed(group, "value")["bigrec"]
-        mean = mean_of(table.to_numpy(), users_of(table))
+        mean = mean_of_rows(group, "value")
         ends = {"low": max(mean.interval.low, 0.0), "high": min(mean.interval.high, 1.0)}
         if mean.value in (0.0, 1.0):  # nothing varies
             ends = dict.fromkeys(ends, np.nan)

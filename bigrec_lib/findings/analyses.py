@@ -1,4 +1,4 @@
-"""What the notebooks from 07 on compute from a published study: a function a table."""
+"""What 07 to 11 compute from a published study: a function a table."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ import pandas as pd
 
 from bigrec_lib.findings import claims, evidence, significance, training_sizes
 from bigrec_lib.findings.methods import CONVENTIONAL, INJECTED, MAIN, METHODS, label
-from bigrec_lib.findings.significance import Interval, Mean
+from bigrec_lib.findings.significance import Interval
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 from bigrec_lib.study.row_keys import AS_JOINT, SHUFFLED
 
 
-def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
-    """The mean of one method's rows, of the examples that every seed has."""
-    table = significance.crossed(frame.assign(method=""), value)[""]
-    return significance.mean_of(table.to_numpy(), significance.users_of(table))
-
-
 def mean_interval(frame: pd.DataFrame, value: str = "ndcg") -> dict[str, float]:
-    """value, low, high of `mean_of_rows`."""
-    interval = mean_of_rows(frame, value).interval
-    return {"value": interval.mean, "low": interval.low, "high": interval.high}
+    """value, low, high of `significance.mean_of_rows`."""
+    return significance.as_columns(significance.mean_of_rows(frame, value), "value")
 
 
 def relative_gain(group: pd.DataFrame, method: str, against: str) -> Interval:

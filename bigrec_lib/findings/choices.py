@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.findings import alts, claims, evidence, prose, rules, significance
-from bigrec_lib.findings.significance import FLOOR, Mean, clustered, mean_of, users_of
+from bigrec_lib.findings.significance import FLOOR, Mean, as_columns, clustered, mean_of, users_of
 from bigrec_lib.study import manifests, steps
 from bigrec_lib.study.row_keys import PICKED
 
@@ -278,20 +278,12 @@ def table(
                 level = values[metric].mean(arm, budget)
                 difference = values[metric].against(arm, budget) if arm != RANDOM else None
                 row[metric] = level.value if level else np.nan
-                row |= ends(f"{metric}_difference", f"{metric}_", difference)
+                row |= as_columns(difference, f"{metric}_difference", f"{metric}_")
             for guard in ("gain", "knows"):
-                row |= ends(guard, f"{guard}_", values[guard].mean(arm, budget))
+                row |= as_columns(values[guard].mean(arm, budget), guard, f"{guard}_")
             rows.append(row)
     frame = pd.DataFrame(rows)
     return frame.merge(seconds, "left", on=["dataset", "budget", "arm"]) if rows else frame
-
-
-def ends(name: str, prefix: str, mean: Mean | None) -> dict[str, float]:
-    """A mean and its interval as columns; NaN for none."""
-    values = (np.nan,) * 3
-    if mean:
-        values = (mean.value, mean.interval.low, mean.interval.high)
-    return dict(zip((name, f"{prefix}low", f"{prefix}high"), values, strict=True))
 
 
 def seconds_of(folder) -> pd.DataFrame:

@@ -23,9 +23,18 @@ from bigrec_lib.findings.evidence import (
     preferred,
 )
 from bigrec_lib.findings.methods import CONVENTIONAL, LAST, label, minus
-from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, ratio_of, users_of
+from bigrec_lib.findings.significance import (
+    Interval,
+    Mean,
+    as_columns,
+    crossed,
+    mean_of,
+    mean_of_rows,
+    ratio_of,
+    users_of,
+)
 from bigrec_lib.findings.tables import steady
-from bigrec_lib.findings.training_sizes import Ladders, ladders, slope_weights
+from bigrec_lib.findings.training_sizes import Ladders, ladders
 from bigrec_lib.study.parameters_analyses import Analysis
 
 COLUMNS = (
@@ -47,17 +56,27 @@ def row(keys: dict, mean: Mean, rule: str, guards: dict[str, Mean]) -> dict:
     """
     unguarded = rules.RULES[rule](mean)
     finding = rules.guarded(unguarded, guards)
-    texts = [f"{name} {guard.interval}, p = {guard.p:.4f}" for name, guard in guards.items()]
     sizes = {"seeds": mean.seeds, "users": mean.users, "n": mean.n}
-    ends = {"estimate": mean.value, "low": mean.interval.low, "high": mean.interval.high}
     return (
         keys
-        | ends
+        | as_columns(mean, "estimate")
         | sizes
         | {"p_own": unguarded.p, "p": finding.p, "favours": finding.favours, "away": finding.away}
         | {"detectable": mean.detectable}
-        | {"rule": rule, "guards": "; ".join(texts), "weakest": finding.weakest}
+        | {"rule": rule, "guards": guards_text(guards), "weakest": finding.weakest}
     )
+
+
+def guards_text(guards: dict[str, Mean]) -> str:
+    """Guards as claims.csv has them; `guards_in` reads them again."""
+    return "; ".join(f"{name} {mean.interval}, p = {mean.p:.4f}" for name, mean in guards.items())
+
+
+def guards_in(text: str) -> dict[str, Interval]:
+    """Guards by name, from a text of `guards_text`."""
+    number = r"(-?[\d.]+|nan)"
+    guard = rf"(.+?) {number} \[{number}, {number}\], p = {number}(?:; |$)"
+    return {name: Interval(*map(float, ends)) for name, *ends, _ in re.findall(guard, text)}
 
 
 def missing(keys: dict, *gaps: str) -> dict:
@@ -141,29 +160,34 @@ def sentences(frame: pd.DataFrame) -> str:
 # ------------------------------------------------------------------------------- ingredients
 
 
-def difference(group: pd.DataFrame, method: str, against: str, metric: str = "ndcg") -> Mean | None:
-    """The mean paired difference of two methods in one frame; None without a pair in common."""
-    if not {method, against} <= set(group.method.unique()):
+def pair(
+    group: pd.DataFrame, one: Hashable, other: Hashable, metric: str = "ndcg", by: str = "method"
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """`metric` of two values of the column `by`, as seeds x examples (`crossed`); None without a
+    seed and examples in common."""
+    if not {one, other} <= set(group[by].unique()):
         return None
-    tables = crossed(group[group.method.isin((method, against))], metric)
-    if not tables[method].size:
-        return None
-    return mean_of((tables[method] - tables[against]).to_numpy(), users_of(tables[method]))
+    tables = crossed(group[group[by].isin([one, other])], metric, by)
+    return (tables[one], tables[other]) if tables[one].size else None
+
+
+def difference(
+    group: pd.DataFrame, one: Hashable, other: Hashable, metric: str = "ndcg", by: str = "method"
+) -> Mean | None:
+    """one − other, of `pair`; None without a pair."""
+    tables = pair(group, one, other, metric, by)
+    return mean_of((tables[0] - tables[1]).to_numpy(), users_of(tables[0])) if tables else None
 
 
 def relative(
-    group: pd.DataFrame, method: Hashable, against: Hashable, metric: str = "ndcg"
+    group: pd.DataFrame, one: Hashable, other: Hashable, by: str = "method"
 ) -> Mean | None:
-    """method / against − 1 on the seeds and examples of both; None without any, or without a hit of
-    `against`."""
-    if not {method, against} <= set(group.method.unique()):
+    """one / other − 1 in NDCG@20, of `pair`; None without a pair, or without a hit of the other."""
+    tables = pair(group, one, other, by=by)
+    if tables is None or not tables[1].to_numpy().sum() > 0:
         return None
-    tables = crossed(group[group.method.isin((method, against))], metric)
-    theirs = tables[against].to_numpy()
-    if not theirs.sum() > 0:
-        return None
-    parts = np.stack([tables[method].to_numpy() - theirs, theirs])
-    return ratio_of(parts, users_of(tables[against]))
+    parts = np.stack([(tables[0] - tables[1]).to_numpy(), tables[1].to_numpy()])
+    return ratio_of(parts, users_of(tables[1]))
 
 
 def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
@@ -172,10 +196,7 @@ def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:
     gains: `evidence.personal_gains` of one data set and size.
     """
     rows = gains[gains.method == method]
-    if rows.empty:
-        return None
-    table = crossed(rows, "gain")[method]
-    return mean_of(table.to_numpy(), users_of(table))
+    return None if rows.empty else mean_of_rows(rows, "gain")
 
 
 def compared(
@@ -280,20 +301,13 @@ def with_enough_hits(found: dict, users_hit: int) -> dict:
 def over_untuned(tuned: pd.DataFrame, group: pd.DataFrame) -> Mean | None:
     """NDCG@20 of BIGRec's adapters minus that of its LLM as it is, on the examples of both.
 
-    tuned, group: ranks of one data set; in `group` the untuned LLM is looked for. None without it.
+    tuned, group: ranks of one data set; in `group` the untuned LLM is looked for, which no seed
+    changes, so it stands beside each. None without it.
     """
     untuned = plain_runs(group[group.n_train == 0])
-    ours, theirs = (
-        rows[rows.method == "bigrec"]
-        .pivot(index="seed", columns=["user", "example"], values="ndcg")
-        .dropna(axis=1)
-        for rows in (tuned, untuned)
-    )
-    examples = ours.columns.intersection(theirs.columns)
-    if examples.empty:
-        return None
-    gaps = ours[examples] - theirs[examples].mean()
-    return mean_of(gaps.to_numpy(), users_of(gaps))
+    ours, theirs = (rows[rows.method == "bigrec"] for rows in (tuned, untuned))
+    beside = [theirs.assign(method="untuned", seed=seed) for seed in ours.seed.unique()]
+    return difference(pd.concat([ours, *beside]), "bigrec", "untuned")
 
 
 def crossing(curves: Ladders) -> Interval | None:
@@ -302,8 +316,7 @@ def crossing(curves: Ladders) -> Interval | None:
     None where BIGRec's line does not fall behind: its slope is not below theirs.
     """
     lead = curves.bigrec - curves.conventional  # (m, S, n)
-    fit = np.stack([slope_weights(curves.x), np.full(len(curves.x), 1 / len(curves.x))])
-    slope, level = np.tensordot(fit, lead, 1)  # (S, n) each
+    slope, level = curves.parts(lead)
     if slope.mean() >= 0:
         return None
     ratio = ratio_of(np.stack([level, -slope]), curves.users).interval
@@ -377,13 +390,13 @@ def c5(test: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
         others = [name for name in names if name != dataset]
         for other in others or ["another domain"]:
             head = keys | {"statement": f"tuned on {other} − on others' answers there"}
-            mean = difference_of_origins(group, other, f"{other}*")
+            mean = difference(group, other, f"{other}*", by="origin")
             at_home = origins(test, other)
             at_home = at_home[at_home.n_train == size]
             guards = {
                 PERSONAL: personal(gain[gain.origin == other]),
                 f"tuned on {other} − untuned": over_untuned(group[group.origin == other], untuned),
-                f"the same on {other}": difference_of_origins(at_home, other, f"{other}*"),
+                f"the same on {other}": difference(at_home, other, f"{other}*", by="origin"),
             }
             gap = "a model tuned on another domain, and one tuned there on others' answers"
             rows.append(compared(head, mean, gap, guards))
@@ -406,12 +419,6 @@ def joint(
         PERSONAL: personal(gain[gain.origin == names[0]]),
         "joint − untuned": over_untuned(group[group.origin == names[0]], untuned),
     }
-    mean = relative(group.assign(method=group.origin), names[0], single)
+    mean = relative(group, names[0], single, by="origin")
     gap = "single-domain model with the same seeds, and a hit of it"
     return compared(head, mean, gap, guards, "no worse")
-
-
-def difference_of_origins(group: pd.DataFrame, origin: str, against: str) -> Mean | None:
-    """As `difference`, between two origins of an adapter."""
-    runs = group.assign(method=group.origin)
-    return difference(runs, origin, against)

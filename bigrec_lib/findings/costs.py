@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import analyses, claims, evidence, sizes
+from bigrec_lib.findings import claims, evidence, sizes
 from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
-from bigrec_lib.findings.significance import Interval
+from bigrec_lib.findings.significance import Interval, as_columns, mean_of_rows
 from bigrec_lib.study import manifests
 from bigrec_lib.study.row_keys import OWN
 
@@ -44,10 +44,9 @@ def levels(ranks: pd.DataFrame) -> pd.DataFrame:
     other_llms = llms[llms.tuned & (llms.lm != OWN)].assign(samples="few")
     rows = []
     for keys, group in pd.concat([runs, other_llms]).groupby(KEY, sort=False):
-        mean = analyses.mean_of_rows(group, "ndcg")
+        mean = mean_of_rows(group, "ndcg")
         row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
-        row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
-        rows.append(row)
+        rows.append(row | as_columns(mean, "ndcg"))
     return pd.DataFrame(rows, columns=[*KEY, "seeds", "n", "ndcg", "low", "high"])
 
 
@@ -60,7 +59,7 @@ def trained(folder: Path, ranks: pd.DataFrame) -> pd.DataFrame:
     """
     main = evidence.main_sizes(ranks)
     rows = evidence.training_seconds(folder)
-    full = rows.run.str.startswith("full")
+    full = evidence.on_all_samples(rows)
     timings = rows[full | (rows.n_train == rows.dataset.map(main))]
     timings = timings.assign(samples=np.where(full[timings.index], "all", "few"), lm="")
     keys = (job["keys"] for job in manifests.published_jobs(folder, JOB))
@@ -168,19 +167,19 @@ def rivals(folder: Path, valid: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "method", "samples"]
     ranks = evidence.few_and_all(valid, evidence.main_sizes(valid))
     means = ranks.groupby(keys).ndcg.mean().rename("valid").reset_index()
-    table = models.merge(means, on=keys)
-    table["of_tuning"] = table.seconds / table.dataset.map(tuned)
-    table = table.assign(allowed=table.of_tuning <= 1)
-    table = table.sort_values(["dataset", "valid"], ascending=[True, False], kind="stable")
-    return table[[*keys, "valid", "seconds", "of_tuning", "allowed"]].reset_index(drop=True)
+    frame = models.merge(means, on=keys)
+    frame["of_tuning"] = frame.seconds / frame.dataset.map(tuned)
+    frame = frame.assign(allowed=frame.of_tuning <= 1)
+    frame = frame.sort_values(["dataset", "valid"], ascending=[True, False], kind="stable")
+    return frame[[*keys, "valid", "seconds", "of_tuning", "allowed"]].reset_index(drop=True)
 
 
 def within(folder: Path, valid: pd.DataFrame, dataset: str) -> tuple[str, str]:
     """The conventional model that validation prefers among those trained in no more time than
     BIGRec was tuned (`rivals`): its name and its samples, 'few' or 'all'; '' and '' for none."""
-    table = rivals(folder, valid)
-    table = table[table.allowed & (table.dataset == dataset)]
-    return (table.method.iloc[0], table.samples.iloc[0]) if len(table) else ("", "")
+    frame = rivals(folder, valid)
+    frame = frame[frame.allowed & (frame.dataset == dataset)]
+    return (frame.method.iloc[0], frame.samples.iloc[0]) if len(frame) else ("", "")
 
 
 def v2(test: pd.DataFrame, valid: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> list[dict]:
@@ -205,10 +204,10 @@ def sentences(costs: pd.DataFrame) -> list[str]:
     lines = []
     for dataset, group in costs.groupby("dataset", sort=False):
         rows = group[(group.method == "bigrec") & (group.lm == "") & (group.samples == "few")]
-        rivals = group[group.method.isin(CONVENTIONAL) & group.p50.notna()]
-        if rows.empty or rivals.empty:
+        others = group[group.method.isin(CONVENTIONAL) & group.p50.notna()]
+        if rows.empty or others.empty:
             continue
-        bigrec, rival = next(rows.itertuples()), next(rivals.nlargest(1, "ndcg").itertuples())
+        bigrec, rival = next(rows.itertuples()), next(others.nlargest(1, "ndcg").itertuples())
         ratio = bigrec.p50 / rival.p50
         name = label(rival.method)
         level = Interval(bigrec.ndcg, bigrec.low, bigrec.high)

@@ -1,14 +1,14 @@
-"""When a difference of two methods tells something, and in which words: one rule for 14 to 18.
+"""When a difference of two methods tells something, and in which words: one rule for all pages.
 
-As in 07, words go by p-values that are corrected over the table that the difference is in.
+Words go by p-values that are corrected over the table that the difference is in.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from bigrec_lib.findings import prose
-from bigrec_lib.findings.significance import LEVEL, Interval, Mean
+from bigrec_lib.findings import rules
+from bigrec_lib.findings.significance import LEVEL, Interval, Mean, as_columns
 
 NEITHER, NOTHING, ONE = "neither has a hit", "nothing differs", "only one of the two has a hit"
 
@@ -39,16 +39,9 @@ def word(interval: Interval, corrected: float, above: str, below: str, between: 
     return interval.verdict(above, below, between) if corrected < LEVEL else between
 
 
-def ahead(name: str, row) -> str:
-    """BIGRec against a method called `name`: "is **behind** Item kNN, by 0.0222 [0.0003, 0.0441]".
-
-    row: difference, low, high, corrected and gap, of NDCG@20.
-    """
-    if row.gap:
-        return f"cannot be compared with {name}: **{row.gap}** (difference {row.difference:+.4f})"
-    interval = Interval(row.difference, row.low, row.high)
-    relation = word(interval, row.corrected, "ahead of", "behind", "not told apart from")
-    if relation == "behind":
-        interval = Interval(-interval.mean, -interval.high, -interval.low)
-    distance = f"by {interval}" if relation != "not told apart from" else prose.signed(interval)
-    return f"is **{relation}** {name}, {distance}"
+def guarded(mean: Mean, guard: Mean | None, name: str) -> dict[str, float]:
+    """A guard as columns name, name_low and name_high, and p: the larger of the two p-values of a
+    mean above zero (`rules.guarded`); 1 without a guard."""
+    finding = rules.better(mean)
+    p = rules.guarded(finding, {name: guard}).p if guard else 1.0 if finding.favours else finding.p
+    return as_columns(guard, name, f"{name}_") | {"p": p}

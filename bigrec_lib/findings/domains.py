@@ -8,9 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bigrec_lib.findings import claims, differences, evidence, leaderboard, rules, significance
+from bigrec_lib.findings import claims, differences, evidence, leaderboard, prose, significance
 from bigrec_lib.findings.methods import CONVENTIONAL, label, minus
-from bigrec_lib.findings.significance import Interval, Mean, crossed, mean_of, users_of
+from bigrec_lib.findings.significance import (
+    Interval,
+    Mean,
+    as_columns,
+    crossed,
+    mean_of,
+    users_of,
+)
 from bigrec_lib.method import census
 
 TRAITS = {
@@ -74,17 +81,9 @@ def known(
     return tables
 
 
-def pair(test: pd.DataFrame, rival: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """NDCG@20 of BIGRec and of a rival, seeds x examples (`crossed`); None without a pair."""
-    if not {"bigrec", rival} <= set(test.method.unique()):
-        return None
-    tables = crossed(test[test.method.isin(("bigrec", rival))], "ndcg")
-    return (tables["bigrec"], tables[rival]) if tables[rival].size else None
-
-
 def apart(test: pd.DataFrame, rival: str) -> pd.DataFrame | None:
-    """BIGRec − the rival, of `pair`; None without a pair."""
-    tables = pair(test, rival)
+    """BIGRec − the rival in NDCG@20, seeds x examples; None without a pair."""
+    tables = claims.pair(test, "bigrec", rival)
     return tables[0] - tables[1] if tables else None
 
 
@@ -177,8 +176,7 @@ def by_order(
             mean = slope(part, tables[str(dataset)], trait) if part.size else None
             if mean:
                 row = {"dataset": dataset, "trait": trait, "targets": targets, "n": mean.n}
-                ends = {"low": mean.interval.low, "high": mean.interval.high, "p": mean.p}
-                rows.append(row | {"slope": mean.value} | ends)
+                rows.append(row | as_columns(mean, "slope") | {"p": mean.p})
     return pd.DataFrame(rows, columns="dataset trait targets n slope low high p".split())
 
 
@@ -200,7 +198,7 @@ def binned(
     rows = []
     for dataset, _, group, validation in claims.per_dataset(test, valid):
         rival = evidence.preferred(validation, CONVENTIONAL)
-        scores = pair(group, rival)
+        scores = claims.pair(group, "bigrec", rival)
         if scores is None or dataset not in tables:
             continue
         ours, theirs = (frame.to_numpy() for frame in scores)
@@ -232,7 +230,7 @@ def points(
     rows = []
     for dataset, _, group, validation in claims.per_dataset(test, valid):
         rival = evidence.preferred(validation, CONVENTIONAL)
-        scores = pair(group, rival)
+        scores = claims.pair(group, "bigrec", rival)
         if scores is None or dataset not in tables:
             continue
         ours, theirs = (table.to_numpy() for table in scores)
@@ -270,13 +268,26 @@ def model(
             guard = personal.get(trait)
             if guard is None:
                 continue
-            row = {"dataset": dataset, "trait": trait, "coefficient": mean.value}
-            row |= {"low": mean.interval.low, "high": mean.interval.high, "personal": guard.value}
-            row |= {"personal_low": guard.interval.low, "personal_high": guard.interval.high}
-            rows.append(row | {"p": rules.guarded(rules.better(mean), {"personal": guard}).p})
+            row = {"dataset": dataset, "trait": trait} | as_columns(mean, "coefficient")
+            rows.append(row | differences.guarded(mean, guard, "personal"))
     columns = "dataset trait coefficient low high personal personal_low personal_high p".split()
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
+
+
+def ahead(name: str, row) -> str:
+    """BIGRec against a method called `name`: "is **behind** Item kNN, by 0.0222 [0.0003, 0.0441]".
+
+    row: difference, low, high, corrected and gap, of NDCG@20.
+    """
+    if row.gap:
+        return f"cannot be compared with {name}: **{row.gap}** (difference {row.difference:+.4f})"
+    interval = Interval(row.difference, row.low, row.high)
+    relation = differences.word(interval, row.corrected, "ahead of", "behind", prose.APART)
+    if relation == "behind":
+        interval = Interval(-interval.mean, -interval.high, -interval.low)
+    distance = f"by {interval}" if relation != prose.APART else prose.signed(interval)
+    return f"is **{relation}** {name}, {distance}"
 
 
 def sentences(
@@ -290,7 +301,7 @@ def sentences(
     lines = []
     for row in datasets.itertuples():
         lines.append(
-            f"- {row.dataset}: BIGRec {differences.ahead(label(row.rival), row)} in NDCG@20; "
+            f"- {row.dataset}: BIGRec {ahead(label(row.rival), row)} in NDCG@20; "
             f"{row.continuity:.0%} of a target's words are in the history, and {row.new:.0%} of "
             "the targets are new."
         )

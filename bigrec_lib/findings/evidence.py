@@ -11,7 +11,7 @@ from bigrec_lib.files import StudyError
 from bigrec_lib.findings.methods import CONVENTIONAL, UNITED
 from bigrec_lib.method import metrics, sequences
 from bigrec_lib.study import manifests, results
-from bigrec_lib.study.row_keys import AS_JOINT, KEYS, MATCHED, OWN, PICKED, SHUFFLED
+from bigrec_lib.study.row_keys import AS_JOINT, FULL, KEYS, MATCHED, OWN, PICKED, SHUFFLED
 
 # ------------------------------------------------------------------------- ranks, and which runs
 
@@ -80,8 +80,12 @@ def plain_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs as the study has them: of its own LLM, settings and data set, generating freely, and not
     on all samples. Size 0, the untuned LLM, is among them."""
     special = (frame.tuned_on != "") | (frame.setting != "") | frame.constrained
-    special |= frame.run.str.startswith("full")
-    return by_own_llm(frame[~special])
+    return by_own_llm(frame[~special & ~on_all_samples(frame)])
+
+
+def on_all_samples(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are of models that learnt the whole training split."""
+    return frame.run.astype(str).str.startswith(FULL)
 
 
 def by_own_llm(frame: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +142,7 @@ def variants(ranks: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
 
 def few_and_all(rows: pd.DataFrame, main: dict[str, int]) -> pd.DataFrame:
     """`variants` as samples 'few', and what learnt all training samples as samples 'all'."""
-    full = rows[rows.run.str.startswith("full")]
+    full = rows[on_all_samples(rows)]
     frame = pd.concat([variants(rows, main).assign(samples="few"), full.assign(samples="all")])
     return frame.astype({"method": "category", "samples": "category"})
 
@@ -150,7 +154,7 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     no setting was tried. Runs on other users' answers, where there are any, stand beside them.
     """
     ranks = by_own_llm(ranks)
-    plain = (ranks.tuned_on == "") & ~ranks.constrained & ~ranks.run.str.startswith("full")
+    plain = (ranks.tuned_on == "") & ~ranks.constrained & ~on_all_samples(ranks)
     plain &= ~ranks.setting.isin((MATCHED, AS_JOINT)) & ~ranks.setting.str.startswith(PICKED)
     ranks = ranks[plain & (ranks.n_train > 0)]
     tried = ~ranks.setting.isin(("", SHUFFLED))
@@ -159,21 +163,29 @@ def under_settings(ranks: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(setting=frame.setting.replace("", OWN))
 
 
-def origins(test: pd.DataFrame, dataset: str, method: str = "bigrec") -> pd.DataFrame:
-    """Ranks of one data set by what the adapter was tuned on: column `origin` instead of ''.
+def origins(test: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """BIGRec's ranks on one data set by what the adapter was tuned on: column `origin`.
 
     A name with '*' is of an adapter that learnt other users' answers there, one with '=' of an
     adapter that was tuned with the joint model's settings.
     """
     test = by_own_llm(test)
-    ranks = test[(test.dataset == dataset) & (test.method == method) & ~test.constrained]
+    ranks = test[(test.dataset == dataset) & (test.method == "bigrec") & ~test.constrained]
     marks = {"": "", SHUFFLED: "*", AS_JOINT: "="}
-    ranks = ranks[ranks.setting.isin(marks) & ~ranks.run.str.startswith("full")]
+    ranks = ranks[ranks.setting.isin(marks) & ~on_all_samples(ranks)]
     origin = ranks.tuned_on.where(ranks.tuned_on != "", dataset)
     return ranks.assign(origin=origin + ranks.setting.map(marks))
 
 
 # --------------------------------------------------------------------- lists and popularity
+
+
+def rows_of(folder: Path, table: str, columns: list[str], **values: object) -> pd.DataFrame:
+    """`results.read`; `columns` without a row where a study has not published the table."""
+    try:
+        return results.read(folder, table, **values)
+    except StudyError:
+        return pd.DataFrame(columns=columns)
 
 
 def read_lists(folder: Path) -> pd.DataFrame:
@@ -194,40 +206,33 @@ def every_list(folder: Path) -> pd.DataFrame:
 def read_first_beams(folder: Path) -> pd.DataFrame:
     """What was written first for every test example: `row_keys.KEYS`, example, text; without a
     row where a study has no generations. The method is 'bigrec'."""
-    try:
-        rows = results.read(folder, "generations.parquet", split="test", beam=0)
-    except StudyError:
-        rows = pd.DataFrame(columns=[*KEYS, "example", "text"])
+    columns = [*KEYS, "example", "text"]
+    rows = rows_of(folder, "generations.parquet", columns, split="test", beam=0)
     return rows.assign(method="bigrec")
 
 
 def read_measures(folder: Path) -> pd.DataFrame:
     """What measuring jobs counted: `row_keys.KEYS`, what, method, value (float)."""
-    try:
-        return results.read(folder, "measures.csv").astype({"value": float})
-    except StudyError:
-        return pd.DataFrame(columns=[*KEYS, "what", "method", "value"])
+    columns = [*KEYS, "what", "method", "value"]
+    return rows_of(folder, "measures.csv", columns).astype({"value": float})
 
 
-def read_values(folder: Path, split: str = "test") -> pd.DataFrame:
-    """What measuring jobs found of each example, with its user.
+VALUES = [*KEYS, "what", "method", "example", "value", "split"]  # of values.parquet
+
+
+def read_values(folder: Path) -> pd.DataFrame:
+    """What measuring jobs found of each test example, with its user.
 
     `row_keys.KEYS`, what, method, example, value, user.
     """
-    try:
-        rows = results.read(folder, "values.parquet", split=split).drop(columns="split")
-    except StudyError:
-        rows = pd.DataFrame(columns=[*KEYS, "what", "method", "example", "value"])
-    return with_users(rows, folder, split)
+    rows = rows_of(folder, "values.parquet", VALUES, split="test")
+    return with_users(rows.drop(columns="split"), folder)
 
 
 def read_data(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Data set -> its rows of items.parquet, or of examples.parquet (the test split)."""
     filters = {"split": "test"} if name == "examples" else {}
-    try:
-        rows = results.read(folder, f"{name}.parquet", **filters)
-    except StudyError:
-        return {}
+    rows = rows_of(folder, f"{name}.parquet", ["dataset"], **filters)
     return {dataset: group.reset_index(drop=True) for dataset, group in rows.groupby("dataset")}
 
 
@@ -325,14 +330,10 @@ def injected_model(folder: Path) -> str:
 def gamma_curves(folder: Path) -> pd.DataFrame:
     """NDCG@20 over the γ of popularity: columns dataset, seed, split, gamma, value; main size."""
     columns = ["dataset", "seed", "split", "gamma", "value"]
-    try:
-        curves = results.read(folder, "curves.parquet", metric="NDCG", k=20)
-    except StudyError:
-        return pd.DataFrame(columns=columns)
+    curves = rows_of(folder, "curves.parquet", [*KEYS, *columns[2:]], metric="NDCG", k=20)
     curves = plain_runs(curves)
     curves = curves[curves.n_train > 0]
-    sizes = {name: main_size(group) for name, group in curves.groupby("dataset")}
-    return curves.loc[curves.n_train == curves.dataset.map(sizes), columns]
+    return curves.loc[curves.n_train == curves.dataset.map(main_sizes(curves)), columns]
 
 
 def domains(folder: Path) -> dict[str, str]:

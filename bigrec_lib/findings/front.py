@@ -12,16 +12,13 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence, making, rules, summary, worked
 from bigrec_lib.findings.alts import counted, listed
-from bigrec_lib.findings.claims import FEW, UNMET
-from bigrec_lib.findings.differences import NOTHING
+from bigrec_lib.findings.claims import FEW, UNMET, guards_in
 from bigrec_lib.findings.questions import ONE_SUFFICES, QUESTIONS
-from bigrec_lib.findings.significance import LEVEL
-from bigrec_lib.findings.summary import MINUS, number
+from bigrec_lib.findings.significance import LEVEL, Interval
+from bigrec_lib.findings.summary import MINUS, WIDTH, signed
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 
-WIDTH = 1e-12  # below it, an interval has none
-GUARD = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\], p = ")  # as `claims.row` writes it
 WEAKEST_FIRST = (
     rules.CONTRADICTED,
     rules.OPEN,
@@ -75,7 +72,8 @@ NO_HIT = "too few hits: one side has none"
 @dataclass(frozen=True)
 class Row:
     """One row of claims.csv as a reader sees it. size: its seeds and test examples; where:
-    'page#cell' of its evidence; standing: how far the estimate and its guards are on the claim's
+    'page#cell' of its evidence; unmet: the guard that keeps it from being decided, with its
+    interval, '' where none does; standing: how far the estimate and its guards are on the claim's
     side of their bounds (`standing_of`)."""
 
     number: int
@@ -92,14 +90,8 @@ class Row:
     guards: str
     reason: str
     where: str
+    unmet: str
     standing: float
-
-    @property
-    def unmet(self) -> str:
-        """The guard that keeps a row from being decided, with its interval; '' where none does."""
-        name = self.reason.partition(UNMET)[2]
-        guards = [text.partition(", p = ")[0] for text in self.guards.split("; ")]
-        return next((guard for guard in guards if name and guard.startswith(name)), name)
 
     def compares(self, usual: str) -> str:
         """What a row compares, by which measure and bound, on what if it is not as `usual`, and the
@@ -158,6 +150,10 @@ def read_rows(folder: Path) -> list[Row]:
 def row_of(n: int, row) -> Row:
     """Row n of claims.csv, its numbers as text."""
     arrow = "–" if not spread(row) else "↑" if row.low > 0 else "↓" if row.high < 0 else "↔"
+    unmet = row.reason.partition(UNMET)[2]
+    guards = guards_in(row.guards) if unmet else {}
+    if unmet in guards:
+        unmet = with_minus(f"{unmet} {guards[unmet]}")
     return Row(
         number=n,
         claim=row.claim,
@@ -170,11 +166,17 @@ def row_of(n: int, row) -> Row:
         arrow=arrow,
         value=value_of(row),
         corrected=f"{row.corrected:.3f}" if row.corrected == row.corrected else "",
-        guards=re.sub(r"(?<!\w)-(?=\d)", MINUS, row.guards),
+        guards=with_minus(row.guards),
         reason=row.reason,
         where=row._asdict()["where"],
-        standing=standing_of(row),
+        unmet=unmet,
+        standing=standing_of(row, list(guards.values())),
     )
+
+
+def with_minus(text: str) -> str:
+    """Text whose negative numbers have a true minus sign."""
+    return re.sub(r"(?<!\w)-(?=\d)", MINUS, text)
 
 
 def size_of(seeds: float, examples: float) -> str:
@@ -183,26 +185,20 @@ def size_of(seeds: float, examples: float) -> str:
 
 
 def value_of(row) -> str:
-    """The estimate of a row of claims.csv with its interval, or why there is none; '' if missing.
-
-    An interval without width comes from no spread at all: that is no certainty.
-    """
+    """The estimate of a row of claims.csv as `signed` has it; '' if missing."""
     if row.estimate != row.estimate:
         return ""
     relative = row.rule in ("no worse", "flat") or row.metric.startswith("share")
-    mean, low, high = (number(value, relative) for value in (row.estimate, row.low, row.high))
-    if spread(row):
-        return f"{mean} [{low}, {high}]"
-    if abs(row.estimate) < 1e-12:
-        return NOTHING
-    return NO_HIT if relative and row.estimate == -1 else f"{mean}, no interval"
+    if relative and row.estimate == -1 and not spread(row):
+        return NO_HIT
+    return signed(Interval(row.estimate, row.low, row.high), relative)
 
 
-def standing_of(row) -> float:
+def standing_of(row, guards: list[Interval]) -> float:
     """How far a row is on its claim's side, in half intervals; NaN if missing.
 
-    For a row that a guard keeps from being decided, its estimate or its worst guard, whichever
-    stands worse; for others, the estimate alone.
+    Of its estimate or of one of its guards, whichever stands worst. guards: of a row that a guard
+    keeps from being decided.
     """
     if row.estimate != row.estimate:
         return math.nan
@@ -211,9 +207,8 @@ def standing_of(row) -> float:
         "no worse": row.estimate + rules.SAME,
         "flat": rules.FLAT - abs(row.estimate),
     }[row.rule]
-    texts = GUARD.findall(row.guards) if UNMET in row.reason else []
-    guards = [map(float, numbers) for numbers in texts]
-    return min([half_intervals(margin, row.low, row.high), *(half_intervals(*g) for g in guards)])
+    margins = [(margin, row.low, row.high), *((each.mean, each.low, each.high) for each in guards)]
+    return min(half_intervals(*margin_and_ends) for margin_and_ends in margins)
 
 
 def half_intervals(margin: float, low: float, high: float) -> float:

@@ -19,8 +19,8 @@ EXACT = "bigrec"
 """The way that the others are held against."""
 
 CONSTRAINED = "bigrec-constrained"
-SILENT = "bigrec-l2d"  # writes no text
 """The way that writes other texts, inside a tree of all titles."""
+SILENT = "bigrec-l2d"  # writes no text
 
 IDENTICAL, SAME, OPEN = "identical lists", f"the same within ±{rules.SAME:.0%}", "not decided"
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bigrec_lib.findings import significance
 from bigrec_lib.findings.alts import counted, listed
+from bigrec_lib.findings.differences import word as word_for
 from bigrec_lib.findings.methods import label
 from bigrec_lib.findings.significance import Interval
 from bigrec_lib.method import metrics
@@ -297,19 +298,23 @@ def baselines(scores: dict[str, np.ndarray], users: np.ndarray, n_train: int, su
 # --------------------------------------------------------------- 07_overall_performance
 
 
+def corrected(rows: pd.DataFrame, names: Iterable[str], words: Iterable[str]) -> dict[str, str]:
+    """`by_verdict` of `significance.compare`'s rows, called so, by their corrected p-values."""
+    verdicts = {}
+    for name, row in zip(names, rows.itertuples(), strict=True):
+        interval = Interval(row.difference, row.low, row.high)
+        verdicts[name] = word_for(interval, row.corrected, *words), interval
+    return by_verdict(verdicts)
+
+
 def comparisons(rows: pd.DataFrame) -> str:
-    """rows: `significance.compare`. Verdicts are those of corrected p-values."""
+    """rows: `significance.compare`."""
     lines = []
     pairs = rows[rows.gap == ""]
     for (dataset, method), group in pairs.groupby(["dataset", "method"], sort=False):
-        verdicts = {}
-        for row in group.itertuples():
-            interval = Interval(row.difference, row.low, row.high)
-            sure = row.corrected < significance.LEVEL
-            verdicts[label(row.against)] = (interval.verdict(*WORDS) if sure else APART, interval)
         lines += [
             f"{dataset}: **{label(method)}** is **{verdict}** {names}."
-            for verdict, names in by_verdict(verdicts).items()
+            for verdict, names in corrected(group, map(label, group.against), WORDS).items()
         ]
     return bullets([*lines, *sorted(set(rows.gap) - {""})])
 
@@ -425,12 +430,7 @@ def told_apart(rows: pd.DataFrame) -> str:
              "is not told apart from the study's own")  # fmt: skip
     lines = []
     for dataset, group in rows[rows.gap == ""].groupby("dataset", sort=False):
-        verdicts = {}
-        for row in group.itertuples():
-            interval = Interval(row.difference, row.low, row.high)
-            sure = row.corrected < significance.LEVEL
-            verdicts[row.method] = (interval.verdict(*words) if sure else words[-1], interval)
-        for verdict, names in by_verdict(verdicts).items():
+        for verdict, names in corrected(group, group.method, words).items():
             lines.append(f"{dataset}: **{verdict}**, after correction: {names}.")
     return bullets(lines)
 

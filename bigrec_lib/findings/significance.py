@@ -235,6 +235,20 @@ def users_of(table: pd.DataFrame) -> np.ndarray:
     return table.columns.get_level_values("user").to_numpy()
 
 
+def mean_of_rows(frame: pd.DataFrame, value: str) -> Mean:
+    """The mean of one method's rows, of the examples that every seed has."""
+    table = crossed(frame.assign(method=""), value)[""]
+    return mean_of(table.to_numpy(), users_of(table))
+
+
+def as_columns(mean: Mean | None, name: str, prefix: str = "") -> dict[str, float]:
+    """A mean as the column `name`, its interval as low and high, with a prefix; NaN for none."""
+    values = (np.nan,) * 3
+    if mean:
+        values = (mean.value, mean.interval.low, mean.interval.high)
+    return dict(zip((name, f"{prefix}low", f"{prefix}high"), values, strict=True))
+
+
 def compare(frame: pd.DataFrame, pairs: list[tuple[str, str]], value: str) -> pd.DataFrame:
     """Paired comparison of methods on the same examples and seeds: a row a data set, size, pair.
 

@@ -224,9 +224,9 @@ def in_front(contents: dict) -> list[dict[str, str]]:
          "text": " · ".join([*example.history, example.text, *example.grounded, example.target])}
         for example in contents["examples"]
     ]  # fmt: skip
-    summary = {"page": "Findings", "title": "In short", "href": "index.html",
-               "text": " ".join(contents["summary"])}  # fmt: skip
-    return [summary, *rows, *examples]
+    in_short = {"page": "Findings", "title": "In short", "href": "index.html",
+                "text": " ".join(contents["summary"])}  # fmt: skip
+    return [in_short, *rows, *examples]
 
 
 def write_search(entries: list[dict[str, str]], path: Path) -> Path:

@@ -18,8 +18,7 @@ from bigrec_lib.findings import (
     significance,
     training_sizes,
 )
-from bigrec_lib.findings.analyses import mean_of_rows
-from bigrec_lib.findings.significance import Interval, Mean, mean_of
+from bigrec_lib.findings.significance import Interval, Mean, as_columns, mean_of, mean_of_rows
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 from bigrec_lib.study.row_keys import KEYS, OWN
@@ -38,7 +37,7 @@ def spoken(rows: pd.DataFrame, sizes: dict[str, int]) -> pd.DataFrame:
     mask = (rows.method == "bigrec") & (rows.setting == "") & (rows.tuned_on == "")
     mask &= ~rows.constrained & (rows.embedded_by == "") & (rows.worded == "")
     mask &= (rows.n_train == 0) | (rows.n_train == rows.dataset.map(sizes))
-    frame = rows[mask & ~rows.run.str.startswith("full")]
+    frame = rows[mask & ~evidence.on_all_samples(rows)]
     return frame.assign(lm=frame.lm.replace("", OWN), tuned=frame.n_train > 0)
 
 
@@ -116,13 +115,10 @@ def table(
     for keys, group in ranks.groupby(KEY, sort=False):
         mean = mean_of_rows(group, "ndcg")
         row = dict(zip(KEY, keys, strict=True)) | {"seeds": mean.seeds, "n": mean.n}
-        row |= {"ndcg": mean.value, "low": mean.interval.low, "high": mean.interval.high}
-        row |= {"hr": group.hr.mean()}
+        row |= as_columns(mean, "ndcg") | {"hr": group.hr.mean()}
         llm_gains = gains[(gains[KEY] == keys).all(axis=1)]
         if len(llm_gains):
-            gain = mean_of_rows(llm_gains, "gain")
-            row |= {"gain": gain.value, "gain_low": gain.interval.low}
-            row |= {"gain_high": gain.interval.high}
+            row |= as_columns(mean_of_rows(llm_gains, "gain"), "gain", "gain_")
         rows.append(row)
     columns = [*KEY, *"seeds n ndcg low high hr gain gain_low gain_high".split()]
     frame = pd.DataFrame(rows, columns=columns)
@@ -151,22 +147,17 @@ def trends(ranks: pd.DataFrame, facts: pd.DataFrame, gains: pd.DataFrame) -> pd.
         parameters = parameters[parameters.notna() & parameters.index.isin(group.lm)].sort_values()
         if parameters.nunique() < 2:
             continue
-        cells = significance.crossed(group[group.lm.isin(parameters.index)], "ndcg", by="lm")
-        users = significance.users_of(cells[parameters.index[0]])
-        if not cells[parameters.index[0]].size:  # no seed that all LLMs have
+        fits = fitted(group, "ndcg", parameters)
+        if not fits:
             continue
-        values = np.stack([cells[name].to_numpy() for name in parameters.index])  # (LLMs, S, n)
-        slope, start, far = (
-            mean_of(np.tensordot(weights, values, 1), users)
-            for weights in line(np.log10(parameters.to_numpy()), np.log10(PAPERS))
-        )
+        slope, start, far = fits
+        own_gains = gains[(gains.dataset == dataset) & (gains.tuned == tuned)]
+        of_gains = fitted(own_gains, "gain", parameters)
         row = {"dataset": dataset, "tuned": tuned, "llms": len(parameters), "seeds": slope.seeds}
-        row |= {"n": slope.n, "slope": slope.value, "slope_low": slope.interval.low}
-        row |= {"slope_high": slope.interval.high, "slope_p": slope.p}
-        row |= guarded(slope, slope_of_gains(gains, dataset, tuned, parameters))
-        row |= {"smallest": parameters.iloc[0], "start": start.value, "far": far.value}
-        row |= {"far_low": far.interval.low, "far_high": far.interval.high}
-        rows.append(row | {"far_at": PAPERS})
+        row |= {"n": slope.n, "slope_p": slope.p} | as_columns(slope, "slope", "slope_")
+        row |= differences.guarded(slope, of_gains[0] if of_gains else None, "gain_slope")
+        row |= {"smallest": parameters.iloc[0], "start": start.value, "far_at": PAPERS}
+        rows.append(row | as_columns(far, "far", "far_"))
     columns = (
         "dataset tuned llms seeds n slope slope_low slope_high slope_p gain_slope gain_slope_low "
         "gain_slope_high p corrected smallest start far far_low far_high far_at"
@@ -175,32 +166,22 @@ def trends(ranks: pd.DataFrame, facts: pd.DataFrame, gains: pd.DataFrame) -> pd.
     return frame.assign(corrected=significance.holm(frame.p.astype(float)))
 
 
-def slope_of_gains(
-    gains: pd.DataFrame, dataset: str, tuned: bool, parameters: pd.Series
-) -> Mean | None:
-    """The slope of the personal gain over log10(parameters) (LLM -> parameters); None where LLMs
-    have no lists in common."""
-    group = gains[(gains.dataset == dataset) & (gains.tuned == tuned)]
-    group = group[group.lm.isin(parameters.index)]
-    if group.lm.nunique() < len(parameters):
-        return None
-    cells = significance.crossed(group, "gain", by="lm")
+def fitted(rows: pd.DataFrame, value: str, parameters: pd.Series) -> list[Mean]:
+    """`line` over log10(parameters) of LLMs' values: its slope, its height at the smallest LLM and
+    at PAPERS; [] where LLMs have no seed and examples in common.
+
+    rows: columns as for `significance.crossed`, with lm; parameters: LLM -> parameters.
+    """
+    rows = rows[rows.lm.isin(parameters.index)]
+    if rows.lm.nunique() < len(parameters):
+        return []
+    cells = significance.crossed(rows, value, by="lm")
     values = np.stack([cells[name].to_numpy() for name in parameters.index])  # (LLMs, S, n)
     if not values.size:
-        return None
-    slope, *_ = line(np.log10(parameters.to_numpy()), np.log10(PAPERS))
-    return mean_of(
-        np.tensordot(slope, values, 1), significance.users_of(cells[parameters.index[0]])
-    )
-
-
-def guarded(slope: Mean, of_gains: Mean | None) -> dict[str, float]:
-    """The slope of the personal gain with its interval, and the p-value that both have."""
-    if of_gains is None:
-        return {"p": 1.0 if slope.value > 0 else slope.p}
-    ends = {"gain_slope_low": of_gains.interval.low, "gain_slope_high": of_gains.interval.high}
-    p = rules.guarded(rules.better(slope), {"personal gain": of_gains}).p
-    return {"gain_slope": of_gains.value, "p": p} | ends
+        return []
+    users = significance.users_of(cells[parameters.index[0]])
+    lines = line(np.log10(parameters.to_numpy()), np.log10(PAPERS))
+    return [mean_of(np.tensordot(weights, values, 1), users) for weights in lines]
 
 
 def line(x: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from bigrec_lib.findings import claims, differences, evidence, prose, rules, significance
-from bigrec_lib.findings.significance import Mean, crossed, mean_of, users_of
+from bigrec_lib.findings.significance import (
+    Mean,
+    as_columns,
+    crossed,
+    mean_of,
+    mean_of_rows,
+    users_of,
+)
 from bigrec_lib.method import adapters, metrics
 from bigrec_lib.method.adapters import Update
 from bigrec_lib.study import manifests
@@ -50,7 +57,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     main size.
     """
     mask = rows.method.isin(CATALOGUES) & (rows.lm == "") & (rows.embedded_by == "")
-    mask &= ~rows.constrained.astype(bool) & ~rows.run.str.startswith("full")
+    mask &= ~rows.constrained.astype(bool) & ~evidence.on_all_samples(rows)
     frame = rows[mask]
     united = frame[(frame.method == "bigrec-union") & (frame.tuned_on == "")]
     united = united.assign(setting=united.setting.replace(AS_JOINT, ""))
@@ -126,14 +133,6 @@ def combination(group: pd.DataFrame, weights: dict[Cell, float]) -> tuple[Mean, 
     return mean_of(plus - minus, users), differences.gap(plus, minus)
 
 
-def relative(group: pd.DataFrame, cell: Cell) -> Mean | None:
-    """NDCG@20 of a cell / that of BASE - 1, over pairs of seed and example; None without any.
-
-    group: `cells` of one data set. None, too, where BASE has no hit.
-    """
-    return claims.relative(group.assign(method=group.cell), cell, BASE)
-
-
 def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
     """NDCG@20 of every cell, and its relative difference to BASE: a row a data set and cell.
 
@@ -144,11 +143,9 @@ def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for dataset, group in ranks.groupby("dataset", sort=False):
         for cell, cell_ranks in group.groupby("cell", sort=False):
-            table = crossed(cell_ranks, "ndcg", by="cell")[cell]
-            mean = mean_of(table.to_numpy(), users_of(table))
+            mean = mean_of_rows(cell_ranks, "ndcg")
             row = {"dataset": dataset} | dict(zip(CELL, cell, strict=True))
-            row |= {"seeds": mean.seeds, "n": mean.n, "ndcg": mean.value}
-            row |= {"low": mean.interval.low, "high": mean.interval.high}
+            row |= {"seeds": mean.seeds, "n": mean.n} | as_columns(mean, "ndcg")
             rows.append(row | (against_base(group, cell) if cell != BASE else {}))
     columns = "seeds n ndcg low high relative relative_low relative_high p favours pairs gap"
     frame = pd.DataFrame(rows).reindex(columns=["dataset", *CELL, *columns.split()])
@@ -163,14 +160,15 @@ def factorial(ranks: pd.DataFrame) -> pd.DataFrame:
 
 def against_base(group: pd.DataFrame, cell: Cell) -> dict:
     """What `factorial` says of a cell compared with BASE; {} where there is no ratio."""
-    ratio, difference = relative(group, cell), combination(group, {cell: 1.0, BASE: -1.0})
+    ratio = claims.relative(group, cell, BASE, by="cell")
+    difference = combination(group, {cell: 1.0, BASE: -1.0})
     if not ratio or not difference:
         return {}
     if difference[1]:
         return {"relative": ratio.value, "gap": difference[1]}
-    finding, ends = rules.no_worse(ratio), ratio.interval
-    row = {"relative": ratio.value, "relative_low": ends.low, "relative_high": ends.high}
-    return row | {"p": finding.p, "favours": finding.favours, "pairs": ratio.seeds, "gap": ""}
+    finding = rules.no_worse(ratio)
+    row = {"p": finding.p, "favours": finding.favours, "pairs": ratio.seeds, "gap": ""}
+    return row | as_columns(ratio, "relative", "relative_")
 
 
 WORDS = {
@@ -229,11 +227,9 @@ def domains_of_lists(values: pd.DataFrame) -> pd.DataFrame:
     rows = []
     subset = values[values.what.isin((OFF_DOMAIN, NEAREST_FOREIGN, FOREIGN_TITLE))]
     for (dataset, cell), group in subset.groupby(["dataset", "cell"], sort=False):
-        table = crossed(group[group.what == OFF_DOMAIN], "value", by="cell")[cell]
-        share = mean_of(table.to_numpy(), users_of(table)).interval
         means = group.groupby("what").value.mean()
         row = {"dataset": dataset} | dict(zip(CELL, cell, strict=True))
-        row |= {"off_domain": share.mean, "low": share.low, "high": share.high}
+        row |= as_columns(mean_of_rows(group[group.what == OFF_DOMAIN], "value"), "off_domain")
         row |= {"nearest_foreign": means[NEAREST_FOREIGN], "foreign_title": means[FOREIGN_TITLE]}
         rows.append(row)
     columns = "off_domain low high nearest_foreign foreign_title".split()
@@ -362,7 +358,7 @@ def q2(ranks: pd.DataFrame, gains: pd.DataFrame) -> list[dict]:
                 "it − the untuned LLM": claims.over_untuned(runs, of_dataset),
             }
             needs = f"{name}, and the single-domain model with the same seeds and a hit"
-            mean = relative(group, cell)
+            mean = claims.relative(group, cell, BASE, by="cell")
             rows.append(claims.compared(claim, mean, needs, guards, "no worse", users_hit))
     return rows
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bigrec_lib.findings import analyses, evidence, leaderboard, rules
+from bigrec_lib.findings import evidence, leaderboard, rules
 from bigrec_lib.findings.alts import counted, listed
 from bigrec_lib.findings.claims import difference
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.methods import METHODS, label
-from bigrec_lib.findings.significance import Interval
+from bigrec_lib.findings.significance import Interval, mean_of_rows
 from bigrec_lib.method import metrics
 from bigrec_lib.study import manifests
 
@@ -22,6 +22,7 @@ OTHERS = [method.name for method in METHODS if method.kind in KINDS]
 """What learns without an LLM: the conventional models, on every step or targets only, and
 popularity."""
 RARE = 0.01  # share of lists with a hit, far below those of the simulated studies
+WIDTH = 1e-12  # below it, an interval has none
 NO_GAIN = Interval(math.nan, math.nan, math.nan)
 MINUS = "\N{MINUS SIGN}"
 
@@ -72,11 +73,12 @@ def number(value: float, relative: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def signed(interval: Interval) -> str:
-    """A difference with its interval, if there is any spread."""
-    if interval.high - interval.low < 1e-12:
-        return NOTHING if abs(interval.mean) < 1e-12 else f"{number(interval.mean)}, no interval"
-    return f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
+def signed(interval: Interval, relative: bool = False) -> str:
+    """A difference with its interval, or why there is none: without spread nothing is certain."""
+    mean, low, high = (number(v, relative) for v in (interval.mean, interval.low, interval.high))
+    if interval.high - interval.low > WIDTH:
+        return f"{mean} [{low}, {high}]"
+    return NOTHING if abs(interval.mean) < WIDTH else f"{mean}, no interval"
 
 
 def levels(folder: Path) -> list[Level]:
@@ -108,7 +110,7 @@ def levels(folder: Path) -> list[Level]:
                 hits=int(bigrec.hr.sum()),
                 lists=len(bigrec),
                 chance=len(bigrec) * by_chance(metrics.hr, items, str(dataset)),
-                gain=analyses.mean_of_rows(gain, "gain").interval if len(gain) else NO_GAIN,
+                gain=mean_of_rows(gain, "gain").interval if len(gain) else NO_GAIN,
                 parts={
                     kind: part_of(group[group.example.isin(chosen)], best)
                     for kind, chosen in kinds.items()

@@ -77,9 +77,9 @@ def fetch_assets(planned: dict[str, Parameters]) -> None:
                 hf_hub_download(model, "config.json")
 
 
-def checked(name: str) -> dict[str, Parameters]:
+def checked(name: str, study: schema.Study) -> dict[str, Parameters]:
     """The jobs of a study whose file and data were looked at; warnings go to stderr."""
-    planned = expansion.jobs(name, studies.load(name))
+    planned = expansion.jobs(name, study)
     try:
         warnings = data.check(planned)
     except StudyError as error:
@@ -171,20 +171,21 @@ def run_study(name: str, *options: str) -> None:
 
     options: passed to Snakemake, such as `--cores 1`.
     """
-    planned = checked(name)
+    study = studies.load(name)
+    planned = checked(name, study)
     results = ROOT / "results" / name
     with only_one(name):
         wait_for_orphans(name)
         tidy(name)
-        if studies.load(name).from_results:
+        if study.from_results:
             take_up(planned)
         fetch_assets(planned)
         run_missing(name, planned, *options)
         analyses = [job for job in planned.values() if isinstance(job, Analysis)]
         if publish.pending(results, analyses):
             publish.finish(results, analyses)
-        if studies.load(name).adapters:
-            cards.publish_adapters(results, expansion.adapters(name, studies.load(name)))
+        if study.adapters:
+            cards.publish_adapters(results, expansion.adapters(name, study))
     print("\n" + (results / "tables" / "headline.md").read_text(encoding="utf-8"))
     print(f"site:    {(results / 'index.html').relative_to(ROOT)}")
     print(f"results: {results.relative_to(ROOT)}/")
@@ -225,8 +226,9 @@ def give_up(planned: dict[str, Parameters]) -> None:
 
 def print_plan(name: str) -> None:
     """Print where every job of a study stands; run nothing."""
-    planned = checked(name)
-    if studies.load(name).from_results:
+    study = studies.load(name)
+    planned = checked(name, study)
+    if study.from_results:
         with suppress(BlockingIOError), locked(ROOT / "runs" / name / ".lock", wait=False):
             take_up(planned)  # a batch that holds the lock has done so already
     print(plan.table(plan.states(planned)))
@@ -284,7 +286,7 @@ def publish_adapters(name: str) -> None:
 
 def accept_changes(name: str, files: list[str], why: str) -> None:
     """Accept changes of code in these files for a study's finished steps, and say for which."""
-    planned = checked(name)
+    planned = checked(name, studies.load(name))
     with only_one(name):
         names = accept.accept(planned.values(), set(files), why, ROOT)
     print("\n".join(names))

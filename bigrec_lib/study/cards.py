@@ -65,7 +65,7 @@ def contents(folder: Path, job: TuneLLM, jobs: dict[str, dict]) -> dict[str, byt
             config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
             config["base_model_name_or_path"] = base_of(job)
             return {
-                CARD: card(folder, job, jobs, config, len(weights)).encode(),
+                CARD: card(folder, job, jobs, len(weights)).encode(),
                 CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
                 publish.WEIGHTS: weights,
             }
@@ -80,8 +80,8 @@ def base_of(job: TuneLLM) -> str:
     return Path(job.model).name if Path(job.model).is_dir() else job.model
 
 
-def card(folder: Path, job: TuneLLM, jobs: dict[str, dict], config: dict, size: int) -> str:
-    """The model card of an adapter. config: PEFT's; size: bytes of its weights."""
+def card(folder: Path, job: TuneLLM, jobs: dict[str, dict], size: int) -> str:
+    """The model card of an adapter. size: bytes of its weights."""
     manifest = jobs[job.job]
     base, data = base_of(job), jobs[f"{job.dataset}.01_prepare_data"]
     words = manifests.words_of(data)

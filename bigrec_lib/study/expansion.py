@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.study import parameters, run_keys
+from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
-from bigrec_lib.study.parameters_runs import (
-    DatasetParameters,
-    ModelParameters,
-    RunParameters,
-    TunedParameters,
-)
+from bigrec_lib.study.parameters_runs import DatasetParameters, ModelParameters
 from bigrec_lib.study.row_keys import AS_JOINT, MATCHED
 from bigrec_lib.study.schema import Study
 
@@ -19,7 +15,7 @@ def jobs(name: str, study: Study) -> dict[str, Parameters]:
     """The checked parameters of every job, by its name, in an order in which they can run."""
     planned: dict[str, Parameters] = {}
     for notebook, cls in parameters.NOTEBOOKS.items():
-        for keys in job_keys(notebook, cls, study):
+        for keys in job_keys(cls, study):
             values: dict[str, object] = {"study": name, "root": "."}
             llm = study.llms.get(str(keys.get("embedded_by") or keys.get("lm", "")))
             for part in (study, llm):
@@ -92,40 +88,30 @@ ASKED = {
 """Analyses that run where a study asks for what they are about: the key that does so."""
 
 
-def job_keys(notebook: str, cls: type[Parameters], study: Study) -> list[dict[str, object]]:
-    """What tells the jobs of a notebook apart: nothing, a data set, or a whole run."""
+RUNS = {
+    parameters.PrepareData: run_keys.prepared_data,
+    parameters.TuneLLM: run_keys.tuning_runs,
+    parameters.GenerateTitles: run_keys.written_runs,
+    parameters.GroundToItems: run_keys.grounded_runs,
+    parameters.ReweightByStatistics: run_keys.test_runs,
+    parameters.TrainBaselines: run_keys.baseline_runs,
+    parameters.SelectSamples: run_keys.selection_jobs,
+    parameters.MergeAdapters: run_keys.merged_runs,
+    parameters.GroundInSpaces: run_keys.space_runs,
+    parameters.MeasureGrounders: run_keys.cheaper_runs,
+    parameters.MeasureAlignment: run_keys.alignment_runs,
+    parameters.MeasureCost: run_keys.cost_runs,
+}
+"""Steps: what tells their jobs apart."""
+
+
+def job_keys(cls: type[Parameters], study: Study) -> list[dict[str, object]]:
+    """What tells the jobs of a notebook apart: a data set, or a run; an analysis has one job."""
     if cls is parameters.TryIt:  # for people: nothing comes of it
         return []
-    if cls in ASKED and not getattr(study, ASKED[cls]):
-        return []
-    if not issubclass(cls, DatasetParameters):
-        return [{}]
-    if cls is parameters.SelectSamples:
-        return run_keys.selection_jobs(study)
-    if not issubclass(cls, RunParameters):
-        return [{"dataset": dataset} for dataset in study.datasets]
-    if cls is parameters.TuneLLM:
-        return run_keys.tuning_runs(study)
-    if cls is parameters.MergeAdapters:
-        return run_keys.merged_runs(study)
-    if cls is parameters.GroundInSpaces:
-        return run_keys.space_runs(study)
-    if cls is parameters.ReweightByStatistics:
-        return run_keys.test_runs(study)
-    if cls is parameters.GroundToItems:
-        rewordings = [run_keys.without(keys, "words_of") for keys in run_keys.worded_runs(study)]
-        return run_keys.text_runs(study) + run_keys.cross_space_runs(study) + rewordings
-    if issubclass(cls, TunedParameters):
-        return run_keys.text_runs(study) + run_keys.worded_runs(study)
-    if cls is parameters.MeasureGrounders:
-        return run_keys.cheaper_runs(study)
-    if cls is parameters.MeasureCost:
-        return run_keys.cost_runs(study)
-    if cls is parameters.MeasureAlignment:
-        return run_keys.alignment_runs(study)
-    if cls is parameters.TrainBaselines:
-        return run_keys.baseline_runs(study)
-    return run_keys.single_runs(study)
+    if issubclass(cls, Analysis):
+        return [{}] if cls not in ASKED or getattr(study, ASKED[cls]) else []
+    return RUNS[cls](study)
 
 
 def predecessors(planned: dict[str, Parameters]) -> dict[str, list[str]]:

@@ -160,6 +160,7 @@ def rows_of(run: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def examples_of(test: pd.DataFrame, texts: pd.Series, catalogue: Catalogue) -> list[dict]:
     """What is known of each example whatever the method; texts: the titles in its prompt."""
+    shares = census.continuity(test.history, test.target, catalogue.titles)
     return [
         {
             "number": int(row.Index),
@@ -167,9 +168,9 @@ def examples_of(test: pd.DataFrame, texts: pd.Series, catalogue: Catalogue) -> l
             "history": catalogue.numbers(row.history),
             "target": catalogue.number(row.target),
             "prompt": texts[row.Index],
-            "continuity": continuity(catalogue.titles, row.history, row.target),
+            "continuity": share,
         }
-        for row in test.itertuples()
+        for row, share in zip(test.itertuples(), shares.tolist(), strict=True)
     ]
 
 
@@ -294,13 +295,6 @@ def of_example(rows: pd.DataFrame, catalogue: Catalogue, shared: dict[str, pd.Se
 def steps(values: np.ndarray) -> str:
     """Values over γ: one for each γ, or a single one where all are equal."""
     return packed(values[:1] if (values == values[0]).all() else values)
-
-
-def continuity(titles: pd.Series, history: np.ndarray, target: int) -> float:
-    """Share of the target's words that are in the titles of the history."""
-    target_words = census.words(titles[target])
-    history_words = set().union(*(census.words(titles[item]) for item in history))
-    return len(target_words & history_words) / max(len(target_words), 1)
 
 
 def ends_of(prompt: str) -> tuple[str, str]:

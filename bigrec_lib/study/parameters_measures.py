@@ -13,8 +13,8 @@ from bigrec_lib.study.parameters_checks import Count, Positive, Share, Size
 from bigrec_lib.study.parameters_runs import (
     AdapterParameters,
     DatasetParameters,
+    FollowingParameters,
     ModelParameters,
-    RunParameters,
     TunedParameters,
 )
 from bigrec_lib.study.parameters_steps import Baseline
@@ -133,7 +133,7 @@ class MergeAdapters(AdapterParameters):
         }
 
 
-class MeasureGrounders(RunParameters, ModelParameters):
+class MeasureGrounders(FollowingParameters, ModelParameters):
     """Cheaper ways to ground the texts of a run; trie: also those written under constraint."""
 
     notebook = "15a_measure_grounders"
@@ -156,18 +156,6 @@ class MeasureGrounders(RunParameters, ModelParameters):
     @property
     def output(self) -> Path:
         return self.folder("cheaper")
-
-    @property
-    def generations(self) -> Path:
-        return self.folder("generations")
-
-    @property
-    def grounding(self) -> Path:
-        return self.folder("grounding")
-
-    @property
-    def tuning(self) -> Path:
-        return self.folder("tuning")
 
     @property
     def adapter(self) -> Path | None:
@@ -234,7 +222,7 @@ class GroundInSpaces(TunedParameters):
         return artefacts
 
 
-class MeasureAlignment(RunParameters, ModelParameters):
+class MeasureAlignment(FollowingParameters, ModelParameters):
     """What distances of a run's texts mean. network: the network of 06 whose space is compared, ''
     for none; ranked: test examples for which the LLM ranks the whole catalogue by likelihood."""
 
@@ -276,24 +264,16 @@ class MeasureAlignment(RunParameters, ModelParameters):
 
     @property
     def adapter(self) -> Path:
-        return self.folder("tuning") / "adapter"
-
-    @property
-    def generations(self) -> Path:
-        return self.folder("generations")
-
-    @property
-    def baselines(self) -> Path:
-        return self.folder("baselines")
+        return self.tuning / "adapter"
 
     @property
     def inputs(self) -> dict[str, Path]:
-        artefacts = {"01_prepare_data": self.data, "02_tune_llm": self.folder("tuning")}
+        artefacts = {"01_prepare_data": self.data, "02_tune_llm": self.tuning}
         artefacts |= {"03_generate_titles": self.generations}
         return artefacts | ({"06_train_baselines": self.baselines} if self.network else {})
 
 
-class MeasureCost(AdapterParameters, ModelParameters):
+class MeasureCost(AdapterParameters, FollowingParameters, ModelParameters):
     """What the contestants of a run cost. trie: also the same adapter's constrained generations;
     conventional: also the models of 06, those that `models` names, or all if it names none."""
 
@@ -311,24 +291,8 @@ class MeasureCost(AdapterParameters, ModelParameters):
         return self.folder("cost")
 
     @property
-    def generations(self) -> Path:
-        return self.folder("generations")
-
-    @property
-    def grounding(self) -> Path:
-        return self.folder("grounding")
-
-    @property
-    def tuning(self) -> Path:
-        return self.folder("tuning")
-
-    @property
     def adapter(self) -> Path:
         return self.tuning / "adapter"
-
-    @property
-    def baselines(self) -> Path:
-        return self.runs / self.dataset / self.drawn / "baselines"
 
     @property
     def inputs(self) -> dict[str, Path]:

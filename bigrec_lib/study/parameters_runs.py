@@ -64,6 +64,26 @@ class RunParameters(DatasetParameters):
         return self.runs / self.dataset / self.run / stage
 
 
+class FollowingParameters(RunParameters):
+    """A notebook that measures what the steps of a run made."""
+
+    @property
+    def tuning(self) -> Path:
+        return self.folder("tuning")
+
+    @property
+    def generations(self) -> Path:
+        return self.folder("generations")
+
+    @property
+    def grounding(self) -> Path:
+        return self.folder("grounding")
+
+    @property
+    def baselines(self) -> Path:
+        return self.runs / self.dataset / self.drawn / "baselines"
+
+
 class AdapterParameters(RunParameters):
     """A notebook that makes or follows one adapter.
 

@@ -18,6 +18,7 @@ from bigrec_lib.study.parameters_runs import (
     RunParameters,
     TunedParameters,
 )
+from bigrec_lib.study.row_keys import FULL
 
 Baseline = Literal[
     "recent-popularity",
@@ -300,7 +301,7 @@ class TrainBaselines(RunParameters, ModelParameters):
 
     @property
     def run(self) -> str:
-        return f"full-s{self.seed}" if self.full else super().run
+        return f"{FULL}-s{self.seed}" if self.full else super().run
 
     @property
     def output(self) -> Path:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, finders, prepared, prompts
-from bigrec_lib.study import manifests, provenance, publish, steps
+from bigrec_lib.study import manifests, provenance, publish, results, steps
 from bigrec_lib.study.parameters import GenerateTitles, GroundToItems
 from bigrec_lib.study.studies import ROOT
 
@@ -269,15 +269,15 @@ def recommend(
 
 def published(project: Path, study: str) -> dict[str, dict]:
     """The published manifests of a study. Raises StudyError if nothing is published."""
-    results = project / "results" / study
-    if not (results / manifests.PUBLISHED).exists():
-        names = sorted(path.parent.name for path in results.parent.glob(f"*/{manifests.PUBLISHED}"))
+    folder = project / "results" / study
+    if not (folder / manifests.PUBLISHED).exists():
+        names = sorted(path.parent.name for path in folder.parent.glob(f"*/{manifests.PUBLISHED}"))
         hint = f", or choose one of {', '.join(names)}" if names else ""
         raise StudyError(
             f"study {study} has published nothing (there is no {manifests.PUBLISHED} in "
             f"results/{study}): run `make study STUDY={study}`{hint}"
         )
-    return manifests.read_published(results)["jobs"]
+    return manifests.read_published(folder)["jobs"]
 
 
 def datasets_of(jobs: dict[str, dict]) -> list[str]:
@@ -327,29 +327,18 @@ def adapter_of(project: Path, study: str, dataset: str, jobs: dict[str, dict]) -
     )
 
 
-def catalogue_of(results: Path, dataset: str, preparation: dict) -> Catalogue:
+def catalogue_of(folder: Path, dataset: str, preparation: dict) -> Catalogue:
     """A published catalogue. preparation: the manifest of its 01_prepare_data."""
-    path = results / "items.parquet"
-    if not path.exists():
-        raise StudyError(
-            f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
-        )
-    items = pd.read_parquet(path, filters=[("dataset", "=", dataset)])
+    items = results.read(folder, "items.parquet", dataset=dataset)
     titles, candidate_of = prepared.candidates(items)
     counts = np.bincount(candidate_of, weights=items.train_count).astype(np.int64)
     return Catalogue(titles, counts, manifests.words_of(preparation))
 
 
-def example(results: Path, dataset: str) -> tuple[list[str], str]:
+def example(folder: Path, dataset: str) -> tuple[list[str], str]:
     """The history of a data set's first test example, and the title the user went on to."""
-    path = results / "examples.parquet"
-    if not path.exists():
-        raise StudyError(
-            f"{path.name} is missing in {results}: run `make study STUDY={results.name}`"
-        )
-    filters = [("dataset", "=", dataset), ("split", "=", "test")]
-    row = pd.read_parquet(path, filters=filters).iloc[0]
-    items = pd.read_parquet(results / "items.parquet", filters=filters[:1])
+    row = results.read(folder, "examples.parquet", dataset=dataset, split="test").iloc[0]
+    items = results.read(folder, "items.parquet", dataset=dataset)
     title_of = items.set_index("item").title
     return title_of[row.history].tolist(), title_of[row.target]
 

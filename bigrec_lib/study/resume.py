@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from bigrec_lib.files import StudyError, sha256, write_json, write_parquet, write_text
 from bigrec_lib.study import manifests, publish
+from bigrec_lib.study.jobs import begun
 from bigrec_lib.study.parameters import GenerateTitles, PrepareData, TuneLLM
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
@@ -47,7 +48,7 @@ def take_up(planned: dict[str, Parameters]) -> list[str]:
         for key, job in planned.items()
         if not isinstance(job, Analysis | PrepareData)
         and not (job.output / manifests.NAME).exists()
-        and not (job.runs / "begun" / f"{key}.json").exists()
+        and not begun(job).exists()
         and same(job, published["jobs"], places)
     }
     entries = {key: published["jobs"][key] for key in jobs}

@@ -16,6 +16,9 @@ KEYS: dict[str, object] = {
 }
 """The keys of a row of results, and what they are where they mean nothing."""
 
+FULL = "full"
+"""What opens the run of models that learnt the whole training split."""
+
 OWN = "study"
 """What the study's own LLM and settings are called beside others."""
 

@@ -20,6 +20,10 @@ def runs_of(datasets, n_train, seeds) -> list[dict[str, object]]:
     ]
 
 
+def prepared_data(study: Study) -> list[dict[str, object]]:
+    return [{"dataset": dataset} for dataset in study.datasets]
+
+
 def main_runs(study: Study) -> list[dict[str, object]]:
     return runs_of(study.datasets, study.n_train, study.seeds)
 
@@ -78,7 +82,7 @@ def cost_runs(study: Study) -> list[dict[str, object]]:
     values = {"trie": study.constrained, "conventional": study.baselines is not None}
     runs: list[dict[str, object]] = [keys | values for keys in first_runs]
     for keys in language_runs(study):
-        own_run = {name: value for name, value in keys.items() if name != "lm"}
+        own_run = without(keys, "lm")
         runs += [keys | {"conventional": False}] if own_run in first_runs else []
     return runs
 
@@ -253,6 +257,17 @@ def worded_runs(study: Study) -> list[dict[str, object]]:
     ]
 
 
+def written_runs(study: Study) -> list[dict[str, object]]:
+    """Where every adapter writes titles, as 03 takes them."""
+    return text_runs(study) + worded_runs(study)
+
+
+def grounded_runs(study: Study) -> list[dict[str, object]]:
+    """Texts and the space that they are grounded in, as 04 takes them."""
+    rewordings = [without(keys, "words_of") for keys in worded_runs(study)]
+    return text_runs(study) + cross_space_runs(study) + rewordings
+
+
 def space_runs(study: Study) -> list[dict[str, object]]:
     """The texts of `sharing_runs` and `worded_runs`, as 14b takes them."""
     spaces = study.recommendation_spaces
@@ -290,7 +305,7 @@ def cross_space_runs(study: Study) -> list[dict[str, object]]:
     runs = [keys for keys in language_runs(study) if keys["n_train"]]
     groundings = []
     for keys in runs:
-        own_run = {name: value for name, value in keys.items() if name != "lm"}
+        own_run = without(keys, "lm")
         groundings += [own_run | {"embedded_by": keys["lm"]}, keys | {"embedded_by": OWN}]
         groundings += [
             keys | {"embedded_by": other["lm"]}

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from bigrec_lib.files import write_text
 from bigrec_lib.findings import rules, simulation, tables, training_sizes
-from bigrec_lib.findings.significance import LEVEL, Mean, mean_of, ratio_of
+from bigrec_lib.findings.significance import LEVEL, Mean, mean_of, ratio_of, relative_of
 from bigrec_lib.method import metrics
 
 USERS = {600: 166, 2000: 1169, 5000: 1169, 15_000: 1169}  # with a test example: ML-100K, ML-1M
@@ -94,11 +94,6 @@ def guard_cell(n: int, n_users: int, seeds: int, kind: str, repetitions: int) ->
     }
 
 
-def no_worse(values: np.ndarray, base: np.ndarray, users: np.ndarray) -> Mean:
-    """values / base - 1, as `claims` computes it."""
-    return ratio_of(np.stack([values - base, base]), users)
-
-
 def slope(models: list[simulation.Model], rate: float, share: float, users: np.ndarray) -> Mean:
     """Slope per doubling as a share of the level, of models whose true one is `share`."""
     sizes = training_sizes.Ladder(np.log2(SIZES), np.empty(0), users)
@@ -126,7 +121,7 @@ def boundary_cell(
     for _ in range(repetitions):
         if rule == "no worse":
             first, second = simulation.pair(rng, users, seeds, variation, "related")
-            mean = no_worse(first.at((1 - rules.SAME) * rate), second.at(rate), users)
+            mean = relative_of(first.at((1 - rules.SAME) * rate), second.at(rate), users)
         else:
             mean = slope(ladder(rng, users, seeds, variation), rate, rules.FLAT, users)
         verdicts.append(decided(rules.RULES[rule](mean)))
@@ -170,7 +165,7 @@ def power_cell(
             for index, gain in enumerate(GAINS):
                 mean = mean_of(first.at((1 + gain) * rate) - base, users)
                 counts[index] += mean.p < LEVEL and mean.value > 0
-        ratio = no_worse(first.at(rate), base, users)
+        ratio = relative_of(first.at(rate), base, users)
         margin_counts += [ratio.p_above(-margin) < LEVEL / 2 for margin in MARGINS]
         slopes = slope(ladder(rng, users, seeds, variation), rate, 0.0, users)
         flat += decided(rules.flat(slopes)) == rules.SUPPORTED

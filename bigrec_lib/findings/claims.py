@@ -31,6 +31,7 @@ from bigrec_lib.findings.significance import (
     mean_of,
     mean_of_rows,
     ratio_of,
+    relative_of,
     users_of,
 )
 from bigrec_lib.findings.tables import steady
@@ -186,8 +187,7 @@ def relative(
     tables = pair(group, one, other, by=by)
     if tables is None or not tables[1].to_numpy().sum() > 0:
         return None
-    parts = np.stack([(tables[0] - tables[1]).to_numpy(), tables[1].to_numpy()])
-    return ratio_of(parts, users_of(tables[1]))
+    return relative_of(tables[0].to_numpy(), tables[1].to_numpy(), users_of(tables[1]))
 
 
 def personal(gains: pd.DataFrame, method: str = "bigrec") -> Mean | None:

@@ -178,6 +178,11 @@ def ratio_of(parts: np.ndarray, users: np.ndarray, minus: np.ndarray | None = No
     return replace(mean_of(cells, users), value=ratio)
 
 
+def relative_of(values: np.ndarray, base: np.ndarray, users: np.ndarray) -> Mean:
+    """mean(values) / mean(base) − 1, of (S, n) each, with its error. Raises as `ratio_of` does."""
+    return ratio_of(np.stack([values - base, base]), users)
+
+
 # ------------------------------------------------------------------------ many comparisons
 
 

@@ -587,7 +587,7 @@ def test_only_one_batch_of_a_study_runs_at_a_time(study_file):
 def test_a_plan_takes_nothing_from_the_results_beside_a_running_batch(study_file, monkeypatch):
     study_file(from_results=True)
     taken = []
-    monkeypatch.setattr(batch, "checked", lambda name: {})
+    monkeypatch.setattr(batch, "checked", lambda name, study: {})
     monkeypatch.setattr(batch, "take_up", taken.append)
     monkeypatch.setattr(plan, "table", lambda states: "")
     with batch.only_one("toy"):

@@ -54,7 +54,7 @@ cluster: .venv/ready  ## set up SLURM on this machine (Debian, root) and run the
 	@HF_HUB_OFFLINE=1 CLUSTER=1 python -m pytest -s tests/cluster
 
 lint: .venv/ready  ## style, types, and notebooks without outputs
-	@ruff check . && ruff format --check . && mypy && nbstripout --keep-id --verify notebooks/*.ipynb
+	@ruff check . && ruff format --check . && mypy && mypy benchmarks && nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: .venv/ready  ## time the library against what one would use instead; leave the machine alone
 	@for name in $(BENCHMARKS); do python benchmarks/$$name.py --json benchmarks/$$name.json || exit 1; done

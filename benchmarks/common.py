@@ -26,15 +26,17 @@ if TYPE_CHECKING:
 Calls = list[tuple[int, int]]  # vectors through the layers, and through the head, of every call
 
 
-def arguments(description: str, model: str = "", data: str = "") -> argparse.Namespace:
-    """The options every benchmark takes: `quick` (under a minute) and `json` (a path or None).
+def arguments(
+    description: str, model: str = "", data: str = "", quick: str = "under a minute"
+) -> argparse.Namespace:
+    """The options every benchmark takes: `quick` and `json` (a path or None).
 
     Begins the process anew unless it has the variables that a batch sets for its own.
     model, data: defaults of the options of these names, for those that time an LLM, or take
-    prompts from more than one data set.
+    prompts from more than one data set; quick: how long that takes.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
+    parser.add_argument("--quick", action="store_true", help=f"smaller sizes, {quick}")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     if model:
         parser.add_argument("--model", default=model, help=f"LLM to time; otherwise {model}")

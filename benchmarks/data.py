@@ -160,7 +160,8 @@ def reference(folder: Path) -> dict[str, float]:
 def same_samples(folder: Path) -> bool:
     """Whether both ways left the same samples in `folder`, whatever the order of equal times."""
     film_of = pd.read_parquet(folder / "items.parquet").item_id.to_numpy(dtype=object)
-    ours, theirs = [], []
+    ours: list[tuple] = []
+    theirs: list[tuple] = []
     for name in sequences.SPLITS:
         part = read_examples(folder, name)
         histories = film_of[pc.list_flatten(part["history"]).to_numpy()].reshape(-1, HISTORY)

@@ -118,7 +118,7 @@ def speed(llm: LLM, texts: list[str], search: Search, quick: bool) -> dict[str, 
     authors = Rules(
         Search(max_new_tokens=128, beams=search.beams, batch_size=8), llm.tokenizer.eos_token_id
     )
-    cases = {
+    cases: dict[str, tuple[Callable[[], object], int]] = {
         "engine": (engine, len(texts)),
         **{
             f"generate {size}": (partial(generate, size), len(some[size]))

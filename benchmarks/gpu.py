@@ -50,7 +50,7 @@ SAME_BEAMS = 0.95  # share of prompts with the same beams: float32 rounds otherw
 SAME_SCORES = {True: 1e-3, False: 1e-2}  # difference, of plain weights and of packed ones
 SAME_VECTORS = {"float32": 1e-3, "bfloat16": 5e-2}  # relative difference
 
-LLAMA = {"vocab_size": 32_000, "max_position_embeddings": 2048}
+LLAMA: dict[str, float] = {"vocab_size": 32_000, "max_position_embeddings": 2048}
 SHAPES = {
     "random 1.1B": LLAMA
     | {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22}
@@ -59,7 +59,11 @@ SHAPES = {
     | {"hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32}
     | {"num_attention_heads": 32, "num_key_value_heads": 32},
 }
-TINY = {"vocab_size": 1200, "max_position_embeddings": 2048, "initializer_range": 0.1}
+TINY: dict[str, float] = {
+    "vocab_size": 1200,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.1,
+}
 TINY |= {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
 TINY_SHAPES = {
     "tiny": TINY | {"num_hidden_layers": 2, "num_key_value_heads": 2},
@@ -408,8 +412,10 @@ def checks(folder: str, titles: list[str], start: Path, sizes: Sizes, device: st
 
 def cached(name: str) -> Path | None:
     """The folder of a default LLM, if it has been fetched."""
+    if name not in assets.MODELS:
+        return None
     folder = assets.cache_dir() / f"{name}-{assets.MODELS[name].digest[:12]}"
-    return folder if name in assets.MODELS and folder.exists() else None
+    return folder if folder.exists() else None
 
 
 def main() -> None:

@@ -75,8 +75,8 @@ def peak(case, n: int, n_items: int, d: int) -> float:
 def scale(n: int, n_items: int, d: int = 576) -> dict[str, float]:
     """Seconds of ranks and of the sweep over a catalogue held in bf16, and memory in all."""
     vectors = torch.empty(n_items, d, dtype=torch.bfloat16)
-    for start in range(0, n_items, 10_000):
-        vectors[start : start + 10_000].normal_(generator=torch.Generator().manual_seed(start))
+    for first in range(0, n_items, 10_000):
+        vectors[first : first + 10_000].normal_(generator=torch.Generator().manual_seed(first))
     targets = np.arange(n) % n_items
     queries = vectors[targets].float() + 1
     weights = np.linspace(0, 1, n_items, dtype=np.float32)
@@ -127,7 +127,7 @@ def measure(n: int, n_items: int, d: int, rounds: int) -> dict[str, float | bool
             "ranks": lambda: ours(*given),
             "ranks and sweep": lambda: our_sweep(*given),
             "authors' distances": lambda: authors_distances(*given),
-            "authors' γ": lambda: authors_gamma(scaled, *given[2:], 1.0),
+            "authors' γ": lambda: authors_gamma(scaled, given[2], given[3], 1.0),
         },
         rounds,
     )
@@ -135,7 +135,7 @@ def measure(n: int, n_items: int, d: int, rounds: int) -> dict[str, float | bool
     whole = best["authors' distances"] + len(GAMMAS) * best["authors' γ"]
     few = max(1, n // 50)
     exact = ours(*given)["rank"].to_numpy()
-    rough = authors_gamma(authors_distances(*given), *given[2:], 0.0).numpy()
+    rough = authors_gamma(authors_distances(*given), given[2], given[3], 0.0).numpy()
     return {
         "queries": n,
         "items": n_items,
@@ -157,8 +157,7 @@ def measure(n: int, n_items: int, d: int, rounds: int) -> dict[str, float | bool
 def main() -> None:
     args = arguments(__doc__)
     n, rounds = (1000, 1) if args.quick else (5000, 3)
-    shapes = [(n, 17_408, 4096), (n, 17_408, 576)]
-    measured = [measure(*shape, rounds) for shape in tqdm(shapes, desc="shapes")]
+    measured = [measure(n, 17_408, d, rounds) for d in tqdm((4096, 576), desc="shapes")]
     sizes = [10**3, 10**4, 10**5] if args.quick else [10**3, 10**4, 10**5, 10**6]
     scaling = [alone(scale, 100, size) for size in tqdm(sizes, desc="catalogue")]
     print(pd.DataFrame(measured).T.to_string(float_format=lambda value: f"{value:.3f}"))

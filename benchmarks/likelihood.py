@@ -21,7 +21,7 @@ from bigrec_lib.method.beams import answer_tokens
 from bigrec_lib.method.llm import load_llm
 from bigrec_lib.study.provenance import peak_memory_gb
 
-BATCH = 16
+READER, BATCH = "ml-100k", 16
 
 
 @torch.inference_mode()
@@ -43,12 +43,12 @@ def one_by_one(model, prompt: list[int], answers: list[list[int]]) -> np.ndarray
 
 def main() -> None:
     args = arguments(__doc__.partition("\n")[0], MODEL)
-    folder = prepared(args.model, args.quick)
+    folder = prepared(args.model, READER, args.quick)
     llm = load_llm(args.model, adapter=folder)
-    titles = sorted(set(data()[2]))[: 200 if args.quick else None]
+    titles = sorted(set(data(READER)[2]))[: 200 if args.quick else None]
     answers = answer_tokens(llm.tokenizer, titles)
     parts = likelihood.blocks(answers)
-    texts = [sample.prompt for sample in drawn(llm, "test", 1 if args.quick else 3)]
+    texts = [sample.prompt for sample in drawn(llm, READER, "test", 1 if args.quick else 3)]
     prompts = llm.tokenizer(texts)["input_ids"]
     some = np.random.default_rng(0).permutation(len(titles))[:64].tolist()
     taken: dict[str, float] = {"tree": 0.0, "one by one": 0.0}
@@ -63,7 +63,10 @@ def main() -> None:
             scale = len(titles) / len(some) / len(prompts)
             taken["one by one"] += (time.perf_counter() - middle) * scale
             apart = max(apart, float(np.abs(ours[some] - theirs).max()))
-    result = {"titles": len(titles), "nodes": sum(len(block.tokens) for block in parts)}
+    result: dict[str, object] = {
+        "titles": len(titles),
+        "nodes": sum(len(block.tokens) for block in parts),
+    }
     result |= {name: round(seconds, 2) for name, seconds in taken.items()}
     ratio = round(taken["one by one"] / taken["tree"], 1)
     finish(result | {"ratio": ratio, "apart": apart, "peak_gb": round(peak_memory_gb(), 2)}, args)

@@ -5,7 +5,8 @@ Games of 2018 (500,000 reviews with their metadata) are written, a tiny Llama of
 made, and the real batch runs studies/paper.yaml on them in a project of its own,
 runs/rehearse/project. Data, statistics, grounding and reweighting are whole, the examples as many
 as the paper's. What trains or writes is cut: one run of each kind, one epoch, one point of a grid,
-few tokens, and no network on the whole training split. What was done is not done again.
+few tokens, and one network on the whole training split. What was done is not done again. It fails
+if a job fails, or takes more than MOST_GB.
 
 `--quick` takes a hundredth of the data and of the examples, and the main runs alone: 19 jobs, each
 of which has a kernel to start, so it takes four minutes on one busy core.
@@ -33,7 +34,8 @@ ROOT = Path(__file__).parents[1]
 REVIEWS, USERS, ITEMS, LISTED = 500_000, 55_223, 17_408, 84_893
 PAGE = "var aPageStart = (new Date()).getTime(); "  # some titles of Amazon's are scraped pages
 KINDS = "zero_shot constrained transfer shuffled matched joint ladder".split()
-STATISTICS = ["recent-popularity", "item-knn", "markov"]
+ON_ALL = ["recent-popularity", "item-knn", "markov", "sasrec-ce"]  # of the whole training split
+MOST_GB = 12  # of memory, that any job may take
 PARTS = ("bigrec_lib", "notebooks", "workflow", "pyproject.toml")
 
 # ------------------------------------------------------------------------------------ the world
@@ -51,7 +53,8 @@ def write_games(folder: Path, share: float) -> None:
     titles[::1000] = [PAGE * int(times) for times in rng.integers(5, 200, len(titles[::1000]))]
     with gzip.open(folder / "meta_Video_Games.json.gz", "wt", 1, encoding="utf-8") as file:
         for name, title in zip(names, tqdm(titles, desc="meta_Video_Games"), strict=True):
-            told = {"category": ["Video Games", "PC"], "tech1": "", "description": texts[:2]}
+            told: dict[str, object] = {"category": ["Video Games", "PC"], "tech1": ""}
+            told |= {"description": texts[:2]}
             told |= {"title": title, "also_buy": names[:20], "brand": "Sega", "rank": ["#9"]}
             print(json.dumps(told | {"main_cat": "Video Games", "asin": name}), file=file)
     with gzip.open(folder / "Video_Games_5.json.gz", "wt", 1, encoding="utf-8") as file:
@@ -88,11 +91,12 @@ def document(files: Path, share: float, examples: int, every_kind: bool) -> dict
     study |= {"n_train": [size], "seeds": [0], "ladder": [{"n_train": [size // 4], "seeds": [0]}]}
     study["joint"]["sizes"] = [{"n_train": [size], "seeds": [0]}]
     study["llm"] = {"model": str(model), "quantisation": "none", "dtype": "float32"}
-    study["baselines"]["full"] = study["baselines"]["full"] | {"models": STATISTICS}
-    notebooks, few = study["notebooks"], {"learning_rates": [0.001], "dropouts": [0.2]}
+    few = {"learning_rates": [0.001], "dropouts": [0.2], "epochs": 1}
+    study["baselines"]["full"] |= few | {"models": ON_ALL}
+    notebooks = study["notebooks"]
     notebooks["02_tune_llm"] |= {"epochs": 1, "n_valid": 100, "max_tokens": 1024}
     notebooks["03_generate_titles"] |= {"max_new_tokens": 40, "max_tokens": 1024}
-    notebooks["06_train_baselines"] |= few | {"epochs": 1, "max_tokens": 1024}
+    notebooks["06_train_baselines"] |= few | {"max_tokens": 1024}
     study["resources"] = {notebook: {"threads": 1} for notebook in notebook_names()}
     return study if every_kind else {k: v for k, v in study.items() if k not in KINDS}
 
@@ -138,7 +142,7 @@ def measured(project: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__, quick="four minutes")
     folder = ROOT / "runs" / ("rehearse-quick" if args.quick else "rehearse")
     start = time.perf_counter()
     share, examples = (0.01, 50) if args.quick else (1.0, 5000)
@@ -157,6 +161,8 @@ def main() -> None:
         },
         args,
     )
+    if largest.peak_gb > MOST_GB:
+        raise SystemExit(f"{largest.job} takes {largest.peak_gb:.1f} GB, more than {MOST_GB}")
 
 
 if __name__ == "__main__":

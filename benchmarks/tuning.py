@@ -19,6 +19,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ def valid_loss(llm: LLM, folder: Path, valid) -> float:
     return loss
 
 
-def same_steps(llm: LLM, train, valid, folder: Path) -> dict[str, float | bool]:
+def same_steps(llm: LLM, train, valid, folder: Path) -> dict[str, object]:
     """Validation losses of both after the same two batches in the same order, without dropout and
     warm-up."""
     settings = replace(SETTINGS, dropout=0.0, warmup=0, batch_size=len(train) // 2)
@@ -164,14 +165,16 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"ours": [], "trainer": [], "floor": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        result = same_steps(llm, train[:16], valid, folder)  # first, so that memory is there
+        result: dict[str, object] = same_steps(
+            llm, train[:16], valid, folder
+        )  # first, so that memory is there
         for turn in tqdm(range(rounds), desc="rounds"):
             cases = {
-                "ours": lambda turn=turn: ours(
-                    llm, train, valid[: count // 16 + 1], SETTINGS, folder / f"timed-{turn}"
+                "ours": partial(
+                    ours, llm, train, valid[: count // 16 + 1], SETTINGS, folder / f"timed-{turn}"
                 ),
-                "trainer": lambda: trainer(llm, train, SETTINGS, folder / "usual"),
-                "floor": lambda: floor(llm.model, calls, backward=True),
+                "trainer": partial(trainer, llm, train, SETTINGS, folder / "usual"),
+                "floor": partial(floor, llm.model, calls, backward=True),
             }
             for name, case in cases.items():
                 start = time.perf_counter()

@@ -1,10 +1,15 @@
 """What surrounds the code agrees with it: citation, changelog, packages, CI, containers."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -78,3 +83,20 @@ def test_issues_ask_for_what_is_needed():
     (manifest,) = (part for part in forms["bug"]["body"] if part["id"] == "manifest")
     assert "manifests.json" in manifest["attributes"]["description"]
     assert manifest["validations"]["required"]
+
+
+@pytest.mark.slow
+def test_the_library_can_be_installed_and_used_outside_the_checkout(tmp_path):
+    pytest.importorskip("setuptools", "77", reason="builds a wheel without a network")
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(ROOT / "bigrec_lib", source / "bigrec_lib")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    options = "--quiet --no-deps --no-index --no-build-isolation --target".split()
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, site, source], check=True)
+    code = "from bigrec_lib.method import metrics; print(metrics.ndcg([0], 20), metrics.__file__)"
+    run = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.split()[0] == "[1.]", done.stderr
+    assert done.stdout.split()[1].startswith(str(site))

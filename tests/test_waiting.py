@@ -10,6 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 
+from bigrec_lib.files import StudyError
 from bigrec_lib.study import batch, environment, notebook
 
 WAITING = ("OMP_WAIT_POLICY", *environment.WAITING)
@@ -121,3 +122,38 @@ def test_a_server_waits_in_its_own_way_and_leaves_ours_alone(busy, monkeypatch, 
     with busy.server("tuning", "", {"GOMP_SPINCOUNT": "7"}):
         assert os.environ["OMP_WAIT_POLICY"] == "active" and "GOMP_SPINCOUNT" not in os.environ
     assert started == [{"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": "7"}]
+
+
+def test_jobs_at_once_see_gpus_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.delenv(environment.VISIBLE, raising=False)
+
+    def seen():
+        return os.environ.get(environment.VISIBLE)
+
+    def gpus(count, present=3):
+        return environment.own_gpus(count, present, tmp_path)
+
+    with gpus(2):
+        assert seen() == "0,1"
+        monkeypatch.delenv(environment.VISIBLE)  # as in the process of another job
+        with gpus(1):
+            assert seen() == "2"
+        monkeypatch.setenv(environment.VISIBLE, "0,1")
+    with gpus(1):
+        assert seen() == "0", "they are free again"
+    for all_of_them in (gpus(0), gpus(3)):
+        with all_of_them:
+            assert seen() is None
+
+
+def test_who_has_chosen_gpus_keeps_them_and_too_many_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv(environment.VISIBLE, "5")
+    with environment.own_gpus(1, 8, tmp_path):
+        assert os.environ[environment.VISIBLE] == "5"
+    monkeypatch.delenv(environment.VISIBLE)
+    with environment.own_gpus(2, 3, tmp_path):
+        monkeypatch.delenv(environment.VISIBLE)
+        too_many = environment.own_gpus(2, 3, tmp_path)
+        with pytest.raises(StudyError, match="2 of 3 GPUs .* all but 1: wait"), too_many:
+            pass
+        monkeypatch.setenv(environment.VISIBLE, "0,1")

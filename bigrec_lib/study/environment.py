@@ -1,14 +1,19 @@
 """Variables that a batch sets for its processes: threads, how they wait, whether memory is kept,
-where libraries keep what they keep."""
+which GPUs they see, where libraries keep what they keep."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from bigrec_lib.files import StudyError, locked
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WAITING = {"GOMP_SPINCOUNT": "2000"}  # instead of 300,000, chosen by benchmarks/busy.py
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}  # bytes
 
 
@@ -30,6 +35,36 @@ def settle() -> None:
         os.environ.update(WAITING)
     if not MEMORY.keys() & os.environ.keys():
         os.environ.update(MEMORY)
+
+
+@contextmanager
+def own_gpus(count: int, present: int, locks: Path) -> Iterator[None]:
+    """Show this process's children `count` of the GPUs that are present, as theirs alone.
+
+    They see all of them where that is what they ask for, or nothing is asked for, or where
+    CUDA_VISIBLE_DEVICES is set: then the user or a cluster has chosen.
+    Raises StudyError if other jobs of the project (`locks`: their folder) hold too many.
+    """
+    if not 0 < count < present or VISIBLE in os.environ:
+        yield
+        return
+    with ExitStack() as held:
+        taken: list[str] = []
+        for number in map(str, range(present)):
+            with suppress(BlockingIOError):
+                if len(taken) < count:
+                    held.enter_context(locked(locks / number, wait=False))
+                    taken.append(number)
+        if len(taken) < count:
+            raise StudyError(
+                f"{count} of {present} GPUs are asked for, but other jobs hold all but "
+                f"{len(taken)}: wait for them, or choose by {VISIBLE}"
+            )
+        os.environ[VISIBLE] = ",".join(taken)
+        try:
+            yield
+        finally:
+            del os.environ[VISIBLE]
 
 
 def stay_apart(runs: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bigrec_lib.files import StudyError, atomic, locked, sha256, write_text
@@ -18,7 +18,9 @@ from bigrec_lib.study import (
     manifests,
     notebook,
     plan,
+    provenance,
     publish,
+    schema,
     steps,
     studies,
 )
@@ -44,8 +46,8 @@ def run_notebook(name: str, key: str) -> None:
     study = studies.load(name)
     job = expansion.jobs(name, study)[key]
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
-    with holding_lock(name, key), reporting_failure(name, key):
-        needs = study.resources_of(job.notebook)
+    needs = study.resources_of(job.notebook)
+    with holding_lock(name, key), reporting_failure(name, key), own_gpus(needs):
         environment.set_threads(needs.threads)
         if plan.why_again(job):
             plan.check_inputs(job)
@@ -55,6 +57,12 @@ def run_notebook(name: str, key: str) -> None:
         else:
             print("   what it reads came out the same: still done", file=sys.stderr, flush=True)
         write_text("", marker(name, key))
+
+
+def own_gpus(needs: schema.Resources) -> AbstractContextManager[None]:
+    """`environment.own_gpus` for a job that asks for some; nobody else need look for GPUs."""
+    present = len(provenance.gpus()) if needs.gpus else 0
+    return environment.own_gpus(needs.gpus, present, ROOT / "runs" / ".gpus")
 
 
 def execute(job: Parameters) -> None:
@@ -80,8 +88,9 @@ def run_shard(name: str, key: str, shard: int) -> None:
     print(f"── {key}", file=sys.stderr, flush=True)
     if not isinstance(job, GenerateTitles):
         raise StudyError(f"{job.job} does not generate titles: it has no shards")
-    with holding_lock(name, key), reporting_failure(name, key):
-        environment.set_threads(study.resources_of(job.notebook).threads)
+    needs = study.resources_of(job.notebook)
+    with holding_lock(name, key), reporting_failure(name, key), own_gpus(needs):
+        environment.set_threads(needs.threads)
         if plan.why_again(job):
             generate_shard(job, shard, shards)
         write_text("", marker(name, key))

@@ -94,7 +94,13 @@ def test_the_library_can_be_installed_and_used_outside_the_checkout(tmp_path):
         shutil.copy(ROOT / name, source)
     options = "--quiet --no-deps --no-index --no-build-isolation --target".split()
     subprocess.run([sys.executable, "-m", "pip", "install", *options, site, source], check=True)
-    code = "from bigrec_lib.method import metrics; print(metrics.ndcg([0], 20), metrics.__file__)"
+    code = (
+        "from bigrec_lib.method import metrics\n"
+        "from bigrec_lib.findings import evidence, site\n"
+        "from bigrec_lib.study import explorer\n"
+        "assert len(evidence.published_numbers())\n"
+        "print(metrics.ndcg([0], 20), site.__file__)"
+    )
     run = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)

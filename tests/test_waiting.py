@@ -2,16 +2,19 @@
 benchmark beside busy processes counts rightly and leaves none behind."""
 
 import os
+import platform
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 import pytest
 
-from bigrec_lib.files import StudyError
-from bigrec_lib.study import batch, environment, notebook
+from bigrec_lib.files import locked
+from bigrec_lib.study import batch, environment, notebook, parameters, runner, schema
 
 WAITING = ("OMP_WAIT_POLICY", *environment.WAITING)
 VARIABLES = (*WAITING, *environment.MEMORY)
@@ -127,33 +130,69 @@ def test_a_server_waits_in_its_own_way_and_leaves_ours_alone(busy, monkeypatch, 
 def test_jobs_at_once_see_gpus_of_their_own(monkeypatch, tmp_path):
     monkeypatch.delenv(environment.VISIBLE, raising=False)
 
+    def gpus(count, usable=("0", "1", "2")):
+        return environment.own_gpus(count, list(usable), tmp_path)
+
     def seen():
         return os.environ.get(environment.VISIBLE)
 
-    def gpus(count, present=3):
-        return environment.own_gpus(count, present, tmp_path)
-
+    waits = []
     with gpus(2):
         assert seen() == "0,1"
-        monkeypatch.delenv(environment.VISIBLE)  # as in the process of another job
-        with gpus(1):
+        with gpus(1):  # as in the process of another job
             assert seen() == "2"
-        monkeypatch.setenv(environment.VISIBLE, "0,1")
-    with gpus(1):
-        assert seen() == "0", "they are free again"
-    for all_of_them in (gpus(0), gpus(3)):
-        with all_of_them:
-            assert seen() is None
+        assert seen() == "0,1"
+        monkeypatch.setattr(environment.time, "sleep", waits.append)
+        waiting = gpus(2)
+        monkeypatch.setattr(environment, "free_gpus", lambda *_: waits and ["1", "2"])
+        with waiting:
+            assert seen() == "1,2" and waits, "it waited for the second one"
+    monkeypatch.undo()
+    monkeypatch.delenv(environment.VISIBLE, raising=False)
+    for count, expected in ((1, "0"), (3, "0,1,2"), (9, "0,1,2"), (0, None)):
+        with gpus(count):
+            assert seen() == expected, "all are free again"
+    with gpus(1, ["0"]):
+        assert seen() is None
 
 
-def test_who_has_chosen_gpus_keeps_them_and_too_many_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv(environment.VISIBLE, "5")
-    with environment.own_gpus(1, 8, tmp_path):
-        assert os.environ[environment.VISIBLE] == "5"
-    monkeypatch.delenv(environment.VISIBLE)
-    with environment.own_gpus(2, 3, tmp_path):
-        monkeypatch.delenv(environment.VISIBLE)
-        too_many = environment.own_gpus(2, 3, tmp_path)
-        with pytest.raises(StudyError, match="2 of 3 GPUs .* all but 1: wait"), too_many:
-            pass
-        monkeypatch.setenv(environment.VISIBLE, "0,1")
+def test_gpus_are_taken_whole_or_not_at_all(tmp_path):
+    with ExitStack() as mine, ExitStack() as theirs:
+        assert environment.free_gpus(2, ["a", "b/0", "c"], tmp_path, mine) == ["a", "b/0"]
+        assert environment.free_gpus(2, ["a", "b/0", "c"], tmp_path, theirs) == []
+        assert environment.free_gpus(1, ["a", "b/0", "c"], tmp_path, theirs) == ["c"]
+
+
+def test_a_users_choice_of_gpus_is_what_jobs_share(monkeypatch):
+    monkeypatch.delenv(environment.VISIBLE, raising=False)
+    assert environment.usable_gpus(2) == ["0", "1"]
+    monkeypatch.setenv(environment.VISIBLE, "4, 5")
+    assert environment.usable_gpus(8) == ["4", "5"]
+    monkeypatch.setenv(environment.VISIBLE, "")
+    assert environment.usable_gpus(8) == []
+
+
+@pytest.mark.parametrize(("asked", "seen"), [(1, "1"), (0, None)])
+def test_a_job_sees_the_gpus_it_asks_for(monkeypatch, tmp_path, asked, seen):
+    found = []
+    study = SimpleNamespace(
+        generation_shards=2,
+        resources_of=lambda notebook: schema.Resources(gpus=asked),
+    )
+    job = parameters.GenerateTitles(study="toy", root=str(tmp_path))
+    monkeypatch.delenv(environment.VISIBLE, raising=False)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner.studies, "load", lambda name: study)
+    monkeypatch.setattr(runner.expansion, "jobs", lambda name, study: {job.job: job})
+    monkeypatch.setattr(runner.plan, "why_again", lambda job: "new")
+    monkeypatch.setattr(runner.plan, "check_inputs", lambda job: None)
+    monkeypatch.setattr(runner.provenance, "gpus", lambda: ["a card", "a card"])
+    for work in ("execute", "generate_shard"):
+        monkeypatch.setattr(
+            runner, work, lambda *_: found.append(os.environ.get(environment.VISIBLE))
+        )
+    with locked(tmp_path / "runs" / ".gpus" / platform.node() / "0"):  # another job's
+        runner.run_notebook("toy", job.job)
+        runner.run_shard("toy", job.job, 1)
+    assert found == [seen, seen]

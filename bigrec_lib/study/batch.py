@@ -116,7 +116,8 @@ def of_machine() -> list[str]:
     A job that asks for more than there is counts as one that takes all.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return ["--resources", f"mem_mb={memory // 10**6}", f"gpu={len(provenance.gpus())}"]
+    gpus = environment.usable_gpus(len(provenance.gpus()))
+    return ["--resources", f"mem_mb={memory // 10**6}", f"gpu={len(gpus)}"]
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from bigrec_lib.files import StudyError, locked
+from bigrec_lib.files import locked
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 WAITING = {"GOMP_SPINCOUNT": "2000"}  # instead of 300,000, chosen by benchmarks/busy.py
@@ -37,34 +38,50 @@ def settle() -> None:
         os.environ.update(MEMORY)
 
 
-@contextmanager
-def own_gpus(count: int, present: int, locks: Path) -> Iterator[None]:
-    """Show this process's children `count` of the GPUs that are present, as theirs alone.
+def usable_gpus(present: int) -> list[str]:
+    """The GPUs that processes may use: those of CUDA_VISIBLE_DEVICES, or else all of them."""
+    chosen = os.environ.get(VISIBLE)
+    if chosen is None:
+        return [str(number) for number in range(present)]
+    return [name for name in map(str.strip, chosen.split(",")) if name]
 
-    They see all of them where that is what they ask for, or nothing is asked for, or where
-    CUDA_VISIBLE_DEVICES is set: then the user or a cluster has chosen.
-    Raises StudyError if other jobs of the project (`locks`: their folder) hold too many.
+
+@contextmanager
+def own_gpus(count: int, usable: list[str], locks: Path) -> Iterator[None]:
+    """Show this process's children `count` of the usable GPUs, which no other job then has.
+
+    Waits until so many are free; who asks for more than there are gets all. locks: a folder that
+    the jobs of this machine share. Without a choice, nothing is locked or set.
     """
-    if not 0 < count < present or VISIBLE in os.environ:
+    if not count or len(usable) < 2:
         yield
         return
     with ExitStack() as held:
-        taken: list[str] = []
-        for number in map(str, range(present)):
-            with suppress(BlockingIOError):
-                if len(taken) < count:
-                    held.enter_context(locked(locks / number, wait=False))
-                    taken.append(number)
-        if len(taken) < count:
-            raise StudyError(
-                f"{count} of {present} GPUs are asked for, but other jobs hold all but "
-                f"{len(taken)}: wait for them, or choose by {VISIBLE}"
-            )
+        while not (taken := free_gpus(min(count, len(usable)), usable, locks, held)):
+            time.sleep(1)
+        before = os.environ.get(VISIBLE)
         os.environ[VISIBLE] = ",".join(taken)
         try:
             yield
         finally:
-            del os.environ[VISIBLE]
+            if before is None:
+                del os.environ[VISIBLE]
+            else:
+                os.environ[VISIBLE] = before
+
+
+def free_gpus(count: int, usable: list[str], locks: Path, held: ExitStack) -> list[str]:
+    """So many GPUs that no other job had, locked until `held` ends; [] if there are fewer."""
+    taken: list[str] = []
+    with locked(locks / "choice"), ExitStack() as some:
+        for name in usable:
+            with suppress(BlockingIOError):
+                some.enter_context(locked(locks / name.replace("/", "_"), wait=False))
+                taken.append(name)
+            if len(taken) == count:
+                held.enter_context(some.pop_all())
+                return taken
+    return []
 
 
 def stay_apart(runs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,14 +47,15 @@ def run_notebook(name: str, key: str) -> None:
     study = studies.load(name)
     job = expansion.jobs(name, study)[key]
     print(f"── {key}{progress(name)}", file=sys.stderr, flush=True)
-    needs = study.resources_of(job.notebook)
-    with holding_lock(name, key), reporting_failure(name, key), own_gpus(needs):
+    with holding_lock(name, key), reporting_failure(name, key):
+        needs = study.resources_of(job.notebook)
         environment.set_threads(needs.threads)
         if plan.why_again(job):
             plan.check_inputs(job)
-            if isinstance(job, TuneLLM) and needs.processes > 1:
-                tune_in_processes(name, job, needs.processes)
-            execute(job)
+            with own_gpus(needs):
+                if isinstance(job, TuneLLM) and needs.processes > 1:
+                    tune_in_processes(name, job, needs.processes)
+                execute(job)
         else:
             print("   what it reads came out the same: still done", file=sys.stderr, flush=True)
         write_text("", marker(name, key))
@@ -61,8 +63,8 @@ def run_notebook(name: str, key: str) -> None:
 
 def own_gpus(needs: schema.Resources) -> AbstractContextManager[None]:
     """`environment.own_gpus` for a job that asks for some; nobody else need look for GPUs."""
-    present = len(provenance.gpus()) if needs.gpus else 0
-    return environment.own_gpus(needs.gpus, present, ROOT / "runs" / ".gpus")
+    usable = environment.usable_gpus(len(provenance.gpus())) if needs.gpus else []
+    return environment.own_gpus(needs.gpus, usable, ROOT / "runs" / ".gpus" / platform.node())
 
 
 def execute(job: Parameters) -> None:
@@ -88,11 +90,12 @@ def run_shard(name: str, key: str, shard: int) -> None:
     print(f"── {key}", file=sys.stderr, flush=True)
     if not isinstance(job, GenerateTitles):
         raise StudyError(f"{job.job} does not generate titles: it has no shards")
-    needs = study.resources_of(job.notebook)
-    with holding_lock(name, key), reporting_failure(name, key), own_gpus(needs):
+    with holding_lock(name, key), reporting_failure(name, key):
+        needs = study.resources_of(job.notebook)
         environment.set_threads(needs.threads)
         if plan.why_again(job):
-            generate_shard(job, shard, shards)
+            with own_gpus(needs):
+                generate_shard(job, shard, shards)
         write_text("", marker(name, key))
 
 

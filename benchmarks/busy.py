@@ -6,7 +6,7 @@ A thread of OpenMP that has nothing to do for a moment spins, by default for mil
 another process that burns the very time the thread it waits for would need. Tuning, generation and
 grounding, each with all cores in a process of its own, are timed under several ways to wait: on the
 machine as it is (let it be quiet), and beside busy processes that are started here and end by
-themselves. All ways take turns within a round.
+themselves. All ways take turns within a round; the last one has a single thread.
 
 The fair time is the quiet time of the default, times what an equal share for every busy thread
 leaves us: on two cores, one other process makes it 1.5 times as long, two make it twice as long. A
@@ -41,6 +41,7 @@ WAYS: dict[str, dict[str, str]] = {
     "default": {},
     "batch": environment.WAITING,
     "passive": {"OMP_WAIT_POLICY": "passive"},
+    "one thread": dict.fromkeys(environment.THREADS, "1"),
 }
 LOADS: dict[str, tuple[int, ...]] = {  # niceness of each busy process
     "quiet": (),

@@ -6,7 +6,8 @@ A thread of OpenMP that has nothing to do for a moment spins, by default for mil
 another process that burns the very time the thread it waits for would need. Tuning, generation and
 grounding, each with all cores in a process of its own, are timed under several ways to wait: on the
 machine as it is (let it be quiet), and beside busy processes that are started here and end by
-themselves. All ways take turns within a round; the last one has a single thread.
+themselves. All ways take turns within the first round, the judged ones in every round; the last way
+has a single thread.
 
 The fair time is the quiet time of the default, times what an equal share for every busy thread
 leaves us: on two cores, one other process makes it 1.5 times as long, two make it twice as long. A

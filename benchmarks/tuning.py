@@ -165,9 +165,8 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"ours": [], "trainer": [], "floor": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        result: dict[str, object] = same_steps(
-            llm, train[:16], valid, folder
-        )  # first, so that memory is there
+        # first, so that memory is there
+        result = same_steps(llm, train[:16], valid, folder)
         for turn in tqdm(range(rounds), desc="rounds"):
             cases = {
                 "ours": partial(

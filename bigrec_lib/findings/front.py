@@ -208,7 +208,7 @@ def standing_of(row, guards: list[Interval]) -> float:
         "flat": rules.FLAT - abs(row.estimate),
     }[row.rule]
     margins = [(margin, row.low, row.high), *((each.mean, each.low, each.high) for each in guards)]
-    return min(half_intervals(*margin_and_ends) for margin_and_ends in margins)
+    return min(half_intervals(*each) for each in margins)
 
 
 def half_intervals(margin: float, low: float, high: float) -> float:

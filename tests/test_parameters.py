@@ -3,7 +3,7 @@
 import pytest
 
 from bigrec_lib.files import StudyError
-from bigrec_lib.study import parameters, row_keys
+from bigrec_lib.study import expansion, parameters, row_keys, run_names, studies
 
 
 def test_parameters_come_from_a_notebooks_globals_whatever_else_is_there():
@@ -49,6 +49,18 @@ def test_the_keys_of_a_run_tell_it_from_every_other():
     assert len({tuple(p.keys.values()) for p in runs}) == len(runs)
     assert len({p.output for p in runs}) == len(runs)
     assert runs[-1].keys["dataset"] == "films+games" and runs[-2].keys["run"] == "full-s0"
+
+
+@pytest.mark.parametrize("study", ["questions", "standard"])
+def test_the_names_of_jobs_and_runs_are_taken_apart_as_they_were_put_together(study):
+    for name, job in expansion.jobs(study, studies.load(study)).items():
+        keys = job.keys
+        assert run_names.parts_of(name) == (keys["dataset"], keys["run"], job.notebook), name
+        adapter = run_names.adapter_run(str(keys["run"]))
+        assert adapter is None or adapter[:2] == (keys["n_train"], keys["seed"]), name
+        if adapter:
+            special = [key for key in list(row_keys.KEYS)[4:] if keys[key]]
+            assert run_names.is_plain(str(keys["run"])) == (not special), name
 
 
 def test_p5_is_tuned_as_bigrec_is_but_for_what_has_a_name_of_its_own():

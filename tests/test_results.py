@@ -106,7 +106,8 @@ def test_rows_of_a_job_are_the_same_bytes_whatever_else_is_published(tmp_path):
 
 def test_of_every_notebook_one_page_is_shown():
     def manifest(notebook, run, seed=0):
-        return {"notebook": notebook, "keys": {"dataset": "d", "run": run, "seed": seed}}
+        keys = {"dataset": "d", "run": run, "n_train": int(run[1]) if run else 0, "seed": seed}
+        return {"notebook": notebook, "keys": keys}
 
     made = {
         "d.01": manifest("01_prepare_data", ""),

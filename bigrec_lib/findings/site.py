@@ -20,14 +20,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bigrec_lib.files import StudyError, atomic, write_text
 from bigrec_lib.findings import front, pages, summary
+from bigrec_lib.study import run_names
 from bigrec_lib.study.parameters import NOTEBOOKS, TryIt
 
 TEMPLATES = Path(__file__).with_name("templates")
 FOLDER = "site"
 ASSETS = ("style.css", "site.js")
 PRINTED = 150  # dots per inch of the figures among results: `plots.style`
-STEP = re.compile(r"(?P<of>.+)\.(?P<notebook>\d\d[a-z]?_\w+)")
-RUN = re.compile(r"(?P<dataset>.+)\.n(?P<n>\d+)-s(?P<seed>\d+)(?:-as-(?P<setting>.+))?")
 
 
 def write(results: Path, jobs: list[str]) -> list[Path]:
@@ -166,28 +165,24 @@ def overall(results: Path, levels: list[summary.Level]) -> dict | None:
 
 def reading_order(job: str) -> tuple:
     """Steps first, one data set after the other; then the analyses, by number."""
-    step = STEP.fullmatch(job)
-    if not step:
-        return (1, job)
-    run = RUN.fullmatch(step["of"])
-    dataset = run["dataset"] if run else step["of"]
-    return (0, "+" in dataset, dataset, step["notebook"])
+    dataset, _, notebook = run_names.parts_of(job)
+    return (0, "+" in dataset, dataset, notebook) if dataset else (1, job)
 
 
 def link_of(page: pages.Page) -> dict[str, str]:
     """What navigation says of a page: job, href, title, notebook, group and, of a step, its run."""
-    step = STEP.fullmatch(page.name)
-    run = RUN.fullmatch(step["of"]) if step else None
-    dataset = (run["dataset"] if run else step["of"]) if step else ""
-    details = f"{int(run['n']):,} samples, seed {run['seed']}" if run else ""
-    details += f", {run['setting']}" if run and run["setting"] else ""
+    dataset, run, notebook = run_names.parts_of(page.name)
+    details = [dataset]
+    if adapter := run_names.adapter_run(run):
+        n_train, seed, special = adapter
+        details += [f"{n_train:,} samples", f"seed {seed}", special.removeprefix("as-")]
     return {
         "job": page.name,
         "href": f"{FOLDER}/{quote(page.name)}.html",
         "title": page.title,
-        "notebook": step["notebook"] if step else page.name,
-        "group": f"The path, on {dataset}" if step else "Findings",
-        "run": f"{dataset}, {details}" if run else dataset,
+        "notebook": notebook or page.name,
+        "group": f"The path, on {dataset}" if dataset else "Findings",
+        "run": ", ".join(filter(None, details)),
     }
 
 

@@ -4,6 +4,7 @@ Its rooms:
 
     provenance           which code, data, model and machine a result came from, by content
     row_keys             what tells one row of results from another
+    run_names            names of jobs and runs, taken apart
     parameters_checks    what checks parameters: types, and what all their classes share
     parameters_runs      what a job belongs to: a data set, a run, an adapter, texts
     parameters_steps     what 00 to 06 take

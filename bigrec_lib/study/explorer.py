@@ -209,11 +209,10 @@ class Catalogue:
 
 def seeds_of(ranks: pd.DataFrame, run: str) -> list[tuple[str, int]]:
     """The runs that differ from `run`, such as n1024-s0, at most in the seed; with their seeds."""
-    pattern = re.compile(re.escape(run.rpartition("-s")[0]) + r"-s\d+")
-    runs = ranks[["run", "seed"]].drop_duplicates().itertuples(index=False)
-    return sorted(
-        (pair for pair in map(tuple, runs) if pattern.fullmatch(pair[0])), key=lambda r: r[1]
-    )
+    but_for_seed = run.rpartition("-s")[0]
+    runs = ranks[["run", "seed"]].drop_duplicates().itertuples(index=False, name=None)
+    alike = [(name, seed) for name, seed in runs if name == f"{but_for_seed}-s{seed}"]
+    return sorted(alike, key=lambda pair: pair[1])
 
 
 def of_seed(

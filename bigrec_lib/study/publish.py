@@ -8,7 +8,6 @@ the same work again gives the same bytes, but for `manifests.json`.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from bigrec_lib.files import (
     write_json,
     write_text,
 )
-from bigrec_lib.study import explorer, manifests
+from bigrec_lib.study import explorer, manifests, run_names
 from bigrec_lib.study.manifests import PUBLISHED, is_analysis
 from bigrec_lib.study.parameters_analyses import Analysis
 from bigrec_lib.study.parameters_checks import Parameters
@@ -161,9 +160,9 @@ def shown_jobs(manifest_of: dict[str, dict]) -> list[str]:
     seed of the size that has the most seeds (of several such, the largest); and the first job of
     any other notebook. manifest_of: job -> manifest."""
     runs = {
-        key: (m["keys"]["dataset"], int(size[1]), m["keys"]["seed"])
+        key: (m["keys"]["dataset"], m["keys"]["n_train"], m["keys"]["seed"])
         for key, m in manifest_of.items()
-        if (size := re.fullmatch(r"n([1-9]\d*)-s\d+", m["keys"]["run"]))
+        if m["keys"]["n_train"] and run_names.is_plain(m["keys"]["run"])
     }
     seeds: dict[tuple[str, int], set[int]] = {}
     for dataset, n_train, seed in runs.values():

@@ -8,7 +8,6 @@ and embeds the catalogue once, into the user's cache.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from bigrec_lib.files import StudyError
 from bigrec_lib.method import assets, finders, prepared, prompts
-from bigrec_lib.study import manifests, provenance, publish, results, steps
+from bigrec_lib.study import manifests, provenance, publish, results, run_names, steps
 from bigrec_lib.study.parameters import GenerateTitles, GroundToItems
 from bigrec_lib.study.studies import ROOT
 
@@ -310,10 +309,10 @@ def adapter_of(project: Path, study: str, dataset: str, jobs: dict[str, dict]) -
     the published one.
     Raises StudyError that says which command makes one.
     """
-    pattern = re.compile(re.escape(dataset) + r"\.(n\d+-s\d+)\.02_tune_llm")
-    keys = [key for key in [*publish.shown_jobs(jobs), *jobs] if pattern.fullmatch(key)]
-    for key in keys:
-        run = key.split(".")[-2]
+    for key in [*publish.shown_jobs(jobs), *jobs]:
+        origin, run, notebook = run_names.parts_of(key)
+        if (origin, notebook) != (dataset, "02_tune_llm") or not run_names.is_plain(run):
+            continue
         tuning = project / "runs" / study / dataset / run / "tuning"
         if (tuning / manifests.NAME).exists() and (tuning / "adapter").exists():
             return key, tuning / "adapter"

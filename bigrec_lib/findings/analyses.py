@@ -226,15 +226,8 @@ def agreement(lists: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
                 "place",
             )
             bigrec, other = tables["bigrec"].to_numpy(), tables[method].to_numpy()
-            orders = [pd.Series(places.ravel()).rank() for places in (bigrec, other)]
-            row = keys | {
-                "rank_correlation": round(
-                    orders[0].corr(orders[1]), 9
-                ),  # threads change later digits
-                "only_bigrec": float(((bigrec < 20) & (other >= 20)).mean()),
-                "only_other": float(((bigrec >= 20) & (other < 20)).mean()),
-                "gap": "",
-            }
+            names = ("rank_correlation", "only_bigrec", "only_other")
+            row = keys | dict(zip(names, evidence.alike(bigrec, other), strict=True)) | {"gap": ""}
             if {"bigrec", method} <= set(plain_lists.method.unique()):
                 pair = ("bigrec", method)
                 pair_lists = plain_lists[plain_lists.method.isin(pair)]

@@ -290,6 +290,18 @@ def overlaps(
     }
 
 
+def alike(places: np.ndarray, others: np.ndarray, k: int = 20) -> tuple[float, float, float]:
+    """How alike two methods rank the same targets: Spearman's correlation of the places, and the
+    shares of targets that only the first and only the second has among its first k.
+
+    places, others: of the same shape, 0 for the top.
+    """
+    orders = [pd.Series(values.ravel()).rank() for values in (places, others)]
+    correlation = round(orders[0].corr(orders[1]), 9)  # threads change later digits
+    hits, other_hits = places < k, others < k
+    return correlation, float((hits & ~other_hits).mean()), float((other_hits & ~hits).mean())
+
+
 # ------------------------------------------------------------------------- what jobs recorded
 
 

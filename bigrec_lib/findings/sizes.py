@@ -237,11 +237,8 @@ def compared(places: pd.DataFrame, lists: pd.DataFrame, pair: tuple[str, str]) -
     a, b = (tables[name].to_numpy().ravel() for name in pair)
     if not a.size:
         return {}
-    found = {"rank_correlation": pd.Series(a).rank().corr(pd.Series(b).rank())}
-    found |= {
-        "only_lm": ((a < 20) & (b >= 20)).mean(),
-        "only_against": ((a >= 20) & (b < 20)).mean(),
-    }
+    names = ("rank_correlation", "only_lm", "only_against")
+    found = dict(zip(names, evidence.alike(a, b), strict=True))
     if lists.lm.nunique() < 2:
         return found
     firsts = significance.crossed(lists, "first", by="lm")

@@ -158,7 +158,7 @@ def loss_before(llm: LLM, valid) -> float:
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0], MODEL)
-    count, rounds = (4, 1) if args.quick else (32, 2)
+    count, rounds = (4, 1) if args.quick else (64, 2)
     llm = load_llm(args.model, "nf4")
     train, valid = drawn(llm, "train", count), drawn(llm, "valid", 4 if args.quick else 16)
     calls = tuning_calls(llm, encoded(llm, train), SETTINGS)

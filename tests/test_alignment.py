@@ -146,13 +146,16 @@ def test_what_each_seed_prefers_like_with_like(worlds):
     left_out = scores[scores.method == alignment.CHOSEN].assign(method=alignment.CHOSEN_UNSEEN)
     left_out = left_out.assign(ndcg=left_out.ndcg / 2)
     scores = pd.concat([scores, left_out])
-    found = alignment.preferred(measures, scores, scores)
+    untuned = scores[scores.seed == 0].assign(run="n0-s0", n_train=0, ndcg=1.0, hr=1.0)
+    both = pd.concat([scores, untuned])
+    found = alignment.preferred(measures, both, both)
     assert found.seed.tolist() == list(SEEDS) and set(found.variant) == {SPACES[-1].name}
-    means = evidence.plain_runs(scores).groupby(["method", "seed"]).ndcg.mean()
+    tuned = evidence.plain_runs(scores[scores.n_train > 0])
+    means = tuned.groupby(["method", "seed"]).ndcg.mean()
     for method in alignment.COMPARED:
         assert found[method].tolist() == pytest.approx(means[method].tolist())
     assert found[alignment.CHOSEN_UNSEEN].tolist() == (found[alignment.CHOSEN] / 2).tolist()
-    chosen = evidence.plain_runs(scores[scores.method == alignment.CHOSEN])
+    chosen = tuned[tuned.method == alignment.CHOSEN]
     hits = chosen.groupby("seed").hr.sum()
     assert found.valid_hits.tolist() == hits.tolist() and found.valid_hits.dtype == int
 

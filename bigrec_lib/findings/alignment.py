@@ -169,15 +169,16 @@ def preferred(measures: pd.DataFrame, valid: pd.DataFrame, test: pd.DataFrame) -
     The history is in the ranking of the first two of COMPARED, and left out of the others'.
     measures: `evidence.read_measures`; valid, test: `evidence.read_scores`.
     """
+    keys = ["dataset", "run", "seed"]
     best = plain_runs(measures[measures.what == PREFERRED])
-    best = best[["dataset", "seed", "method"]].rename(columns={"method": "variant"})
-    keys = ["dataset", "seed"]
-    chosen = plain_runs(valid[valid.method == CHOSEN])
+    best = best[[*keys, "method"]].rename(columns={"method": "variant"})
+    chosen = valid[valid.method == CHOSEN]
     hits = chosen.groupby(keys).hr.sum().astype(int).rename("valid_hits")
-    compared = plain_runs(test[test.method.isin(COMPARED)])
+    compared = test[test.method.isin(COMPARED)]
     means = compared.pivot_table(index=keys, columns="method", values="ndcg", aggfunc="mean")
     means = means.reindex(columns=COMPARED)
-    return best.merge(hits.reset_index(), on=keys).merge(means.reset_index(), on=keys)
+    rows = best.merge(hits.reset_index(), on=keys).merge(means.reset_index(), on=keys)
+    return rows.drop(columns="run")
 
 
 def likelihoods(values: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -18,11 +18,12 @@ class StudyError(Exception):
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place if the block succeeds.
+    """Yield a temporary path beside `path`, of which the block makes a file or a folder; it takes
+    the place of `path` if the block succeeds.
 
-    Works for a file and for a folder. Whatever happens, `path` is the old version or the new
-    one, never a part: the data is flushed to disk before the rename. (A folder that is replaced
-    may be missing if the process is killed at that moment.)
+    Whatever happens, `path` is the old version or the new one, never a part: the data is flushed to
+    disk before the rename. (A folder that is replaced may be missing if the process is killed
+    between two renames.)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +36,14 @@ def atomic(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with open(file, "rb+") as stream:
                     os.fsync(stream.fileno())
-        if path.is_dir():
-            os.replace(path, old)
-        os.replace(partial, path)
+        try:
+            if path.is_dir():
+                os.replace(path, old)
+            os.replace(partial, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
     finally:
         remove(partial)
         remove(old)
@@ -89,7 +95,7 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file `path`, made when needed; it is free again when the process ends.
+    """Hold the lock file `path`, made when needed, within the block or until the process ends.
 
     Raises BlockingIOError if another process holds it and `wait` is False.
     """

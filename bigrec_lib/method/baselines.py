@@ -83,9 +83,9 @@ def random(n_items: int, seed: int) -> Scorer:
 
 
 def recently_popular(samples: Windows, share: float) -> Scorer:
-    """What most users have in the samples of the latest share of their time span.
+    """What most users have in the last part of the samples' time span. share: that part of it.
 
-    Ties are broken by what most users have in all samples.
+    Ties are broken by what most users have in all samples, as far as float32 tells scores apart.
     """
     first, last = samples.times.min(), samples.times.max()
     recent = popularity(samples.take(samples.times >= last - share * (last - first)))
@@ -138,7 +138,8 @@ def cosine_parts(samples: Windows) -> tuple[sparse.csr_array, sparse.csr_array |
 
 
 def markov(training: Windows, smoothing: float) -> Scorer:
-    """The chance of each next item after the newest one, smoothed by that after any (Dirichlet)."""
+    """The chance of each item after the newest one, smoothed (Dirichlet) towards its chance after
+    any. smoothing: how many observations that is worth."""
     size = (training.n_items, training.n_items)
     pairs = (training.histories[:, -1], training.targets)
     transitions = sparse.csr_array((np.ones(len(training)), pairs), shape=size)
@@ -207,9 +208,10 @@ def grid(
     widths: Sequence[int],
     **fixed: int,
 ) -> list[Settings]:
-    """Every combination, the same for all networks. Raises BaselineError if there is none.
+    """Every combination, the same for all networks.
 
-    fixed: epochs, patience, batch_size and seed.
+    fixed: epochs, patience, batch_size and seed. Raises BaselineError for an empty list, or a width
+    that HEADS does not divide.
     """
     lists = (learning_rates, weight_decays, dropouts, widths)
     empty = [f"{name}s" for name, values in zip(GRID, lists, strict=True) if not values]
@@ -232,12 +234,12 @@ def search(
 ) -> Found:
     """Try a method's settings and keep what has the best validation NDCG@20.
 
-    method: of STATISTICS or NETWORKS, or one of STEPWISE in its form LAST. points: the settings of
-    a network; a statistic has its own. vectors: (I, D) of the candidates, which networks.BEGUN
-    starts from.
-    Each point is stored in `folder` as soon as it is tried, and not tried again. A run that
-    diverges stays in the table, without a value. Raises BaselineError if every point diverges, for
-    an unknown method and for an empty grid; StudyError if `folder` holds other work.
+    method: of STATISTICS or NETWORKS, or one of STEPWISE in its form LAST. samples: what is learnt
+    from; valid: what settings are chosen on. points: the settings of a network; a statistic has its
+    own. vectors: (I, D) of the candidates, which networks.BEGUN starts from. Each point is stored
+    in `folder` as soon as it is tried, and not tried again. A run that diverges stays in the table,
+    its valid_ndcg NaN. Raises BaselineError if every point diverges, for an unknown method, an
+    empty grid and networks.BEGUN without vectors; StudyError if `folder` holds other work.
     """
     model = model_of(method)
     tries = settings_of(model, points)

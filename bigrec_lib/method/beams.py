@@ -32,7 +32,8 @@ class GenerationError(StudyError):
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of beam search, named as in `generate`; `batch_size` prompts go together."""
+    """Settings of beam search. `beams` is `num_beams` of `generate`, `max_new_tokens` and
+    `length_penalty` are called as there; `batch_size` prompts go together."""
 
     max_new_tokens: int
     beams: int

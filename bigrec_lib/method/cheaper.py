@@ -8,8 +8,9 @@ memory it holds, in bytes.
 The lossless way: a text that equals a title has that title's vector, so its list is known before
 anybody asks. The others are compared with the exact list, which `Scan` finds.
 
-Odd input: a text that is empty, or like no title, is embedded and scanned for; with fewer than k
-titles in the catalogue, lists are as long as it is.
+Odd input: a text that is empty, or like no title, is embedded and scanned for by a `Cascade`; for
+`Scored` all titles are then alike, and the first k by number are listed. With fewer than k titles
+in the catalogue, lists are as long as it is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Vector = Callable[[], np.ndarray]
 
 
 class CheaperError(StudyError):
-    """A way from texts to items cannot be built, or has not answered."""
+    """Ways from texts to items cannot be measured."""
 
 
 class Way(Protocol):
@@ -123,7 +124,10 @@ class Rows:
 
     @property
     def size(self) -> int:
-        """Numbers in four bytes each, as a service would hold them, and what the scan holds."""
+        """Numbers in four bytes each, as a service would hold them, and what the scan holds.
+
+        The distances of the lists do not count: only `add` needs them.
+        """
         return 4 * self.lists.size + self.scan.size
 
 
@@ -369,9 +373,9 @@ def listed_ranks(lists: np.ndarray, targets: np.ndarray, candidates: int) -> pd.
 
 
 def recall(lists: np.ndarray, queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Share of each list (n, k) that is as near as the k-th nearest candidate, (n,) float64.
+    """Share of each list (n, k) that is no farther than the k-th nearest candidate, (n,) float64.
 
-    So of candidates that are equally near, any will do. queries: (n, d), vectors: (I, d).
+    Of candidates that are equally near, any will do. queries: (n, d), vectors: (I, d).
     """
     n, k = lists.shape
     _, distances = grounding.nearest(queries, vectors, k)

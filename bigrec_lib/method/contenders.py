@@ -1,4 +1,5 @@
-"""The few candidates by which an example can be ranked again at any γ, without the catalogue.
+"""The few candidates by which an example can be ranked again at any γ of a grid, without the
+catalogue.
 
 A candidate's key at γ is log D̂ - γ log(1 + W) (`reweighting`). Over a whole grid of γ only some of
 the catalogue are ever among the first k. From their log D̂ and log(1 + W), unrounded in fp64, the

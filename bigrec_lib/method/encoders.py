@@ -173,7 +173,10 @@ class Partly:
 
 
 def seconds_each(action: Callable[[Any], object], requests: Iterable) -> np.ndarray:
-    """Seconds of an action on each request, one after the other, (n,); the first one warms up."""
+    """Seconds of an action on each request, one after the other, (n,) float64.
+
+    The first request is also done once before, untimed, to warm up.
+    """
     seconds = []
     for number, request in enumerate(tqdm(list(requests), desc="timing", leave=False)):
         if not number:

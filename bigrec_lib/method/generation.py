@@ -9,7 +9,7 @@ Shapes are few. A CPU compiles its matrix products for every shape and keeps the
 grow with the number of prompts. So rows come and go in groups of an eighth of the batch, prompts
 are read in powers of two, and lengths are rounded up, with masks over the padding.
 
-In shapes, R is the number of prompts, B of beams, S of cache entries, V of the vocabulary.
+In shapes, R is the number of prompts, B of beams.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def generate(
     """The beams of every prompt, best first, in the order of `texts`.
 
     With a `trie`, only its answers come out, and fewer than B where it has no more.
-    Raises GenerationError for a prompt that leaves no room for `max_new_tokens` in the context,
-    a tokenizer without an end of sequence, and a trie with an answer of more than `max_new_tokens`.
+    Raises GenerationError for a prompt that is empty or leaves no room for `max_new_tokens` in the
+    context, more beams than half of the vocabulary, a tokenizer without an end of sequence, a trie
+    with an answer of more than `max_new_tokens`, and one beam where `generate` has to search.
     """
     work = Work.plan(llm, texts, search, trie)
     results: list[list[Beam]] = [[] for _ in texts]
@@ -407,7 +408,7 @@ def judged(
     catalogue) and `repeats` (in the history of its example).
 
     generations: columns example, beam, text, score. examples: columns example, history (items).
-    titles: of every item, (I,).
+    titles: of every item, (items,).
     """
     histories = {
         example: {titles[item] for item in history}

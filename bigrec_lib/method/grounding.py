@@ -7,10 +7,10 @@ Candidates are titles, not rows: namesakes have one embedding, so they are one c
 (`prepared.candidates`). The authors' code ranks rows, and so does `reference_ranks`
 (docs/method.md, quirk 6).
 
-Ranks are those of exact arithmetic. Subtracting the mean title changes no distance, but makes the
-numbers small, so that one fp32 matrix product decides almost every comparison. The few candidates
-whose distance differs from the target's by no more than the rounding of the product are measured
-again in fp64, from differences.
+Ranks are those of distances in fp64, taken from differences. Subtracting the mean title changes no
+distance, but makes the numbers small, so that one fp32 matrix product decides almost every
+comparison. The few candidates whose distance differs from the target's by no more than a generous
+bound on the rounding of the product (`l2.rounding`) are measured again in fp64.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def ranks(
 
     queries: (n, d), vectors: (I, d), arrays or tensors of floats (bf16 tensors too); targets:
     (n,) candidate numbers. seen: candidates to leave out, per query; the target always stays in.
-    Memory besides the arguments: a few blocks of l2.ROWS x l2.COLUMNS.
+    Memory besides the arguments: two copies of the queries, a few blocks of l2.ROWS x l2.COLUMNS.
     Raises GroundingError for values that are not finite, other shapes, or unknown targets.
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
@@ -158,7 +158,10 @@ def texts(generations: pd.DataFrame, examples: Sequence[int]) -> np.ndarray:
 
 
 def beam_scores(generations: pd.DataFrame, examples: Sequence[int]) -> np.ndarray:
-    """The beams' scores, mean log-probabilities per token, (n, B) float64; else as `texts`."""
+    """The score of each beam, sum of log-probabilities / length**length_penalty: (n, B) float64.
+
+    By default that is the mean of a token. Arguments and errors are those of `texts`.
+    """
     return of_beams(generations, examples, "score").to_numpy(np.float64)
 
 
@@ -253,15 +256,16 @@ def contrastive(titles: np.ndarray, scores: np.ndarray, prior: np.ndarray) -> np
     return (scores - np.log1p(counts.to_numpy().reshape(titles.shape))).argmax(axis=1)
 
 
-# ------------------------------------------------------------------------------ other retrieval
+# -------------------------------------------------------------------------------------- lists
 
 
 def nearest(queries, vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest candidates of each query, nearest first: numbers (n, k) int64, and their L2
     distances (n, k) float64.
 
-    queries: (n, d), vectors: (I, d); k is at most I. Of equal distances the candidate with the
-    smaller number comes first. Raises GroundingError for values that are not finite.
+    queries: (n, d), vectors: (I, d); lists are (n, I) if k is larger than I. Of equal distances the
+    candidate with the smaller number comes first. Raises GroundingError for values that are not
+    finite.
     """
     queries, vectors = checked(queries, "queries"), checked(vectors, "vectors")
     k, step = min(k, len(vectors)), max(1, 2**22 // len(vectors))
@@ -288,7 +292,8 @@ def nearest_of_few(queries: Tensor, vectors: Tensor, k: int) -> tuple[np.ndarray
 def first(keys: np.ndarray, k: int) -> np.ndarray:
     """The k candidates with the smallest keys, (n, k) int64, from keys (n, I), smallest first.
 
-    Of equal keys the candidate with the smaller number comes first. k is at most I.
+    Of equal keys the candidate with the smaller number comes first. Lists are (n, I) if k is larger
+    than I.
     """
     k = min(k, keys.shape[1])
     row, column = np.nonzero(keys <= np.partition(keys, k - 1, axis=1)[:, k - 1 : k])

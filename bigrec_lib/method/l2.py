@@ -139,7 +139,7 @@ def add_squares(left, first, right, second, squares):
 
 
 def mean(vectors: Tensor) -> Tensor:
-    """The mean (d,) float32 of some 4,000 vectors, spread evenly over all.
+    """The mean (d,) float32 of at most 4,096 vectors, spread evenly over all.
 
     Any shift leaves distances as they are; one near the mean keeps the rounding small.
     """

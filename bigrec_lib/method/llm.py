@@ -58,8 +58,8 @@ def load_llm(
         the same function, several times faster than doing it at every step.
     dtype: of weights and arithmetic; float32 instead on a CPU that cannot multiply bfloat16.
     device: 'auto' takes a GPU where there is one.
-    Raises StudyError for a name that cannot be loaded, a model that is not a causal LM, or an
-    adapter made for another base.
+    Raises StudyError for a name that cannot be loaded, a model that is not a causal LM, an adapter
+    made for another base, or a tokenizer without an end of sequence or that ends every text.
     """
     with without_notices():
         import bitsandbytes  # noqa: F401  it logs notices when first imported
@@ -258,7 +258,8 @@ def positions(model: PreTrainedModel) -> float:
 
 @contextmanager
 def plain_generate(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
-    """The model, without PEFT around its layers, whose `generate` does only what it is asked.
+    """The model without its PEFT wrapper, its adapter still in use; its `generate` does only what
+    it is asked.
 
     A model's own `generation_config` may set sampling, penalties, forced or forbidden tokens, and
     more: `generate` takes from it whatever its caller leaves open.
@@ -293,9 +294,10 @@ def cache_problem(model: PreTrainedModel, length: int) -> str:
 
 
 def fingerprint(llm: LLM) -> str:
-    """A hash (32 hex digits) of all that a model computes with: weights, adapters, vocabulary.
+    """A hash (32 hex digits) of a model's weights, its adapters' among them, and its vocabulary.
 
     Every tensor counts with its name, dtype, shape and bytes, so a permuted matrix is another one.
+    An adapter's alpha and the model's configuration do not.
     """
     digest = hashlib.sha256()
     for name, tensor in llm.model.state_dict().items():

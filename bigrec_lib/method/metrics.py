@@ -130,7 +130,8 @@ METRICS = {"HR": hr, "NDCG": ndcg}
 def summary(ranks: pd.DataFrame, ks: Sequence[int] = KS, ties: str = "expected") -> pd.DataFrame:
     """Mean HR and NDCG at every k: columns metric, k, value, n.
 
-    ranks: columns example, rank, ties. Raises StudyError if there is no example.
+    ranks: columns rank and ties, a row an example; ties: what becomes of equals (`effective_rank`).
+    Raises StudyError if there is no example.
     """
     if ranks.empty:
         raise StudyError("no ranks to average: the split is empty, so draw examples for it first")

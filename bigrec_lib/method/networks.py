@@ -253,10 +253,11 @@ def train(
 ) -> tuple[Network, pd.DataFrame]:
     """Train a network; return it as it was at its best, and its curve.
 
-    training: what it learns from, `windows.steps` of the samples. vectors: (I, D), what the
-    embeddings of candidates start as; None: at random. The curve has the columns epoch,
-    train_loss, valid_ndcg (NDCG@20). Same arguments, same network; PyTorch's own random state is
-    left as it was. Raises Diverged if a loss or a score is not finite.
+    training: what it learns from, `windows.steps` of the samples, or, for the form LAST, the
+    samples themselves. vectors: (I, D), what the embeddings of candidates start as; None: at
+    random. The curve has the columns epoch, train_loss, valid_ndcg (NDCG@20). Same arguments, same
+    network; PyTorch's own random state is left as it was. Raises Diverged if a loss or a score is
+    not finite.
     """
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)

@@ -1,4 +1,4 @@
-"""Readers, one per source format, that turn raw files into a checked Corpus.
+"""Readers, one per source format: each turns raw files into `Raw`, and `load` that into a Corpus.
 
 A reader only parses; `corpus.assemble` does what all data sets share.
 """
@@ -34,7 +34,8 @@ def load(
 
     An empty path means that it is fetched; `~` is the user's home. `columns` (what a column is ->
     its name) and `titles_path` are for the reader 'table' alone.
-    Raises DataError for an unknown reader, a missing file or column, or unreadable content.
+    Raises DataError for an unknown reader, a missing file or column, or content that cannot be read
+    or used (`corpus.assemble`), and AssetError if the data cannot be fetched.
     """
     if reader not in READERS:
         raise DataError(f"unknown data set {reader!r}: choose one of {', '.join(READERS)}")

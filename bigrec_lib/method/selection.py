@@ -65,13 +65,15 @@ class Candidates:
 
 
 Choose = Callable[[Candidates, int, int], np.ndarray]
-"""candidates, budget, seed -> rows (budget,), in the order in which they were chosen."""
+"""candidates, budget, seed -> rows (budget,). First choice first where an arm ranks or picks one by
+one; group by group where it draws from groups; by number of the row with optimal transport."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to choose. needs: what has to be measured of the candidates first; draws: whether
-    another seed makes another choice, and does not merely break ties differently."""
+    """A way to choose. needs: what has to be measured of the candidates first; "pool" stands for
+    nothing, but that it chooses from the pool, as whatever has needs does. draws: whether another
+    seed makes another choice, and does not merely break ties differently."""
 
     choose: Choose
     needs: tuple[str, ...] = ()
@@ -79,10 +81,10 @@ class Arm:
 
 
 def select(arm: str, candidates: Candidates, budget: int, seed: int) -> np.ndarray:
-    """The rows of the candidates that an arm of ARMS chooses, (budget,) int64, first choice first.
+    """The rows of the candidates that an arm of ARMS chooses, (budget,) int64, ordered as `Choose`.
 
-    Raises SelectionError for an unknown arm, a budget that is too large or none, and knowledge of
-    the candidates that the arm needs and that is missing or not finite.
+    Raises SelectionError for an unknown arm, a budget that is too large or none, vectors that the
+    arm needs and that are missing, and scores that are missing or not finite.
     """
     if arm not in ARMS:
         raise SelectionError(f"unknown arm {arm!r}: choose from {', '.join(ARMS)}")

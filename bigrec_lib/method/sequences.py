@@ -16,7 +16,7 @@ SHARES = (0.8, 0.1, 0.1)
 
 
 def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table:
-    """Every position of every user as a sample: up to `history` items before it -> the item.
+    """Samples of every user, up to `history` items -> the next one, at every position from `first`.
 
     first: 'full' begins at the position that has a full history (the authors' movie rule);
         'any' begins at min(history, length - 1), so that every user with two interactions or
@@ -25,7 +25,7 @@ def examples(corpus: Corpus, history: int = 10, first: str = "full") -> pa.Table
     Columns: example int64 (the row number; rows are sorted by target time, then user, then
     position), user int32, history list<int32> oldest first, target int32, time int64, tied bool
     (the target has the time of the last history item, so their order is that of the file).
-    Raises DataError if no user has enough interactions.
+    Raises DataError if no user has enough interactions, or histories hold 2^31 items together.
     """
     user = corpus.interactions.user.to_numpy()
     item = corpus.interactions["item"].to_numpy()
@@ -189,7 +189,7 @@ def follows(row: dict, events: pd.DataFrame) -> bool:
 
 
 def train_counts(corpus: Corpus, parts: dict[str, pa.Table]) -> np.ndarray:
-    """Interactions of each item in the training period, (I,) int64.
+    """Interactions of each item in the training period, (items,) int64.
 
     The period is what the corpus labels so, or else all up to the last training target, without
     the targets of later splits at the same time.

@@ -102,8 +102,9 @@ class Cost:
     """What one service took.
 
     ready: seconds until it could answer; first: of its first answer. seconds: stage -> of each
-    request after it, one by one; 'request' is their sum. per_second: batch size -> requests.
-    joules: of a request, NaN where no counter can be read. lists: (n, K) answers.
+    request after it, one by one; 'request' is the sum of its stages but for 'reading', which BIGRec
+    alone has and which is measured apart. per_second: batch size -> requests a second. joules: of a
+    request, NaN where no counter can be read. lists: (n, K) answers.
     """
 
     ready: float

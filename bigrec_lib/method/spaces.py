@@ -35,7 +35,8 @@ def union(
 
     vectors: (I, d) of the titles; others: the titles and vectors of each other data set. Where none
     of their titles is new, nothing is added.
-    Raises GroundingError for vectors that are not of one LLM.
+    All vectors have to be of one LLM. Raises GroundingError for those of another width, or that are
+    not finite.
     """
     title_set, all_titles, parts = set(titles), list(titles), [vectors]
     for their_titles, their_vectors in others:

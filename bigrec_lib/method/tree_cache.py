@@ -258,9 +258,10 @@ def left_padded(prompts: Prompts, fill: int, device: torch.device) -> tuple[Tens
 
 
 def tree_problem(model: PreTrainedModel, prompt: Sequence[int], length: int) -> str:
-    """Why beams cannot share a cache of `length` entries in this model; '' if they can.
+    """Why beams of texts of up to `length` tokens cannot share a cache in this model; '' if they
+    can.
 
-    prompt: any one, to try the model on.
+    prompt: the tokens of any one, to try the model on.
     """
     return cache_problem(model, length) or logits_problem(model, list(prompt))
 
@@ -270,9 +271,9 @@ def logits_problem(model: PreTrainedModel, prompt: list[int]) -> str:
 
     The logits are compared after each of the last pieces of the prompt; the two beams repeat the
     first and the last tokens of a piece. In bfloat16, rounding alone changes the logits, on single
-    pieces as much as beams that see each other do. The median of three pieces tells the two apart:
-    on tuned SmolLM2 it is 1 to 8 % by rounding, and 15 % or more if beams see each other. The bound
-    is the square root of the dtype's precision, 9 %.
+    pieces as much as beams that see each other do; the median of the pieces tells the two apart. On
+    tuned SmolLM2 the median of three was 1 to 8 % by rounding, and 15 % or more where beams saw
+    each other. The bound is the square root of the dtype's precision, 9 %.
     """
     ends = range(len(prompt), 0, -TRIAL)[:TRIALS]
     pieces = [prompt[max(0, end - TRIAL) : end] for end in ends]

@@ -12,7 +12,8 @@ is fast because of what it leaves out:
 - The adapter computes in the model's dtype, so no activation is converted to fp32 and back.
 
 Started by `accelerate launch` or `torchrun`, every process calls `tune` with the same arguments
-and takes its share of each batch; the result is that of one process.
+and takes its share of each batch. Without dropout the result is that of one process but for
+rounding; with it, the masks are others.
 """
 
 from __future__ import annotations

@@ -305,8 +305,8 @@ def test_no_interval_is_printed_where_there_is_no_spread(values, text, arrow):
 def level(dataset="a", **changes):
     gain = summary.Interval(0.003, -0.004, 0.01)
     plain = {"samples": 128, "seeds": 1, "examples": 150, "bigrec": 0.007, "best": "Item kNN",
-             "best_value": 0.012, "random": 0.002, "hits": 4, "lists": 150, "chance": 0.8,
-             "gain": gain}  # fmt: skip
+             "best_value": 0.012, "random": 0.002, "hits": 4, "hit_examples": 3, "lists": 150,
+             "chance": 0.8, "best_hits": 7, "gain": gain}  # fmt: skip
     return summary.Level(dataset=dataset, **plain | changes)
 
 
@@ -314,16 +314,23 @@ def test_the_result_in_short_follows_the_numbers():
     run, result = summary.opening([level()], "tiny-llm")
     assert run.startswith("LLM: tiny-llm. a: 128 samples, 1 seed, 150 test examples.")
     assert "nothing is decided: " in run
-    assert "4 of 150 lists on a (by chance 0.8)" in result and "Nowhere is it shown" in result
-    assert result.endswith("below that of the best model without an LLM on a (0.0070 and 0.0120).")
+    assert "4 of 150 lists on a (0.8 by chance, 7 by Item kNN)" in result
+    assert "its mean NDCG@20 is lower on a (0.0070 and 0.0120)." in result
+    assert "Nowhere is it shown" in result and "all samples" not in result
     better = {"bigrec": 0.02, "gain": summary.Interval(0.01, 0.005, 0.015)}
     run, result, doubts = summary.opening([level(seeds=3, **better), level("b", seeds=3)], "")
     assert run == "Each data set: 128 samples, 3 seeds, 150 test examples."
     assert "better than other users on a: a personal gain." in result
-    best = "that of the best model without an LLM on"
-    said = f"above {best} a (0.0200 and 0.0120) and below {best} b (0.0070 and 0.0120)."
-    assert result.endswith(said) and doubts.startswith("C1 compares with")
-    assert "which came first" not in doubts and "Intervals" not in doubts
+    assert "is higher on a (0.0200 and 0.0120) and lower on b (0.0070 and 0.0120)." in result
+    assert doubts == "C1 compares with the model that validation prefers; its cells name it."
+    full = {"full": "Markov chain", "full_value": 0.08}
+    like = {"tuned": summary.Interval(0.001, -0.001, 0.003)}
+    _, result, _ = summary.opening([level(seeds=3, **better, **full, **like)], "")
+    assert "learn from all samples reach 0.0800 on a (Markov chain)." in result
+    assert result.endswith(
+        "but on a (+0.0010 [−0.0010, +0.0030]) BIGRec is not shown to be better than its untuned "
+        "LLM."
+    )
     run, _ = summary.opening([level(), level("b", samples=64, seeds=5)], "x")
     assert "b: 64 samples" in run and "nothing is decided on a: " in run
 
@@ -333,15 +340,16 @@ def test_a_lead_that_rests_on_some_targets_or_on_few_hits_is_said_to():
     some = {"bigrec": 0.003, "best": 0.005, "lead": summary.Interval(-0.002, -0.005, 0.001)}
     parts = {
         "untied": summary.Part(examples=100, **some),
-        "cold": summary.Part(30, 0.01, 0.0, summary.Interval(0.01, 0.004, 0.016)),
+        "cold": summary.Part(30, 0.01, 0.0, summary.Interval(0.01, 0.01, 0.01)),
         "warm": summary.Part(examples=120, **some),
     }
     _, _, doubts = summary.opening([level(**better, parts=parts), level("b", parts=parts)], "")
-    assert "On a 50 of 150 targets have the same time as the last history item" in doubts
+    assert "There 50 of 150 targets have the same time as the last history item" in doubts
     assert "BIGRec has 0.0030 and Item kNN 0.0050, a difference of −0.0020 [−0.0050" in doubts
-    assert "On the 30 targets of a that do not occur in training the difference is +0.01" in doubts
+    assert "of a that do not occur in training the difference is +0.0100 (Item kNN has no" in doubts
     assert "on those that do −0.0020 [−0.0050, +0.0010]." in doubts
-    assert "n b" not in doubts.partition("Intervals")[0] and "far fewer on a (0.7%)." in doubts
+    assert doubts.count("n b") == 1 and "last history item: 50 of 150 on b." in doubts
+    assert "fewer on a (0.7%)." in doubts
 
 
 def test_the_grid_has_every_claim_and_every_data_set():
@@ -439,6 +447,10 @@ def test_levels_are_the_means_of_the_ranks(results):
     untied = films.parts["untied"]
     assert untied.examples == 300 and untied.bigrec == pytest.approx(clear["bigrec"])
     assert untied.lead.mean == pytest.approx(clear["bigrec"] - clear[best])
+    everywhere = films.parts[summary.ALL]
+    assert (everywhere.bigrec, everywhere.best) == (films.bigrec, films.best_value)
+    assert films.hit_examples == hits.example.nunique()
+    assert films.best_hits == ((plain.method == best) & (plain["rank"] < 20)).sum()
     assert films.parts["cold"].examples + films.parts["warm"].examples == films.examples
     expected = sum(1 / math.log2(place + 2) for place in range(20)) / toy_results.ITEMS
     assert films.random == pytest.approx(expected)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bigrec_lib.findings import evidence, leaderboard, rules
 from bigrec_lib.findings.alts import counted, listed
-from bigrec_lib.findings.claims import difference
+from bigrec_lib.findings.claims import difference, over_untuned
 from bigrec_lib.findings.differences import NOTHING
 from bigrec_lib.findings.methods import METHODS, label
 from bigrec_lib.findings.significance import Interval, mean_of_rows
@@ -21,16 +21,17 @@ KINDS = ("popularity", "statistic", "network", "last")
 OTHERS = [method.name for method in METHODS if method.kind in KINDS]
 """What learns without an LLM: the conventional models, on every step or targets only, and
 popularity."""
-RARE = 0.01  # share of lists with a hit, far below those of the simulated studies
+RARE = 0.02  # share of lists with a hit, the lowest of the simulated studies
 WIDTH = 1e-12  # below it, an interval has none
 NO_GAIN = Interval(math.nan, math.nan, math.nan)
+ALL = "all"  # the part of a data set that is the whole of it
 MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class Part:
     """BIGRec beside the best model without an LLM on some of a data set's test examples: how many,
-    mean NDCG@20 of both, and their difference."""
+    mean NDCG@20 of both, and their difference, without an interval where one of them has no hit."""
 
     examples: int
     bigrec: float
@@ -42,10 +43,12 @@ class Part:
 class Level:
     """What BIGRec reached on a data set, beside other values; NaN where one is missing.
 
-    bigrec, best_value, random: mean NDCG@20 of BIGRec, of the best model without an LLM, and as
-    expected of a random order. hits: how many of `lists` have the truth among the first 20; chance:
-    how many would by chance. gain: personal, in NDCG@20, with its 95 % interval. parts: what both
-    have on each of `leaderboard.kinds`.
+    bigrec, best_value, random: mean NDCG@20 of BIGRec, of the best model without an LLM that learnt
+    from the same samples, and as expected of a random order. hits: how many of `lists` have the
+    truth among the first 20, on how many different examples (`hit_examples`); chance, best_hits:
+    how many would by chance, and by that model. gain: personal, in NDCG@20, with its 95 % interval.
+    parts: what both have on each of `leaderboard.kinds`, and on ALL. tuned: BIGRec − its untuned
+    LLM. full, full_value: the best model without an LLM that learnt from all samples.
     """
 
     dataset: str
@@ -57,10 +60,15 @@ class Level:
     best_value: float
     random: float
     hits: int
+    hit_examples: int
     lists: int
     chance: float
+    best_hits: int
     gain: Interval
     parts: dict[str, Part] = field(default_factory=dict)
+    tuned: Interval = NO_GAIN
+    full: str = ""
+    full_value: float = math.nan
 
 
 def number(value: float, relative: bool = False) -> str:
@@ -83,18 +91,19 @@ def signed(interval: Interval, relative: bool = False) -> str:
 
 def levels(folder: Path) -> list[Level]:
     """What was reached on each data set, at its main size. Raises StudyError without ranks."""
-    scores = evidence.plain_runs(evidence.read_scores(folder))
+    every = evidence.read_scores(folder)
+    scores, full = evidence.plain_runs(every), every[evidence.on_all_samples(every)]
     items, examples = (evidence.read_data(folder, name) for name in ("items", "examples"))
     lists = evidence.plain_runs(evidence.read_lists(folder))
     gains = evidence.personal_gains(lists[lists.method == "bigrec"], items, examples)
     results = []
     for dataset, group in scores.groupby("dataset"):
         size = evidence.main_size(group)
-        group = group[group.n_train == size]
-        means = group.groupby("method").ndcg.mean()
-        others = means[means.index.isin(OTHERS)]
-        best = str(others.idxmax()) if len(others) else ""
-        bigrec = group[group.method == "bigrec"]
+        untuned, group = group[group.n_train == 0], group[group.n_train == size]
+        best, best_value = best_other(group)
+        full_best, full_value = best_other(full[full.dataset == dataset])
+        bigrec, rival = (group[group.method == name] for name in ("bigrec", best))
+        tuned = over_untuned(group, untuned)
         gain = gains[(gains.dataset == dataset) & (gains.n_train == size)]
         kinds = leaderboard.kinds(str(dataset), items, examples)
         results.append(
@@ -105,31 +114,42 @@ def levels(folder: Path) -> list[Level]:
                 examples=group.example.nunique(),
                 bigrec=float(bigrec.ndcg.mean()),
                 best=label(best) if best else "",
-                best_value=float(others.max()) if best else math.nan,
+                best_value=best_value,
                 random=by_chance(metrics.ndcg, items, str(dataset)),
                 hits=int(bigrec.hr.sum()),
+                hit_examples=bigrec.example[bigrec.hr > 0].nunique(),
                 lists=len(bigrec),
                 chance=len(bigrec) * by_chance(metrics.hr, items, str(dataset)),
+                best_hits=int(rival.hr.sum()),
                 gain=mean_of_rows(gain, "gain").interval if len(gain) else NO_GAIN,
-                parts={
+                parts={ALL: part_of(group, best)}
+                | {
                     kind: part_of(group[group.example.isin(chosen)], best)
                     for kind, chosen in kinds.items()
                 },
+                tuned=tuned.interval if tuned else NO_GAIN,
+                full=label(full_best) if full_best else "",
+                full_value=full_value,
             )
         )
     return results
 
 
+def best_other(scores: pd.DataFrame) -> tuple[str, float]:
+    """Of OTHERS the one with the highest mean NDCG@20, and that; '' and NaN without any."""
+    means = scores[scores.method.isin(OTHERS)].groupby("method").ndcg.mean()
+    return (str(means.idxmax()), float(means.max())) if len(means) else ("", math.nan)
+
+
 def part_of(scores: pd.DataFrame, best: str) -> Part:
     """What BIGRec and the best model without an LLM have on some examples; NaN where one lacks."""
     means = scores.groupby("method").ndcg.mean()
-    lead = difference(scores, "bigrec", best)
-    return Part(
-        examples=scores.example.nunique(),
-        bigrec=float(means.get("bigrec", math.nan)),
-        best=float(means.get(best, math.nan)),
-        lead=lead.interval if lead else NO_GAIN,
-    )
+    ours, theirs = (float(means.get(name, math.nan)) for name in ("bigrec", best))
+    found = difference(scores, "bigrec", best)
+    lead = found.interval if found else NO_GAIN
+    if 0 in (ours, theirs):
+        lead = Interval(lead.mean, lead.mean, lead.mean)
+    return Part(scores.example.nunique(), ours, theirs, lead)
 
 
 def by_chance(metric, items: dict[str, pd.DataFrame], dataset: str) -> float:
@@ -172,16 +192,19 @@ def opening(results: list[Level], llm: str) -> list[str]:
             f" With fewer than {rules.SEEDS} seeds nothing is decided{where}: "
             "a “demonstration” shows what these runs gave."
         )
-    hits = [
-        f"{level.hits:,} of {level.lists:,} lists on {level.dataset}"
-        + (f" (by chance {level.chance:.1f})" if level.chance == level.chance else "")
-        for level in results
-    ]
-    sentence = f"BIGRec has the truth among its first 20 in {listed(hits)}."
-    result = " ".join(filter(None, [sentence, fit_of_lists(results), beside_the_best(results)]))
+    sentence = f"BIGRec has the truth among its first 20 in {listed(list(map(hits_of, results)))}."
+    said = (sentence, beside_the_best(results), on_all(results), fit_of_lists(results))
     leads = [level for level in results if level.bigrec > level.best_value]
-    doubts = " ".join(filter(None, [*map(where_it_leads, leads), rivals(leads), few_hits(results)]))
-    return [*lines, result, *[doubts] * bool(doubts)]
+    doubted = (*map(where_it_leads, leads), rivals(leads), tied(results, leads), few_hits(results))
+    return [*lines, *(" ".join(filter(None, part)) for part in (said, doubted) if any(part))]
+
+
+def hits_of(level: Level) -> str:
+    """In how many lists BIGRec has the truth, beside chance and the best model without an LLM."""
+    beside = [f"{level.chance:.1f} by chance"] * (level.chance == level.chance)
+    beside += [f"{level.best_hits:,} by {level.best}"] * bool(level.best)
+    text = f"{level.hits:,} of {level.lists:,} lists on {level.dataset}"
+    return f"{text} ({', '.join(beside)})" if beside else text
 
 
 def fit_of_lists(results: list[Level]) -> str:
@@ -192,7 +215,12 @@ def fit_of_lists(results: list[Level]) -> str:
         return ""
     if not names:
         return "Nowhere is it shown that a list fits its own user better than other users."
-    return f"A list fits its own user better than other users on {listed(names)}: a personal gain."
+    found = f"A list fits its own user better than other users on {listed(names)}"
+    unlearnt = [level for level in results if level.dataset in names and level.tuned.low <= 0]
+    if not unlearnt:
+        return f"{found}: a personal gain."
+    like = [f"{level.dataset} ({signed(level.tuned)})" for level in unlearnt]
+    return f"{found}, but on {listed(like)} BIGRec is not shown to be better than its untuned LLM."
 
 
 def few_hits(results: list[Level]) -> str:
@@ -206,7 +234,7 @@ def few_hits(results: list[Level]) -> str:
         return ""
     return (
         "Intervals were tried on simulated studies with hits in 2 to 5 % of the lists; there are "
-        f"far fewer on {listed(shares)}."
+        f"fewer on {listed(shares)}."
     )
 
 
@@ -215,14 +243,33 @@ def rivals(leads: list[Level]) -> str:
     return "C1 compares with the model that validation prefers; its cells name it." * bool(leads)
 
 
+def tied(results: list[Level], leads: list[Level]) -> str:
+    """How many targets have no order of their own, where `where_it_leads` does not say so."""
+    counts = [
+        f"{ties:,} of {level.examples:,} on {level.dataset}"
+        for level in results
+        if level not in leads and (ties := ties_of(level))
+    ]
+    return f"Targets with the same time as the last history item: {listed(counts)}." * bool(counts)
+
+
+def ties_of(level: Level) -> int:
+    """How many targets of a data set have the time of the last history item."""
+    clear = level.parts.get("untied")
+    return level.examples - clear.examples if clear else 0
+
+
 def where_it_leads(level: Level) -> str:
     """On which targets BIGRec is above the best model without an LLM, if it is on the whole."""
     sentences = []
-    clear = level.parts.get("untied")
-    if clear and 0 < clear.examples < level.examples:
+    if ALL in level.parts:
+        lead = signed(level.parts[ALL].lead)
+        sentences.append(f"On {level.dataset} BIGRec − {level.best} is {lead}.")
+    clear, ties = level.parts.get("untied"), ties_of(level)
+    if clear and 0 < ties < level.examples:
         sentences.append(
-            f"On {level.dataset} {level.examples - clear.examples:,} of {level.examples:,} targets "
-            "have the same time as the last history item, so which came first is unknown. On the "
+            f"There {ties:,} of {level.examples:,} targets have the same time as the last history "
+            "item, so which came first is unknown. On the "
             f"others BIGRec has {clear.bigrec:.4f} and {level.best} {clear.best:.4f}, a difference "
             f"of {signed(clear.lead)}."
         )
@@ -230,26 +277,52 @@ def where_it_leads(level: Level) -> str:
     if cold and warm and 0 < cold.examples < level.examples:
         sentences.append(
             f"On the {cold.examples:,} targets of {level.dataset} that do not occur in training "
-            f"the difference is {signed(cold.lead)}, on those that do {signed(warm.lead)}."
+            f"the difference is {lead_of(cold, level.best)}, on those that do "
+            f"{lead_of(warm, level.best)}."
         )
     return " ".join(sentences)
+
+
+def lead_of(part: Part, best: str) -> str:
+    """The difference on a part, and whose hits it lacks where there is no interval."""
+    if part.lead.high > part.lead.low:
+        return signed(part.lead)
+    hitless = f"{best} has no hit" if part.bigrec else "BIGRec has no hit"
+    if part.bigrec == part.best == 0:
+        hitless = "neither has a hit"
+    return f"{number(part.lead.mean)} ({hitless} there)"
 
 
 def beside_the_best(results: list[Level]) -> str:
     """Where the best model without an LLM has a higher mean than BIGRec, and where a lower."""
     sides = {
-        "above": [level for level in results if level.bigrec > level.best_value],
-        "below": [level for level in results if level.bigrec < level.best_value],
+        "higher": [level for level in results if level.bigrec > level.best_value],
+        "lower": [level for level in results if level.bigrec < level.best_value],
     }
     clauses = [
-        f"{word} that of the best model without an LLM on "
+        f"{word} on "
         + listed(
             [f"{level.dataset} ({level.bigrec:.4f} and {level.best_value:.4f})" for level in side]
         )
         for word, side in sides.items()
         if side
     ]
-    return f"Its mean NDCG@20 is {listed(clauses)}." if clauses else ""
+    if not clauses:
+        return ""
+    return (
+        "Next to the best model without an LLM that learnt from the same samples, its mean NDCG@20 "
+        f"is {listed(clauses)}."
+    )
+
+
+def on_all(results: list[Level]) -> str:
+    """What the best model without an LLM has that learnt from all samples; '' where none has."""
+    best = [
+        f"{level.full_value:.4f} on {level.dataset} ({level.full})"
+        for level in results
+        if level.full
+    ]
+    return f"Models without an LLM that learn from all samples reach {listed(best)}." * bool(best)
 
 
 def overall(results: list[Level]) -> str:

@@ -280,7 +280,7 @@ def test_a_guard_counts_where_it_keeps_a_row_from_being_decided(guard):
     ]
     for order in ([0, 1], [1, 0]):
         cell = front.cell([front.row_of(n, given[n]) for n in order], "", "")
-        failing = bad.partition(", p = ")[0].replace("-", "−")
+        failing = "below zero: " + bad.partition(", p = ")[0].replace("-", "−")
         assert (cell.row.number, cell.row.unmet) == ((1, failing) if guard else (0, ""))
         assert cell.row.standing == pytest.approx(-2 if guard else 4, abs=0.1)
 
@@ -386,9 +386,16 @@ def test_a_cell_says_its_bound_its_size_if_unusual_and_the_guard_that_fails():
     assert shown.compares("5 seeds, 90 examples") == "x − y, NDCG@20; 3 seeds, 90 examples"
     failing = plain._replace(rule="no worse", reason=f"{claims.UNMET}a − b")
     assert front.row_of(1, failing).compares("3 seeds, 90 examples") == (
-        "x − y, NDCG@20; no worse: above −30 %; "
-        "not shown to be above zero: a − b −0.0023 [−0.0035, −0.0012]"
+        "x − y, NDCG@20; no worse: above −30 %; below zero: a − b −0.0023 [−0.0035, −0.0012]"
     )
+    unsure = failing._replace(guards=guards.replace("-0.0012]", "0.0012]"))
+    assert (
+        front.row_of(1, unsure)
+        .compares("3 seeds, 90 examples")
+        .endswith("; not shown to be above zero: a − b −0.0023 [−0.0035, 0.0012]")
+    )
+    against = plain._replace(claim="C4", verdict=rules.CONTRADICTED)
+    assert "need not have the" in front.row_of(1, against).compares("3 seeds, 90 examples")
 
 
 def test_a_cell_says_if_too_few_users_are_hit():

@@ -66,15 +66,20 @@ MEANINGS = {
     "shows what these runs gave.",
     rules.MISSING: "what the comparison needs was not run.",
 }
+CAVEATS = {
+    ("C4", rules.CONTRADICTED): "the other model may be so weak that it takes over what is "
+    "injected, so BIGRec need not have the information",
+}
+"""Claim and verdict -> what the verdict does not say."""
 NO_HIT = "too few hits: one side has none"
 
 
 @dataclass(frozen=True)
 class Row:
     """One row of claims.csv as a reader sees it. size: its seeds and test examples; where:
-    'page#cell' of its evidence; unmet: the guard that keeps it from being decided, with its
-    interval, '' where none does; standing: how far the estimate and its guards are on the claim's
-    side of their bounds (`standing_of`)."""
+    'page#cell' of its evidence; unmet: the guard that keeps it from being decided, with where it
+    lies and its interval, '' where none does; standing: how far the estimate and its guards are on
+    the claim's side of their bounds (`standing_of`)."""
 
     number: int
     claim: str
@@ -94,11 +99,11 @@ class Row:
     standing: float
 
     def compares(self, usual: str) -> str:
-        """What a row compares, by which measure and bound, on what if it is not as `usual`, and the
-        guard that fails, or how few users are hit."""
+        """What a row compares, by which measure and bound, on what if it is not as `usual`, the
+        guard that fails, what its verdict does not say, or how few users are hit."""
         parts = [f"{self.statement}, {self.metric}", BOUNDS.get(self.rule, "")]
         parts += [self.size] * (self.size != usual)
-        parts += [f"not shown to be above zero: {self.unmet}"] * bool(self.unmet)
+        parts += [self.unmet, CAVEATS.get((self.claim, self.verdict), "")]
         parts += [self.reason] * self.reason.startswith(FEW)
         return "; ".join(filter(None, parts))
 
@@ -153,7 +158,9 @@ def row_of(n: int, row) -> Row:
     unmet = row.reason.partition(UNMET)[2]
     guards = guards_in(row.guards) if unmet else {}
     if unmet in guards:
+        below = guards[unmet].high < 0
         unmet = with_minus(f"{unmet} {guards[unmet]}")
+        unmet = f"below zero: {unmet}" if below else f"not shown to be above zero: {unmet}"
     return Row(
         number=n,
         claim=row.claim,
@@ -165,13 +172,24 @@ def row_of(n: int, row) -> Row:
         verdict=row.verdict,
         arrow=arrow,
         value=value_of(row),
-        corrected=f"{row.corrected:.3f}" if row.corrected == row.corrected else "",
+        corrected=p_text(row.corrected),
         guards=with_minus(row.guards),
         reason=row.reason,
         where=row._asdict()["where"],
         unmet=unmet,
         standing=standing_of(row, list(guards.values())),
     )
+
+
+def p_text(p: float) -> str:
+    """A p-value with as many digits as tell its side of LEVEL; '' if missing.
+
+    >>> p_text(0.0502), p_text(0.1234), p_text(0.00001)
+    ('0.0502', '0.123', '< 0.001')
+    """
+    if p != p:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.{4 if round(p, 2) == LEVEL else 3}f}"
 
 
 def with_minus(text: str) -> str:

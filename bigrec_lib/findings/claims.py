@@ -137,8 +137,17 @@ def publish(rows: pd.DataFrame, p: Analysis) -> pd.DataFrame:
 
 
 def p_text(p: float) -> str:
-    """A corrected p-value as text."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    """A corrected p-value in a sentence."""
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with as many digits as tell its side of `significance.LEVEL`.
+
+    >>> p_value(0.0502), p_value(0.1234), p_value(0.00001)
+    ('0.0502', '0.123', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.{4 if round(p, 2) == significance.LEVEL else 3}f}"
 
 
 def sentences(frame: pd.DataFrame) -> str:

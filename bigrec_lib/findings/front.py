@@ -12,7 +12,7 @@ import pandas as pd
 from bigrec_lib.files import StudyError
 from bigrec_lib.findings import evidence, making, rules, summary, worked
 from bigrec_lib.findings.alts import counted, listed
-from bigrec_lib.findings.claims import FEW, UNMET, guards_in
+from bigrec_lib.findings.claims import FEW, UNMET, guards_in, p_value
 from bigrec_lib.findings.questions import ONE_SUFFICES, QUESTIONS
 from bigrec_lib.findings.significance import LEVEL, Interval
 from bigrec_lib.findings.summary import MINUS, WIDTH, signed
@@ -172,24 +172,13 @@ def row_of(n: int, row) -> Row:
         verdict=row.verdict,
         arrow=arrow,
         value=value_of(row),
-        corrected=p_text(row.corrected),
+        corrected=p_value(row.corrected) if row.corrected == row.corrected else "",
         guards=with_minus(row.guards),
         reason=row.reason,
         where=row._asdict()["where"],
         unmet=unmet,
         standing=standing_of(row, list(guards.values())),
     )
-
-
-def p_text(p: float) -> str:
-    """A p-value with as many digits as tell its side of LEVEL; '' if missing.
-
-    >>> p_text(0.0502), p_text(0.1234), p_text(0.00001)
-    ('0.0502', '0.123', '< 0.001')
-    """
-    if p != p:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.{4 if round(p, 2) == LEVEL else 3}f}"
 
 
 def with_minus(text: str) -> str:

@@ -191,4 +191,4 @@ def test_quality_and_cost_come_together(tmp_path):
     wanted = wanted[wanted.dataset == "films"].ndcg.mean()
     assert few.ndcg["bigrec", ""] == pytest.approx(wanted)
     said = "\n".join(costs.sentences(found))
-    assert "**2,000 times** as long as one of Markov chain" in said
+    assert "**about 2,000 times** as long as one of Markov chain" in said

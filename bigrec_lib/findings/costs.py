@@ -208,15 +208,16 @@ def sentences(costs: pd.DataFrame) -> list[str]:
         if rows.empty or others.empty:
             continue
         bigrec, rival = next(rows.itertuples()), next(others.nlargest(1, "ndcg").itertuples())
-        ratio = bigrec.p50 / rival.p50
+        ratio = float(f"{bigrec.p50 / rival.p50:.2g}")
         name = label(rival.method)
         level = Interval(bigrec.ndcg, bigrec.low, bigrec.high)
         lines.append(
             f"- {dataset}: a request of BIGRec takes {bigrec.p50:.2f} s at the median, "
-            f"**{ratio:,.0f} times** as long as one of {name}, the conventional model on the same "
+            f"**about {ratio:,.0f} times** as long as one of {name}, the conventional model on the same "
             f"samples with the highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {level})."
         )
-        for cost, expense in {"seconds": "training time", "p50": "request time"}.items():
+        expenses = {"seconds": "training time", "p50": "request time, of models that were timed"}
+        for cost, expense in expenses.items():
             on_front = front(group, cost)
             word = "lies" if on_front[rows.index[0]] else "does not lie"
             lines.append(

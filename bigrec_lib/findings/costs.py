@@ -213,8 +213,8 @@ def sentences(costs: pd.DataFrame) -> list[str]:
         level = Interval(bigrec.ndcg, bigrec.low, bigrec.high)
         lines.append(
             f"- {dataset}: a request of BIGRec takes {bigrec.p50:.2f} s at the median, "
-            f"**about {ratio:,.0f} times** as long as one of {name}, the conventional model on the same "
-            f"samples with the highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {level})."
+            f"**about {ratio:,.0f} times** as long as one of {name}, the conventional model on the "
+            f"same samples with the highest NDCG@20 ({rival.ndcg:.4f}; BIGRec {level})."
         )
         expenses = {"seconds": "training time", "p50": "request time, of models that were timed"}
         for cost, expense in expenses.items():

@@ -5,6 +5,7 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
@@ -302,7 +303,7 @@ def cheaper(rows: pd.DataFrame) -> plt.Figure:
             axis.set(title=f"{dataset}: {words}")
         line[0].set(ylabel="difference in NDCG@20\nto the exact way")
     for axis in axes[-1]:
-        axis.set(xlabel="seconds of a request")
+        axis.set(xlabel="seconds")
     figure.tight_layout()
     beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
@@ -310,7 +311,9 @@ def cheaper(rows: pd.DataFrame) -> plt.Figure:
 
 def beside(figure: plt.Figure, handles: list, labels: list[str]) -> None:
     """A legend to the right of all panels, each label once."""
-    unique = dict(zip(labels, handles, strict=True))
+    unique: dict[str, Artist] = {}
+    for name, handle in zip(labels, handles, strict=True):
+        unique.setdefault(name, handle)
     figure.legend(
         unique.values(), unique, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small"
     )
@@ -405,7 +408,8 @@ def cost(rows: pd.DataFrame) -> plt.Figure:
             front = group.assign(x=xs * scale).dropna(subset="x").sort_values("x")
             axis.step(front.x, front.ndcg.cummax(), where="post", color="0.6", linewidth=1)
             axis.set_xscale("log")
-        left.set(title=dataset, ylabel="NDCG@20")
+        left.set(title=f"{dataset}: training", ylabel="NDCG@20")
+        right.set(title=f"{dataset}: requests")
     axes[-1, 0].set(xlabel="seconds of training")
     axes[-1, 1].set(xlabel="seconds of 1,000 requests")
     figure.tight_layout()

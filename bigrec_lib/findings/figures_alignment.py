@@ -5,8 +5,10 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from bigrec_lib.findings import plots
+from bigrec_lib.findings.figures import beside
 from bigrec_lib.findings.methods import PALETTE, label
 from bigrec_lib.method import geometry, variants
 
@@ -17,9 +19,11 @@ PAGE = 9.0  # inches, the width of a page of the site: text is shown in its true
 def ladder(rows: pd.DataFrame) -> plt.Figure:
     """Median rank of the true title by rung, a panel a method, a mark a data set.
 
-    rows: columns dataset, method, rung, median. Rungs have no order, so no line joins them.
+    rows: columns dataset, method, rung, median. Rungs have no order, so no line joins them; marks
+    stand beside each other, so that none hides another.
     """
-    methods = list(dict.fromkeys(rows.method))
+    methods, datasets = list(dict.fromkeys(rows.method)), list(dict.fromkeys(rows.dataset))
+    shift = {name: 0.16 * (n - (len(datasets) - 1) / 2) for n, name in enumerate(datasets)}
     figure, axes = plt.subplots(
         1, len(methods), figsize=(plots.WIDTH * (0.5 + 0.55 * len(methods)), 3.6),
         sharey=True, squeeze=False,
@@ -31,14 +35,14 @@ def ladder(rows: pd.DataFrame) -> plt.Figure:
             group.groupby("dataset", sort=False), cycle(PALETTE), cycle("osD^vPX*pH"), strict=False
         ):
             axis.plot(
-                line.rung.map(places), line["median"] + 1, color=colour, marker=marker,
-                markersize=5, linestyle="", label=dataset,
+                line.rung.map(places) + shift[dataset], line["median"] + 1, color=colour,
+                marker=marker, markersize=5, linestyle="", label=dataset,
             )  # fmt: skip
         axis.set_xticks(range(len(places)), list(places), rotation=40, ha="right")
         axis.set(title=label(method), yscale="log")
     axes[0, 0].set_ylabel("median place of the title")
-    axes[0, 0].legend(frameon=False)
     figure.tight_layout()
+    beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 
@@ -58,8 +62,8 @@ def outcomes(rows: pd.DataFrame) -> plt.Figure:
         axis.vlines(positions, group.low, group.high, color="0.1", linewidth=1.2)
     axis.set_xticks(range(len(variants.OUTCOMES)), variants.OUTCOMES)
     axis.set(ylabel="share of test examples", ylim=(0, None))
-    axis.legend(frameon=False)
     figure.tight_layout()
+    beside(figure, *axis.get_legend_handles_labels())
     return figure
 
 
@@ -96,7 +100,8 @@ def predicting(points: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
                 facecolor="none",
                 edgecolor="0.1",
             )
-            axis.set_title(f"ρ = {correlation[dataset, measure]:.2f}", fontsize="small")
+            axis.set_title(f"ρ = {round(correlation[dataset, measure], 2) + 0.0:.2f}", size="small")
+            axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.set_xlabel(measure)
         for axis in row[: len(geometry.MEASURES)]:
             axis.sharey(row[0])

@@ -62,7 +62,7 @@ bench: .venv/ready  ## time the library against what one would use instead; leav
 gpu:  ## self-test and figures of a machine with a CUDA device; on any other, a test with tiny LLMs
 	@PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu.py --json benchmarks/gpu.json
 
-rehearse: .venv/ready  ## studies/paper.yaml at its true sizes on synthetic data, with a tiny LLM: hours
+rehearse: .venv/ready  ## studies/paper.yaml at its true sizes on synthetic data, with a tiny LLM: about an hour
 	@python benchmarks/rehearse.py --json benchmarks/rehearse.json
 
 calibrate: .venv/ready  ## try the inference on simulated studies; write docs/calibration and docs/protocol.md

@@ -55,7 +55,7 @@ MEASURES = {
     f"HR@{metrics.HIT}": f"share of lists with the truth among the first {metrics.HIT}",
     f"NDCG@{metrics.HIT}": "1 for a list with the truth at its top, less the further down it "
     f"stands, 0 beyond the {metrics.HIT}th place",
-    "Personal gain": f"NDCG@{metrics.HIT} minus that of the same lists dealt out to other users",
+    "Personal gain": f"NDCG@{metrics.HIT} minus that of the same lists handed to other users",
 }
 ARROWS = {"↑": "above zero", "↓": "below zero", "↔": "holds zero", "–": "no interval"}
 MEANINGS = {

@@ -163,6 +163,21 @@ def test_gaps_have_names_in_the_tables(bare):
     assert matrix.gap.tolist()[0].startswith("missing: untuned")
 
 
+def test_origins_are_compared_on_the_examples_that_all_have(whole):
+    ranks = evidence.read_scores(whole / "results" / "toy")
+    datasets = list(dict.fromkeys(ranks.dataset))
+    joint = ranks.tuned_on.str.contains("+", regex=False)
+    few = ranks[~joint | (ranks.example < ranks.example.median())]
+    own = evidence.plain_runs(few).query("method == 'bigrec' and n_train == 128")
+    found = analyses.origin_matrix(few, datasets).set_index(["dataset", "origin"])
+    for name in datasets:
+        examples = set(few[joint & (few.dataset == name)].example)
+        kept = own[(own.dataset == name) & own.example.isin(examples)]
+        row = found.loc[name, name]
+        assert row.n == len(examples) < own[own.dataset == name].example.nunique()
+        assert row.value == pytest.approx(kept.ndcg.mean())
+
+
 def test_ndcg_by_the_group_of_the_target(whole):
     found = table(whole, "statistical_information", "by_target_group")
     assert found.columns.tolist() == ["dataset", "n_train", "method", *"12345"]

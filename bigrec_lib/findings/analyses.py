@@ -264,8 +264,9 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     these are others, joint (two sizes).
 
     At the main size of the single-domain model; 'joint, n in total' is the joint model with that
-    many samples in all. Columns dataset, origin, n_each, seeds, value, low, high, difference to the
-    single-domain model (of a joint one, to that with its settings) with its interval, and gap.
+    many samples in all. Columns dataset, origin, n_each, seeds, n (the examples that all origins of
+    a data set have), value, low, high, difference to the single-domain model (of a joint one, to
+    that with its settings) with its interval, and gap.
     """
     rows = []
     joints = sorted(name for name in test.tuned_on.unique() if "+" in name)
@@ -275,11 +276,13 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         size = evidence.main_size(group[group.origin == dataset])
         origins = [("untuned", dataset, 0), *((name, name, size) for name in datasets)]
         origins += [(f"{name}, others' answers", f"{name}*", size) for name in datasets]
-        alike = group[(group.origin == f"{dataset}=") & (group.n_train == size)]
-        origins += [(f"{dataset}, tuned as joint", f"{dataset}=", size)] * bool(len(alike))
+        like = f"{dataset}="
+        origins += [(f"{dataset}, tuned as joint", like, size)] * (like in set(group.origin))
         if len(datasets) > 1:
             half = size // (joint.count("+") + 1)
             origins += [("joint, n each", joint, size), ("joint, n in total", joint, half)]
+        group = on_shared_examples(group, [(origin, n) for _, origin, n in origins])
+        alike = group[(group.origin == like) & (group.n_train == size)]
         single = group[(group.origin == dataset) & (group.n_train == size)]
         for name, origin, n in origins:
             ranks = group[(group.origin == origin) & (group.n_train == n)]
@@ -287,7 +290,8 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
             if ranks.empty:
                 rows.append(row | {"gap": f"missing: {name}, {n:,} samples"})
                 continue
-            row |= {"seeds": ranks.seed.nunique(), "gap": ""} | mean_interval(ranks)
+            row |= {"seeds": ranks.seed.nunique(), "n": ranks.example.nunique(), "gap": ""}
+            row |= mean_interval(ranks)
             base = alike if name.startswith("joint") and len(alike) else single
             frame = pd.concat([base.assign(of="single"), ranks.assign(of="this")])
             tables = significance.crossed(frame, "ndcg", by="of")
@@ -300,9 +304,19 @@ def origin_matrix(test: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
                 row |= {"difference_high": contrast["high"], "p": contrast["p"]}
             rows.append(row)
     columns = (
-        "dataset origin n_each seeds value low high difference difference_low difference_high p gap"
+        "dataset origin n_each seeds n value low high difference difference_low difference_high p "
+        "gap"
     ).split()
-    return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64"})
+    return pd.DataFrame(rows).reindex(columns=columns).astype({"seeds": "Int64", "n": "Int64"})
+
+
+def on_shared_examples(ranks: pd.DataFrame, origins: list[tuple[str, int]]) -> pd.DataFrame:
+    """Ranks of these origins and sizes, on the examples that all that are there have."""
+    cells = pd.MultiIndex.from_frame(ranks[["origin", "n_train"]])
+    ranks = ranks[cells.isin(origins)]
+    examples = ranks.groupby(["origin", "n_train"]).example.unique()
+    shared = set.intersection(*map(set, examples)) if len(examples) else set()
+    return ranks[ranks.example.isin(shared)]
 
 
 def foreign_titles(folder: Path) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
@@ -303,7 +302,7 @@ def cheaper(rows: pd.DataFrame) -> plt.Figure:
             axis.set(title=f"{dataset}: {words}")
         line[0].set(ylabel="difference in NDCG@20\nto the exact way")
     for axis in axes[-1]:
-        axis.set(xlabel="seconds")
+        axis.set(xlabel="seconds of a request")
     figure.tight_layout()
     beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
@@ -311,9 +310,7 @@ def cheaper(rows: pd.DataFrame) -> plt.Figure:
 
 def beside(figure: plt.Figure, handles: list, labels: list[str]) -> None:
     """A legend to the right of all panels, each label once."""
-    unique: dict[str, Artist] = {}
-    for name, handle in zip(labels, handles, strict=True):
-        unique.setdefault(name, handle)
+    unique = dict(zip(labels, handles, strict=True))
     figure.legend(
         unique.values(), unique, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small"
     )
@@ -414,6 +411,9 @@ def cost(rows: pd.DataFrame) -> plt.Figure:
     axes[-1, 1].set(xlabel="seconds of 1,000 requests")
     figure.tight_layout()
     handles, names = axes[0, 0].get_legend_handles_labels()
+    filled = dict(zip(names[::-1], handles[::-1], strict=True))  # the first of two marks
+    names = list(filled)[::-1]
+    handles = [filled[name] for name in names]
     if (rows.samples == "all").any():
         handles.append(Line2D([], [], ls="", marker="o", color="0.3", markerfacecolor="white"))
         names.append("hollow: all samples")

@@ -19,11 +19,9 @@ PAGE = 9.0  # inches, the width of a page of the site: text is shown in its true
 def ladder(rows: pd.DataFrame) -> plt.Figure:
     """Median rank of the true title by rung, a panel a method, a mark a data set.
 
-    rows: columns dataset, method, rung, median. Rungs have no order, so no line joins them; marks
-    stand beside each other, so that none hides another.
+    rows: columns dataset, method, rung, median. Rungs have no order, so no line joins them.
     """
-    methods, datasets = list(dict.fromkeys(rows.method)), list(dict.fromkeys(rows.dataset))
-    shift = {name: 0.16 * (n - (len(datasets) - 1) / 2) for n, name in enumerate(datasets)}
+    methods = list(dict.fromkeys(rows.method))
     figure, axes = plt.subplots(
         1, len(methods), figsize=(plots.WIDTH * (0.5 + 0.55 * len(methods)), 3.6),
         sharey=True, squeeze=False,
@@ -35,14 +33,14 @@ def ladder(rows: pd.DataFrame) -> plt.Figure:
             group.groupby("dataset", sort=False), cycle(PALETTE), cycle("osD^vPX*pH"), strict=False
         ):
             axis.plot(
-                line.rung.map(places) + shift[dataset], line["median"] + 1, color=colour,
-                marker=marker, markersize=5, linestyle="", label=dataset,
+                line.rung.map(places), line["median"] + 1, color=colour, marker=marker,
+                markersize=5, linestyle="", label=dataset,
             )  # fmt: skip
         axis.set_xticks(range(len(places)), list(places), rotation=40, ha="right")
         axis.set(title=label(method), yscale="log")
     axes[0, 0].set_ylabel("median place of the title")
+    axes[0, 0].legend(frameon=False)
     figure.tight_layout()
-    beside(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 

@@ -412,7 +412,7 @@ def cost(rows: pd.DataFrame) -> plt.Figure:
     figure.tight_layout()
     handles, names = axes[0, 0].get_legend_handles_labels()
     filled = dict(zip(names[::-1], handles[::-1], strict=True))  # the first of two marks
-    names = list(filled)[::-1]
+    names = list(dict.fromkeys(names))
     handles = [filled[name] for name in names]
     if (rows.samples == "all").any():
         handles.append(Line2D([], [], ls="", marker="o", color="0.3", markerfacecolor="white"))

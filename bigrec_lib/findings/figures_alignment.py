@@ -99,7 +99,7 @@ def predicting(points: pd.DataFrame, rho: pd.DataFrame) -> plt.Figure:
                 edgecolor="0.1",
             )
             axis.set_title(f"ρ = {round(correlation[dataset, measure], 2) + 0.0:.2f}", size="small")
-            axis.xaxis.set_major_locator(MaxNLocator(3))
+            axis.xaxis.set_major_locator(MaxNLocator(2))
             axis.set_xlabel(measure)
         for axis in row[: len(geometry.MEASURES)]:
             axis.sharey(row[0])

@@ -193,7 +193,7 @@ def opening(results: list[Level], llm: str) -> list[str]:
             "a “demonstration” shows what these runs gave."
         )
     sentence = f"BIGRec has the truth among its first 20 in {listed(list(map(hits_of, results)))}."
-    said = (sentence, beside_the_best(results), on_all(results), fit_of_lists(results))
+    said = (sentence, beside_the_best(results), fit_of_lists(results))
     leads = [level for level in results if level.bigrec > level.best_value]
     doubted = (*map(where_it_leads, leads), rivals(leads), tied(results, leads), few_hits(results))
     return [*lines, *(" ".join(filter(None, part)) for part in (said, doubted) if any(part))]
@@ -294,35 +294,31 @@ def lead_of(part: Part, best: str) -> str:
 
 
 def beside_the_best(results: list[Level]) -> str:
-    """Where the best model without an LLM has a higher mean than BIGRec, and where a lower."""
-    sides = {
-        "higher": [level for level in results if level.bigrec > level.best_value],
-        "lower": [level for level in results if level.bigrec < level.best_value],
+    """Where BIGRec is above the best model without an LLM that learnt from the same samples, and
+    from all, and where below; the values stand in the table of levels."""
+    leads = {
+        "the same samples": {level.dataset: level.bigrec - level.best_value for level in results},
+        "all samples": {level.dataset: level.bigrec - level.full_value for level in results},
     }
-    clauses = [
-        f"{word} on "
-        + listed(
-            [f"{level.dataset} ({level.bigrec:.4f} and {level.best_value:.4f})" for level in side]
-        )
-        for word, side in sides.items()
-        if side
+    sentences = [
+        f"next to the best model without an LLM that learnt from {samples}, is {where}"
+        for samples, lead in leads.items()
+        if (where := sides(lead))
     ]
-    if not clauses:
-        return ""
-    return (
-        "Next to the best model without an LLM that learnt from the same samples, its mean NDCG@20 "
-        f"is {listed(clauses)}."
-    )
+    return f"Its mean NDCG@20, {', and '.join(sentences)}." if sentences else ""
 
 
-def on_all(results: list[Level]) -> str:
-    """What the best model without an LLM has that learnt from all samples; '' where none has."""
-    best = [
-        f"{level.full_value:.4f} on {level.dataset} ({level.full})"
-        for level in results
-        if level.full
-    ]
-    return f"Models without an LLM that learn from all samples reach {listed(best)}." * bool(best)
+def sides(leads: dict[str, float]) -> str:
+    """On which data sets a difference is above zero, and on which below; '' where all are NaN.
+
+    >>> sides({"a": 0.1, "b": -0.1, "c": -0.2}), sides({"a": float("nan")})
+    ('higher on a and lower on b and c', '')
+    """
+    named = {
+        "higher": [name for name, lead in leads.items() if lead > 0],
+        "lower": [name for name, lead in leads.items() if lead < 0],
+    }
+    return listed([f"{word} on {listed(names)}" for word, names in named.items() if names])
 
 
 def overall(results: list[Level]) -> str:

@@ -385,7 +385,8 @@ def checks(folder: str, titles: list[str], start: Path, sizes: Sizes, device: st
 
     def note(name: str, result: dict[str, object]) -> None:
         found[name] = result | {"ok": bool(result["ok"])}
-        print(f"{'ok    ' if result['ok'] else 'FAILED'} {name}: {result}", flush=True)
+        details = ", ".join(f"{key} {value}" for key, value in result.items() if key != "ok")
+        print(f"{'ok    ' if result['ok'] else 'FAILED'} {name}: {details}", flush=True)
 
     for quantisation in TOLERANCE:
         place = scratch / quantisation

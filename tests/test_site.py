@@ -349,6 +349,8 @@ def test_a_lead_that_rests_on_some_targets_or_on_few_hits_is_said_to():
     assert "BIGRec has 0.0030 and Item kNN 0.0050, a difference of −0.0020 [−0.0050" in doubts
     assert "of a that do not occur in training the difference is +0.0100 (Item kNN has no" in doubts
     assert "on those that do −0.0020 [−0.0050, +0.0010]." in doubts
+    same = summary.Part(30, 0.01, 0.01, summary.Interval(0.0, 0.0, 0.0))
+    assert summary.lead_of(same, "Item kNN") == "nothing differs"
     assert doubts.count("n b") == 1 and "last history item: 50 of 150 on b." in doubts
     assert "fewer on a (0.7%)." in doubts
 

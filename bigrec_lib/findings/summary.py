@@ -285,7 +285,7 @@ def where_it_leads(level: Level) -> str:
 
 def lead_of(part: Part, best: str) -> str:
     """The difference on a part, and whose hits it lacks where there is no interval."""
-    if part.lead.high > part.lead.low:
+    if 0 not in (part.bigrec, part.best):
         return signed(part.lead)
     hitless = f"{best} has no hit" if part.bigrec else "BIGRec has no hit"
     if part.bigrec == part.best == 0:
